@@ -1,0 +1,36 @@
+# Every target works as the first command in a fresh clone.
+VENV   := .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test check learn bench clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	touch $(STAMP)
+
+demo: $(STAMP)  ## train PPO + LSTM on CartPole without velocities, evaluate, plot
+	$(BIN)/python -m retain.cli.demo
+
+test: $(STAMP)  ## the fast, deterministic tests
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMP)  ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+learn: $(STAMP)  ## the slow learning tests, several seeds each
+	$(BIN)/python -m pytest -m learning -n 2 tests/learning
+
+bench: $(STAMP)  ## throughput against Stable-Baselines3, and the fused unroll
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]' -c constraints.txt
+	$(BIN)/python benchmarks/unroll.py
+	$(BIN)/python benchmarks/throughput.py
+
+clean:
+	rm -rf $(VENV) runs

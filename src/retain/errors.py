@@ -1,0 +1,41 @@
+"""Errors a user can cause, each one line that names the value and the nearest valid choice.
+
+This module imports nothing but the standard library: environment workers load it too.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RetainError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class UsageError(RetainError, ValueError):
+    """Bad input: a wrong id, flag, field, shape or space. The command line exits with status 2."""
+
+
+class NonFiniteError(RetainError, ArithmeticError):
+    """A loss or gradient is NaN or infinite; raised before the optimizer could step."""
+
+
+class CheckpointError(RetainError):
+    """A run folder or checkpoint is missing, incomplete or from another configuration."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'lstm'?` for the closest choice, or the empty string when none is close.
+
+    Ready to be appended to an error line.
+    """
+    known = {choice.lower(): choice for choice in choices}
+    match = get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    return f"; did you mean {known[match[0]]!r}?" if match else ""
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
+    """The one error for a name outside a closed set: names it, the nearest, and all that exist."""
+    ordered = sorted(choices)
+    return UsageError(
+        f"unknown {kind} {name!r}{nearest(name, ordered)} (expected one of: {', '.join(ordered)})"
+    )

@@ -1,0 +1,46 @@
+"""The timeline's containers. Everything that holds time is time-major, `[T, B, ...]`.
+
+One step of the timeline, the same from the environment to the loss (docs/timeline.md):
+
+    reset[t] -> carry cleared where reset -> obs[t] -> action[t] -> reward[t], ends[t]
+    reset[t+1] = terminated[t] | truncated[t]
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+from torch import Tensor
+
+Carry: TypeAlias = "Tensor | tuple[Carry, ...]"
+"""What a memory hands from one step to the next: nested tuples of tensors `[B, ...]`."""
+
+Obs: TypeAlias = "Tensor | dict[str, Tensor]"
+"""One tensor `[T, B, ...]`, or a flat dict of them for Dict and Tuple spaces."""
+
+Tree = TypeVar("Tree")
+
+
+def tree_map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
+    """`function` applied leaf by leaf to trees of the same structure (tuples and dicts)."""
+    result: Any
+    if isinstance(tree, tuple):
+        result = tuple(
+            tree_map(function, *leaves) for leaves in zip(tree, *rest, strict=True)  # type: ignore[arg-type]
+        )
+    elif isinstance(tree, dict):
+        result = {
+            key: tree_map(function, leaf, *(other[key] for other in rest))  # type: ignore[index]
+            for key, leaf in tree.items()
+        }
+    else:
+        result = function(tree, *rest)
+    return result  # type: ignore[no-any-return]
+
+
+def tree_leaves(tree: Any) -> list[Tensor]:
+    """Every tensor of a tree, in the order `tree_map` visits them."""
+    if isinstance(tree, tuple):
+        return [leaf for branch in tree for leaf in tree_leaves(branch)]
+    if isinstance(tree, dict):
+        return [leaf for branch in tree.values() for leaf in tree_leaves(branch)]
+    return [tree]
