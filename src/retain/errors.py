@@ -5,6 +5,7 @@ This module imports nothing but the standard library: environment workers load i
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class RetainError(Exception):
@@ -17,6 +18,9 @@ class UsageError(RetainError, ValueError):
 
 class NonFiniteError(RetainError, ArithmeticError):
     """A loss or gradient is NaN or infinite; raised before the optimizer could step."""
+
+    batch: Any = None
+    """The minibatch as named tensors, for the report."""
 
 
 class CheckpointError(RetainError):

@@ -1,1 +1,38 @@
+"""The maths as pure functions of tensors: use them without the rest of the library."""
 
+from retain.ops.entropy import reparameterised_entropy, score_function_entropy
+from retain.ops.losses import (
+    PolicyLoss,
+    ValueLoss,
+    approx_kl,
+    explained_variance,
+    masked_mean,
+    masked_std,
+    normalise,
+    policy_loss,
+    value_loss,
+)
+from retain.ops.returns import discounted_sum, gae, n_step_return, vtrace
+from retain.ops.running_stats import RunningStats, normalise_with, running_stats, update_stats
+
+__all__ = [
+    "PolicyLoss",
+    "RunningStats",
+    "ValueLoss",
+    "approx_kl",
+    "discounted_sum",
+    "explained_variance",
+    "gae",
+    "masked_mean",
+    "masked_std",
+    "n_step_return",
+    "normalise",
+    "normalise_with",
+    "policy_loss",
+    "reparameterised_entropy",
+    "running_stats",
+    "score_function_entropy",
+    "update_stats",
+    "value_loss",
+    "vtrace",
+]

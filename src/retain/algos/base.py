@@ -1,0 +1,91 @@
+"""What every algorithm needs around its loss: schedules, ownership of parameters, the safe step."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from retain.errors import NonFiniteError, UsageError
+
+Schedule = Literal["constant", "linear"]
+
+
+def scheduled(value: float, schedule: Schedule, progress: float) -> float:
+    """`value` at `progress` in [0, 1] of the run: constant, or falling linearly to 0."""
+    return value if schedule == "constant" else value * (1.0 - progress)
+
+
+def check_ownership(module: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
+    """Every parameter belongs to exactly one optimizer.
+
+    Raises:
+        UsageError: one belongs to none or to several; the line names it.
+    """
+    owners: dict[int, int] = {}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    for name, parameter in module.named_parameters():
+        count = owners.get(id(parameter), 0)
+        if count != 1:
+            raise UsageError(f"parameter {name} belongs to {count} optimizers (expected exactly 1)")
+
+
+def named_non_finite(named: Iterable[tuple[str, Tensor | None]]) -> str | None:
+    """The name of the first tensor that holds a NaN or an infinity."""
+    for name, tensor in named:
+        if tensor is not None and not bool(torch.isfinite(tensor).all()):
+            return name
+    return None
+
+
+class SafeStep:
+    """Clips the gradient norm and steps, unless a loss or gradient is not finite.
+
+    Args:
+        max_norm: the largest global L2 norm of the gradient; None leaves it as it is.
+    """
+
+    def __init__(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None
+    ) -> None:
+        check_ownership(module, optimizer)
+        self.module, self.optimizer, self.max_norm = module, optimizer, max_norm
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+
+    def __call__(self, loss: Tensor, parts: dict[str, Tensor]) -> float:
+        """Backward, check, clip, step.
+
+        Args:
+            loss: scalar to minimise.
+            parts: the loss's terms by name, to say which one broke.
+        Returns:
+            The global gradient norm before clipping.
+        Raises:
+            NonFiniteError: before the optimizer could step; names the tensor.
+        """
+        for parameter in self.parameters:
+            parameter.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        size = norm.item()
+        if size - size != 0.0:  # NaN or infinite
+            raise NonFiniteError(self._diagnosis(parts))
+        if self.max_norm is not None and size > self.max_norm:
+            torch._foreach_mul_(gradients, self.max_norm / (size + 1e-6))
+        self.optimizer.step()
+        return size
+
+    def _diagnosis(self, parts: dict[str, Tensor]) -> str:
+        term = named_non_finite(parts.items())
+        gradients = ((n, p.grad) for n, p in self.module.named_parameters())
+        gradient = named_non_finite(gradients)
+        parameter = named_non_finite(self.module.named_parameters())
+        if parameter is not None:
+            return f"parameter {parameter} is not finite"
+        if term is not None:
+            return f"{term} is not finite (gradient of {gradient})"
+        return f"the gradient of {gradient} is not finite"

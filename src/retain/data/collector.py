@@ -1,0 +1,255 @@
+"""Acting: the policy and the environments, one explicit step at a time."""
+
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retain.data.episodes import Episodes
+from retain.data.rollout import Rollout
+from retain.envs.contract import Backend, ObsArray
+from retain.nn.policy import ActorCritic
+from retain.types import Carry, Obs, tree_leaves, tree_map
+
+
+class Columns(NamedTuple):
+    """What the environments say in a segment, filled in place a row a step."""
+
+    obs: ObsArray
+    reward: NDArray[np.float32]
+    reset: NDArray[np.bool_]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+
+
+def as_tensors(obs: ObsArray, device: torch.device) -> Obs:
+    """Arrays as tensors, without a copy on the CPU."""
+    return tree_map(lambda x: torch.from_numpy(x).to(device), obs)  # type: ignore[return-value]
+
+
+def observation_rows(space: gym.Space[Any], lead: tuple[int, ...]) -> ObsArray:
+    """Zeros `[*lead, ...]` for observations of one environment's space."""
+    if isinstance(space, gym.spaces.Dict):
+        return {key: observation_rows(sub, lead) for key, sub in space.spaces.items()}  # type: ignore[misc]
+    return np.zeros((*lead, *(space.shape or ())), dtype=space.dtype)
+
+
+class Collector:
+    """Steps B environments with a policy and cuts the stream into segments.
+
+    It holds everything that lives between two segments (carry, reset flags, last observation,
+    episode counters, action noise); `Episodes` holds what is needed to play the current episodes
+    again.
+
+    Args:
+        seed: of the run; every episode's own seed and the action noise derive from it.
+        chunk: steps between stored carries; must divide every segment's length.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        policy: ActorCritic,
+        *,
+        seed: int,
+        chunk: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self.backend, self.policy, self.chunk = backend, policy, chunk
+        self.device = device or torch.device("cpu")
+        self.num_envs = backend.num_envs
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.episodes = Episodes(backend, seed)
+        self.carry: Carry = tree_map(
+            lambda leaf: leaf.to(self.device), policy.initial_carry(self.num_envs)
+        )
+        self.previous_action = torch.zeros(
+            (self.num_envs, *policy.head.event_shape), dtype=policy.head.dtype, device=self.device
+        )
+        self.previous_reward = np.zeros(self.num_envs, dtype=np.float32)
+        self.reset_flags = np.ones(self.num_envs, dtype=np.bool_)
+        self.obs: ObsArray | None = None
+        self.steps = 0
+
+    def start(self) -> None:
+        """Begins the first episode of every environment; the first `collect` does it."""
+        if self.obs is None:
+            self.obs = self.episodes.begin(np.ones(self.num_envs, dtype=np.bool_))
+
+    def collect(self, num_steps: int) -> Rollout:
+        """The next segment: `num_steps` steps of every environment, `[T, B, ...]`."""
+        self.start()
+        T, B, policy = num_steps, self.num_envs, self.policy
+        space = self.backend.observation_space
+        columns = Columns(
+            observation_rows(space, (T, B)),
+            np.zeros((T, B), np.float32),
+            *(np.zeros((T, B), np.bool_) for _ in range(3)),
+        )
+        obs_rows = as_tensors(columns.obs, torch.device("cpu"))
+        reset_rows = torch.from_numpy(columns.reset)
+        actions, log_probs, values = [], [], []
+        carries: list[Carry] = []
+        previous_actions, previous_rewards = [], []
+        final_values: list[tuple[int, NDArray[np.intp], Tensor]] = []
+        sde_every, exploration = policy.config.sde_sample_freq, None
+        reads_action, reads_reward = policy.config.previous_action, policy.config.previous_reward
+
+        with torch.inference_mode():
+            for t in range(T):
+                self._write_obs(columns.obs, t)
+                columns.reset[t] = self.reset_flags
+                if t % self.chunk == 0:
+                    carries.append(self.carry)
+                if t == 0 or (sde_every > 0 and t % sde_every == 0):
+                    exploration = policy.head.draw_exploration(B, self.generator)
+                if reads_action:
+                    previous_actions.append(self.previous_action)
+                if reads_reward:
+                    previous_rewards.append(torch.from_numpy(self.previous_reward))
+                dist, value, self.carry = self._forward(
+                    tree_map(lambda x, t=t: x[t : t + 1], obs_rows), reset_rows[t : t + 1]
+                )
+                action = policy.head.sample(dist, exploration, self.generator)
+                log_probs.append(dist.log_prob(action))
+                values.append(value)
+                actions.append(action)
+                action = action[0]
+                env_action = policy.head.to_env(action)
+                self.obs, reward, terminated, truncated = self.backend.step(env_action)
+                columns.reward[t], columns.terminated[t] = reward, terminated
+                columns.truncated[t] = truncated
+                ended = terminated | truncated
+                self.previous_action = action
+                self.previous_reward = columns.reward[t]
+                self.episodes.record(env_action, reward)
+                if ended.any():
+                    cut = truncated & ~terminated
+                    if cut.any():
+                        rows = np.flatnonzero(cut)
+                        final_values.append((t, rows, self._successor_value(rows)))
+                    self.episodes.finish(ended)
+                    self.obs = self.episodes.begin(ended)
+                self.reset_flags = ended
+            self.steps += T * B
+            last_value = self._last_value()
+
+        value = torch.cat(values)
+        next_value = torch.cat((value[1:], last_value.clone()))
+        for t, rows, final_value in final_values:
+            next_value[t, torch.from_numpy(rows)] = final_value.clone()
+
+        def finished(x: Tensor) -> Tensor:
+            return x.to(self.device)
+
+        return Rollout(
+            obs=tree_map(finished, obs_rows),
+            action=torch.cat(actions),
+            log_prob=torch.cat(log_probs),
+            value=value,
+            reward=finished(torch.from_numpy(columns.reward)),
+            reset=finished(reset_rows),
+            terminated=finished(torch.from_numpy(columns.terminated)),
+            truncated=finished(torch.from_numpy(columns.truncated)),
+            next_value=next_value,
+            carries=tuple(tree_map(torch.clone, carry) for carry in carries),
+            carry_out=tree_map(torch.clone, self.carry),
+            previous_action=torch.stack(previous_actions) if reads_action else None,
+            previous_reward=finished(torch.stack(previous_rewards)) if reads_reward else None,
+        )
+
+    def _write_obs(self, rows: ObsArray, t: int) -> None:
+        if isinstance(rows, dict):
+            for key, row in rows.items():
+                row[t] = self.obs[key]  # type: ignore[call-overload, index]
+        else:
+            rows[t] = self.obs
+
+    def _forward(self, obs: Obs, reset: Tensor) -> Any:
+        """The policy's forward with T = 1 on the current carry."""
+        previous: list[Tensor] = []
+        config = self.policy.config
+        if config.previous_action or config.previous_reward:
+            previous = [
+                self.previous_action.unsqueeze(0),
+                torch.from_numpy(self.previous_reward).to(self.device).unsqueeze(0),
+            ]
+        if self.device.type != "cpu":
+            obs = tree_map(lambda x: x.to(self.device), obs)
+            reset = reset.to(self.device)
+        return self.policy(self.policy.prepare(obs), self.carry, reset, *previous)
+
+    def _successor_value(self, rows: NDArray[np.intp]) -> Tensor:
+        """V of the final observations of cut episodes, `[rows]`, under the carry before any reset.
+
+        The whole batch is evaluated, so that a row's value never depends on which others ended.
+        """
+        _, value, _ = self._forward(
+            tree_map(lambda x: torch.from_numpy(x).unsqueeze(0), self.obs),  # type: ignore[arg-type]
+            torch.zeros(1, self.num_envs, dtype=torch.bool),
+        )
+        result: Tensor = value[0, torch.from_numpy(rows)]
+        return result
+
+    def _last_value(self) -> Tensor:
+        """V of the observation after the segment, `[1, B]`; the carry does not advance."""
+        _, value, _ = self._forward(
+            tree_map(lambda x: torch.from_numpy(x).unsqueeze(0), self.obs),  # type: ignore[arg-type]
+            torch.from_numpy(self.reset_flags).unsqueeze(0),
+        )
+        result: Tensor = value
+        return result
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that lives between two segments: tensors, and JSON for the rest."""
+        tensors = {
+            "previous_action": self.previous_action,
+            "previous_reward": torch.from_numpy(self.previous_reward),
+            "reset_flags": torch.from_numpy(self.reset_flags),
+            "generator": self.generator.get_state(),
+        }
+        tensors |= {f"carry.{i}": leaf for i, leaf in enumerate(tree_leaves(self.carry))}
+        if self.obs is not None:
+            entries = self.obs if isinstance(self.obs, dict) else {"": self.obs}
+            tensors |= {f"obs.{key}": torch.from_numpy(x) for key, x in entries.items()}
+        episode_tensors, facts = self.episodes.state()
+        tensors |= {f"episodes.{key}": value for key, value in episode_tensors.items()}
+        return {k: v.detach().clone() for k, v in tensors.items()}, {
+            "steps": self.steps,
+            "episodes": facts,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> NDArray[np.bool_]:
+        """Takes back what `state` gave and plays every current episode to where it was.
+
+        Returns:
+            `[B]` true where an environment did not come back to its saved observation: it is not
+            deterministic given its seed. Its episode is cut there and a new one begun.
+        """
+        self.previous_action = tensors["previous_action"].to(self.device)
+        self.previous_reward = tensors["previous_reward"].numpy()
+        self.reset_flags = tensors["reset_flags"].numpy()
+        self.generator.set_state(tensors["generator"])
+        leaves = iter(range(len(tree_leaves(self.carry))))
+        self.carry = tree_map(
+            lambda _: tensors[f"carry.{next(leaves)}"].to(self.device), self.carry
+        )
+        self.steps = facts["steps"]
+        inside = {
+            key.removeprefix("episodes."): value
+            for key, value in tensors.items()
+            if key.startswith("episodes.")
+        }
+        self.obs = self.episodes.restore(inside, facts["episodes"])
+        differs = np.zeros(self.num_envs, dtype=np.bool_)
+        for key, now in (self.obs if isinstance(self.obs, dict) else {"": self.obs}).items():
+            same = now == tensors[f"obs.{key}"].numpy()
+            differs |= ~same.reshape(self.num_envs, -1).all(axis=1)
+        if differs.any():
+            self.episodes.finish(differs, counted=False)
+            self.obs = self.episodes.begin(differs)
+            self.reset_flags = self.reset_flags | differs
+        return differs

@@ -1,0 +1,127 @@
+"""A segment of the timeline, and its cut into sequences for training."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retain.errors import UsageError
+from retain.types import Carry, Obs, tree_map
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """N sequences of L steps that an update trains on; a minibatch is an index into N.
+
+    Shapes are `[L, N, ...]`; the carry is the one acting left before each sequence's first step.
+    """
+
+    obs: Obs
+    action: Tensor
+    log_prob: Tensor
+    value: Tensor
+    advantage: Tensor
+    target: Tensor
+    reset: Tensor
+    carry: Carry
+    """Leaves `[N, ...]`."""
+    previous_action: Tensor | None = None
+    previous_reward: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.reset.shape[1]
+
+    def _map(self, over_time: Any, over_carry: Any) -> "Sequences":
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            entry = getattr(self, field.name)
+            if entry is not None:
+                function = over_carry if field.name == "carry" else over_time
+                changed[field.name] = tree_map(function, entry)
+        return replace(self, **changed)
+
+    def index(self, index: Tensor) -> "Sequences":
+        """The sequences at `index` `[M]`, in that order."""
+        return self._map(lambda x: x.index_select(1, index), lambda x: x.index_select(0, index))
+
+    def minibatches(self, size: int, generator: torch.Generator) -> Iterator["Sequences"]:
+        """All sequences once, in a fresh random order, `size` at a time (the last may be fewer)."""
+        total = len(self)
+        if size >= total:
+            yield self
+            return
+        device = self.reset.device
+        order = torch.randperm(total, generator=generator).to(device)
+        shuffled = self.index(order)
+        for first in range(0, total, size):
+            count = min(size, total - first)
+            yield shuffled._map(
+                lambda x, a=first, n=count: x.narrow(1, a, n),
+                lambda x, a=first, n=count: x.narrow(0, a, n),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """A segment of T steps of B environments, `[T, B, ...]`, as acting saw it (docs/timeline.md)."""
+
+    obs: Obs
+    """Raw, in the environment's dtype."""
+    action: Tensor
+    """Policy actions: what the distribution sampled, before clipping or squashing."""
+    log_prob: Tensor
+    value: Tensor
+    reward: Tensor
+    reset: Tensor
+    """Bool, true where obs[t] is the first of its episode."""
+    terminated: Tensor
+    truncated: Tensor
+    next_value: Tensor
+    """V of the true successor under the carry before any reset; anything where terminated."""
+    carries: tuple[Carry, ...]
+    """The carry before steps 0, L, 2L, ...: one for each sequence length L asked for."""
+    carry_out: Carry
+    """The carry after the last step."""
+    previous_action: Tensor | None = None
+    previous_reward: Tensor | None = None
+
+    @property
+    def steps(self) -> int:
+        """T"""
+        return self.reset.shape[0]
+
+    def sequences(self, *, obs: Obs, advantage: Tensor, target: Tensor) -> Sequences:
+        """Cuts the segment at its stored carries: K carries make K * B sequences of T / K steps.
+
+        Args:
+            obs: `[T, B, ...]` prepared observations.
+            advantage: `[T, B]`
+            target: `[T, B]` value target.
+        """
+        count = len(self.carries)
+        length = self.steps // count
+        if length * count != self.steps:
+            raise UsageError(f"{count} carries do not cut {self.steps} steps evenly")
+
+        def cut(x: Tensor) -> Tensor:
+            T, B, *event = x.shape
+            x = x.reshape(count, length, B, *event).transpose(0, 1)  # [L, K, B, ...]
+            return x.reshape(length, count * B, *event)
+
+        def cut_optional(x: Tensor | None) -> Tensor | None:
+            return None if x is None else cut(x)
+
+        return Sequences(
+            obs=tree_map(cut, obs),
+            action=cut(self.action),
+            log_prob=cut(self.log_prob),
+            value=cut(self.value),
+            advantage=cut(advantage),
+            target=cut(target),
+            reset=cut(self.reset),
+            carry=tree_map(lambda *leaves: torch.cat(leaves), *self.carries),
+            previous_action=cut_optional(self.previous_action),
+            previous_reward=cut_optional(self.previous_reward),
+        )

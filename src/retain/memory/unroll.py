@@ -1,0 +1,131 @@
+"""Resets inside one fused recurrent call.
+
+A fused kernel takes a batch of sequences and no resets. Two layouts make it exact all the same:
+
+- *flush*: one extra step before each reset, on which constant weights close every gate, so that
+  the state becomes exactly 0 and no gradient passes. Rows with fewer resets are filled up at the
+  end with *hold* steps that keep the state. Length T + R for R resets in the busiest row.
+- *split*: every piece between resets becomes a row of its own. Length of the longest piece, more
+  rows; better when episodes are very short.
+
+Both only rearrange: a gather of the real steps' inputs into the layout, and one of their outputs
+back. Which is cheaper is decided for each batch by a cost model.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+GATE = 1e4
+"""Weight of the flag features: sigmoid(-1e4) is exactly 0 and sigmoid(1e4) exactly 1."""
+
+STEP_ROWS = 24.0
+"""A step of a fused kernel costs as much as this many rows of it, beyond its rows (measured by
+benchmarks/unroll.py at H = 128 on one core: small batches are bound by reading the weights)."""
+
+
+class Flush(NamedTuple):
+    """Where steps go in the flush layout of length S = T + R."""
+
+    length: int
+    slot: Tensor
+    """[T, B] position of each real step."""
+    flag: Tensor
+    """[S, B] int64: 0 on real steps, 1 on flush steps, 2 on hold steps."""
+
+
+class Split(NamedTuple):
+    """Where steps go in the split layout of P pieces, the longest L steps."""
+
+    length: int
+    pieces: int
+    slot: Tensor
+    """[T, B] index into the flattened [L, P] layout of each real step."""
+    first: Tensor
+    """[B] the row that continues each environment's carry."""
+    last: Tensor
+    """[B] the row that each environment ends in."""
+    last_step: Tensor
+    """[P] the last real step of each row."""
+
+
+def _tensor(array: NDArray[np.int64], device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device)
+
+
+def plan(reset: Tensor) -> Flush | Split | None:
+    """The cheaper layout for `reset` `[T, B]`; None when no row resets after its first step.
+
+    Resets at the first step need no layout: they clear the incoming carry.
+    """
+    T, B = reset.shape
+    if T == 1:
+        return None
+    inside = reset.cpu().numpy().copy()
+    inside[0] = False
+    counts = inside.sum(0)
+    busiest = int(counts.max())
+    if busiest == 0:
+        return None
+    pieces = B + int(counts.sum())
+    piece_of = np.cumsum(inside.T.ravel()).reshape(B, T).T + np.arange(B)  # [T, B], row by row
+    sizes = np.bincount(piece_of.ravel(), minlength=pieces)
+    longest = int(sizes.max())
+    if longest * (STEP_ROWS + pieces) < (T + busiest) * (STEP_ROWS + B):
+        return _split(inside, piece_of, sizes, longest, reset.device)
+    return _flush(inside, busiest, reset.device)
+
+
+def _flush(inside: NDArray[np.bool_], busiest: int, device: torch.device) -> Flush:
+    T, B = inside.shape
+    slot = np.cumsum(inside, axis=0) + np.arange(T)[:, None]
+    flag = np.full((T + busiest, B), 2, dtype=np.int64)
+    np.put_along_axis(flag, slot, 0, axis=0)
+    t, b = np.nonzero(inside)
+    flag[slot[t, b] - 1, b] = 1
+    return Flush(T + busiest, _tensor(slot, device), _tensor(flag, device))
+
+
+def _split(
+    inside: NDArray[np.bool_],
+    piece_of: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    longest: int,
+    device: torch.device,
+) -> Split:
+    T, _ = inside.shape
+    starts = inside.copy()
+    starts[0] = True
+    time = np.arange(T)[:, None]
+    began = np.maximum.accumulate(np.where(starts, time, 0), axis=0)
+    slot = (time - began) * len(sizes) + piece_of
+    return Split(
+        longest,
+        len(sizes),
+        _tensor(slot, device),
+        _tensor(piece_of[0], device),
+        _tensor(piece_of[-1], device),
+        _tensor(sizes - 1, device),
+    )
+
+
+def to_slots(x: Tensor, layout: Flush | Split) -> Tensor:
+    """`[T, B, D]` real steps into the layout, `[S, B, D]` or `[L, P, D]`, zeros elsewhere."""
+    T, B, D = x.shape
+    if isinstance(layout, Flush):
+        out = x.new_zeros(layout.length, B, D)
+        return out.scatter(0, layout.slot.unsqueeze(-1).expand(T, B, D), x)
+    out = x.new_zeros(layout.length * layout.pieces, D)
+    flat = out.index_copy(0, layout.slot.view(-1), x.reshape(T * B, D))
+    return flat.view(layout.length, layout.pieces, D)
+
+
+def from_slots(x: Tensor, layout: Flush | Split) -> Tensor:
+    """The real steps' `[T, B, H]` out of the layout."""
+    T, B = layout.slot.shape
+    if isinstance(layout, Flush):
+        return x.gather(0, layout.slot.unsqueeze(-1).expand(T, B, x.shape[-1]))
+    return x.reshape(-1, x.shape[-1]).index_select(0, layout.slot.view(-1)).view(T, B, -1)

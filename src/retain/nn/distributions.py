@@ -1,0 +1,269 @@
+"""Action distributions, written out: `torch.distributions` costs several times the arithmetic.
+
+Parameters have any leading shape `[...]`; `log_prob`, `entropy` and `kl` sum over the action's own
+dimensions and return `[...]`. Samples are drawn from an explicit generator.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from retain.ops.entropy import reparameterised_entropy
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+SDE_EPS = 1e-6
+
+
+class Distribution(ABC):
+    """A distribution over actions."""
+
+    @abstractmethod
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        """One action for each leading index, without gradient."""
+
+    @abstractmethod
+    def mode(self) -> Tensor:
+        """The most probable action."""
+
+    @abstractmethod
+    def log_prob(self, action: Tensor) -> Tensor:
+        """`[...]` log-probability (or density) of actions."""
+
+    @abstractmethod
+    def entropy(self, generator: Generator | None = None) -> Tensor:
+        """`[...]` entropy in nats; the generator is used only where it must be estimated."""
+
+    @abstractmethod
+    def kl(self, other: Self) -> Tensor:
+        """`[...]` KL(self || other)."""
+
+
+class Categorical(Distribution):
+    """One of n.
+
+    Args:
+        logits: `[..., n]`
+        mask: `[..., n]` bool, true = allowed; at least one in every row. Forbidden actions have
+            probability 0 and get no gradient.
+    """
+
+    def __init__(self, logits: Tensor, mask: Tensor | None = None) -> None:
+        self.logits = logits if mask is None else logits.masked_fill(~mask, -torch.inf)
+        self.mask = mask
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """`[..., n]`, -inf where forbidden."""
+        return F.log_softmax(self.logits, dim=-1)
+
+    @property
+    def _finite_log_probs(self) -> Tensor:
+        """0 where forbidden, so that 0 * log 0 is 0 with gradient 0."""
+        if self.mask is None:
+            return self.log_probs
+        return self.log_probs.masked_fill(~self.mask, 0.0)
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        """`[...]` int64. Exponential races: argmin E_i / p_i has distribution p."""
+        log_probs = self.log_probs.detach()
+        race = torch.empty_like(log_probs).exponential_(generator=generator).log_()
+        return (log_probs - race).argmax(-1)
+
+    def mode(self) -> Tensor:
+        """`[...]` int64."""
+        return self.logits.argmax(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """`[...]` of int64 actions `[...]`."""
+        return self.log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self, generator: Generator | None = None) -> Tensor:
+        """Analytic."""
+        return -(self.log_probs.exp() * self._finite_log_probs).sum(-1)
+
+    def kl(self, other: Self) -> Tensor:
+        """Analytic; both under the same mask."""
+        difference = self._finite_log_probs - other._finite_log_probs
+        return (self.log_probs.exp() * difference).sum(-1)
+
+
+class MultiCategorical(Distribution):
+    """K independent categoricals.
+
+    Args:
+        logits: `[..., sum(sizes)]`
+        sizes: number of choices of each.
+        mask: `[..., sum(sizes)]` bool, true = allowed.
+    """
+
+    def __init__(self, logits: Tensor, sizes: Sequence[int], mask: Tensor | None = None) -> None:
+        masks = [None] * len(sizes) if mask is None else mask.split(tuple(sizes), -1)
+        parts = zip(logits.split(tuple(sizes), -1), masks, strict=True)
+        self.parts = [Categorical(part, part_mask) for part, part_mask in parts]
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        """`[..., K]` int64."""
+        return torch.stack([part.sample(generator) for part in self.parts], -1)
+
+    def mode(self) -> Tensor:
+        """`[..., K]` int64."""
+        return torch.stack([part.mode() for part in self.parts], -1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """`[...]` of int64 actions `[..., K]`."""
+        pairs = zip(self.parts, action.unbind(-1), strict=True)
+        return torch.stack([part.log_prob(one) for part, one in pairs]).sum(0)
+
+    def entropy(self, generator: Generator | None = None) -> Tensor:
+        """Analytic."""
+        return torch.stack([part.entropy() for part in self.parts]).sum(0)
+
+    def kl(self, other: Self) -> Tensor:
+        """Analytic."""
+        pairs = zip(self.parts, other.parts, strict=True)
+        return torch.stack([part.kl(another) for part, another in pairs]).sum(0)
+
+
+class Bernoulli(Distribution):
+    """K independent bits.
+
+    Args:
+        logits: `[..., K]` log-odds of a 1.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        """`[..., K]` int8."""
+        probability = torch.sigmoid(self.logits.detach())
+        uniform = torch.rand(
+            probability.shape, generator=generator, device=probability.device
+        )
+        return (uniform < probability).to(torch.int8)
+
+    def mode(self) -> Tensor:
+        """`[..., K]` int8."""
+        return (self.logits > 0).to(torch.int8)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """`[...]` of bits `[..., K]` of any dtype."""
+        return F.logsigmoid(torch.where(action.bool(), self.logits, -self.logits)).sum(-1)
+
+    def entropy(self, generator: Generator | None = None) -> Tensor:
+        """Analytic."""
+        probability = torch.sigmoid(self.logits)
+        return (F.softplus(self.logits) - probability * self.logits).sum(-1)
+
+    def kl(self, other: Self) -> Tensor:
+        """Analytic."""
+        probability = torch.sigmoid(self.logits)
+        log_partition = F.softplus(other.logits) - F.softplus(self.logits)
+        return (probability * (self.logits - other.logits) + log_partition).sum(-1)
+
+
+class DiagonalGaussian(Distribution):
+    """Independent normals.
+
+    Args:
+        mean: `[..., A]`
+        log_std: `[..., A]` or broadcastable to it.
+    """
+
+    def __init__(self, mean: Tensor, log_std: Tensor) -> None:
+        self.mean, self.log_std = mean, log_std
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        """`[..., A]` float."""
+        with torch.no_grad():
+            return self._reparameterised(generator)
+
+    def _reparameterised(self, generator: Generator | None) -> Tensor:
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        return torch.addcmul(self.mean, noise, self.log_std.exp())
+
+    def mode(self) -> Tensor:
+        """`[..., A]`, the mean."""
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """`[...]` of actions `[..., A]`."""
+        z = (action - self.mean) * torch.exp(-self.log_std)
+        width = self.mean.shape[-1]
+        squares = torch.addcmul(self.log_std, z, z, value=0.5)
+        return -squares.sum(-1) - HALF_LOG_2PI * width
+
+    def entropy(self, generator: Generator | None = None) -> Tensor:
+        """Analytic."""
+        per_action = (self.log_std + (0.5 + HALF_LOG_2PI)).sum(-1)
+        return per_action.expand(self.mean.shape[:-1])
+
+    def kl(self, other: Self) -> Tensor:
+        """Analytic."""
+        variance_ratio = torch.exp(2 * (self.log_std - other.log_std))
+        distance = ((self.mean - other.mean) * torch.exp(-other.log_std)).square()
+        terms = 0.5 * (variance_ratio + distance - 1) + other.log_std - self.log_std
+        return terms.sum(-1)
+
+
+class SquashedGaussian(DiagonalGaussian):
+    """tanh of a diagonal Gaussian.
+
+    The action stored and scored is u, *before* tanh, so log-probabilities are exact at any
+    distance; `squash` gives the action in (-1, 1). Densities are those of tanh(u).
+    """
+
+    @staticmethod
+    def squash(action: Tensor) -> Tensor:
+        """`[..., A]` in (-1, 1) of pre-tanh actions."""
+        return torch.tanh(action)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """`[...]` density of tanh(u) for u `[..., A]`.
+
+        log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)), which stays finite.
+        """
+        log_slope = 2 * (math.log(2) - action - F.softplus(-2 * action))
+        return super().log_prob(action) - log_slope.sum(-1)
+
+    def entropy(self, generator: Generator | None = None) -> Tensor:
+        """No closed form: a one-sample estimate, reparameterised, so its gradient is unbiased."""
+        return reparameterised_entropy(self.log_prob(self._reparameterised(generator)))
+
+
+class StateDependentGaussian(DiagonalGaussian):
+    """gSDE: noise that is a function of the state (Raffin et al. 2021, arXiv:2005.05719).
+
+    a = mean + latent @ E with E ~ N(0, exp(log_std)^2) kept for several steps; over E, the action
+    is normal with variance latent^2 @ exp(log_std)^2.
+
+    Args:
+        mean: `[..., A]`
+        latent: `[..., F]` features; detach them if they should not learn from the noise.
+        log_std: `[F, A]`
+    """
+
+    def __init__(self, mean: Tensor, latent: Tensor, log_std: Tensor) -> None:
+        variance = latent.square() @ log_std.exp().square()
+        super().__init__(mean, 0.5 * torch.log(variance + SDE_EPS))
+        self.latent = latent
+
+    def perturb(self, exploration: Tensor) -> Tensor:
+        """`[..., A]` actions under the noise `[..., F, A]`, without gradient."""
+        with torch.no_grad():
+            return self.mean + (self.latent.unsqueeze(-2) @ exploration).squeeze(-2)
+
+
+def draw_exploration(
+    log_std: Tensor, batch_size: int, generator: Generator | None = None
+) -> Tensor:
+    """gSDE noise `[batch_size, F, A]` for `log_std` `[F, A]`, without gradient."""
+    with torch.no_grad():
+        noise = torch.empty((batch_size, *log_std.shape), device=log_std.device)
+        return noise.normal_(generator=generator) * log_std.exp()

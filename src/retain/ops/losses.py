@@ -1,0 +1,165 @@
+"""PPO's losses and the statistics around them. Masked steps enter nothing, whatever they hold."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean of `x` where `mask` (same shape, bool) is true; 0 if it is true nowhere."""
+    if mask is None:
+        return x.mean()
+    return x.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def masked_std(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Standard deviation (n - 1 below) of `x` where `mask` is true; 0 for fewer than two."""
+    if mask is None:
+        return x.std() if x.numel() > 1 else torch.zeros((), dtype=x.dtype, device=x.device)
+    squares = (x - masked_mean(x, mask)).masked_fill(~mask, 0.0).square().sum()
+    return (squares / (mask.sum() - 1).clamp(min=1)).sqrt()
+
+
+def normalise(x: Tensor, mask: Tensor | None = None, eps: float = 1e-8) -> Tensor:
+    """`(x - mean) / (std + eps)` over the unmasked steps; masked ones become 0.
+
+    A single step has no spread to divide by: it is returned as it is.
+    """
+    if mask is None:
+        if x.numel() < 2:
+            return x
+        std, mean = torch.std_mean(x)
+        return (x - mean) / (std + eps)
+    scaled = (x - masked_mean(x, mask)) / (masked_std(x, mask) + eps)
+    return torch.where(mask.sum() > 1, scaled, x).masked_fill(~mask, 0.0)
+
+
+def approx_kl(*, log_prob: Tensor, old_log_prob: Tensor, mask: Tensor | None = None) -> Tensor:
+    """KL(old || new) from old samples: mean of (ratio - 1) - log ratio, never negative.
+
+    The estimator k3 of Schulman 2020 (http://joschu.net/blog/kl-approx.html). Scalar.
+    """
+    log_ratio = (log_prob - old_log_prob).detach()
+    return masked_mean(torch.expm1(log_ratio) - log_ratio, mask)
+
+
+def explained_variance(*, value: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """1 - Var(target - value) / Var(target): 1 perfect, 0 no better than a constant, < 0 worse.
+
+    Scalar; NaN where the targets do not vary, since then nothing can be explained.
+    """
+    variance = masked_std(target, mask).square()
+    unexplained = masked_std(target - value, mask).square()
+    ratio = 1 - unexplained / variance
+    return torch.where(variance > 0, ratio, torch.full_like(ratio, float("nan")))
+
+
+class PolicyLoss(NamedTuple):
+    """Scalars; only `loss` carries a gradient."""
+
+    loss: Tensor
+    clip_fraction: Tensor
+    """Share of steps whose ratio left the clip range."""
+    approx_kl: Tensor
+    max_log_ratio: Tensor
+    """Largest |log ratio|: exactly how far acting and training disagree before any step."""
+
+
+def policy_loss(
+    *,
+    log_prob: Tensor,
+    old_log_prob: Tensor,
+    advantage: Tensor,
+    clip: float | tuple[float, float],
+    mask: Tensor | None = None,
+) -> PolicyLoss:
+    """PPO's clipped surrogate, to be minimised.
+
+    L = -mean min(ratio A, clip(ratio, 1 - low, 1 + high) A)   (Schulman et al. 2017, eq. 7)
+
+    Args:
+        log_prob: [...] of the stored actions under the current policy.
+        old_log_prob: [...] as they were when acting.
+        advantage: [...]
+        clip: c for [1 - c, 1 + c], or (low, high) for [1 - low, 1 + high].
+        mask: [...] bool, true for steps that count.
+    """
+    low, high = clip if isinstance(clip, tuple) else (clip, clip)
+    log_ratio = log_prob - old_log_prob
+    if mask is not None:
+        log_ratio = log_ratio.masked_fill(~mask, 0.0)
+        advantage = advantage.masked_fill(~mask, 0.0)
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - low, 1 + high)
+    loss = -masked_mean(torch.minimum(ratio * advantage, clipped * advantage), mask)
+    with torch.no_grad():
+        outside = masked_mean((ratio != clipped).to(ratio.dtype), mask)
+        kl = masked_mean(ratio - 1 - log_ratio, mask)
+        furthest = torch.linalg.vector_norm(log_ratio, float("inf"))
+    return PolicyLoss(loss, outside, kl, furthest)
+
+
+class ValueLoss(NamedTuple):
+    """Scalars; only `loss` carries a gradient."""
+
+    loss: Tensor
+    clip_fraction: Tensor
+    """Share of steps whose value left the clip range; 0 without clipping."""
+
+
+def value_loss(
+    *,
+    value: Tensor,
+    target: Tensor,
+    old_value: Tensor | None = None,
+    value_clip: float | None = None,
+    huber: float | None = None,
+    mask: Tensor | None = None,
+) -> ValueLoss:
+    """Half the mean squared error of the value, optionally clipped around the old value.
+
+    L = mean max(l(V - R), l(V_old + clip(V - V_old, -c, c) - R)),   l(e) = e^2 / 2 or Huber's
+
+    Half the square, as in CleanRL; Stable-Baselines3 takes the whole square. The clip has its own
+    threshold in units of return: it makes sense only for data this value function collected.
+
+    Args:
+        value: [...] the current value.
+        target: [...]
+        old_value: [...] the value when acting; needed by `value_clip`.
+        value_clip: c, or None for no clipping.
+        huber: threshold beyond which the error counts linearly, or None for the square.
+        mask: [...] bool, true for steps that count.
+    Raises:
+        ValueError: `value_clip` or `huber` is not positive (a clip of 0 would stop all learning
+            of the value, silently), or `old_value` is missing.
+    """
+    for name, threshold in (("value_clip", value_clip), ("huber", huber)):
+        if threshold is not None and not threshold > 0:
+            raise ValueError(f"{name} is {threshold} (expected more than 0, or None for off)")
+
+    def error(prediction: Tensor) -> Tensor:
+        if huber is not None:
+            return F.huber_loss(prediction, target, reduction="none", delta=huber)
+        return 0.5 * (prediction - target).square()
+
+    if mask is not None:
+        value, target = value.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0.0)
+    if value_clip is None:
+        if mask is None and huber is None:
+            loss = 0.5 * F.mse_loss(value, target)
+        else:
+            loss = masked_mean(error(value), mask)
+        return ValueLoss(loss, torch.zeros_like(loss))
+    if old_value is None:
+        raise ValueError("value_clip needs old_value, the values when acting")
+    if mask is not None:
+        old_value = old_value.masked_fill(~mask, 0.0)
+    moved = value - old_value
+    near = old_value + moved.clamp(-value_clip, value_clip)
+    loss = masked_mean(torch.maximum(error(value), error(near)), mask)
+    with torch.no_grad():
+        fraction = masked_mean((moved.abs() > value_clip).to(value.dtype), mask)
+    return ValueLoss(loss, fraction)

@@ -1,0 +1,61 @@
+"""Running mean and variance as a pure function of a state."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class RunningStats(NamedTuple):
+    """float64 moments of everything seen."""
+
+    count: Tensor
+    mean: Tensor
+    var: Tensor
+
+
+def running_stats(shape: tuple[int, ...] = ()) -> RunningStats:
+    """Nothing seen: mean 0, variance 1, count 0."""
+    return RunningStats(
+        torch.zeros((), dtype=torch.float64),
+        torch.zeros(shape, dtype=torch.float64),
+        torch.ones(shape, dtype=torch.float64),
+    )
+
+
+def update_stats(stats: RunningStats, batch: Tensor, mask: Tensor | None = None) -> RunningStats:
+    """The moments after seeing `batch` as well.
+
+    Combines counts, means and variances of the two parts (Chan, Golub and LeVeque 1979). The
+    variance is the population's, over n.
+
+    Args:
+        batch: [N, *shape]
+        mask: [N] bool, true for rows that count.
+    """
+    if mask is not None:
+        batch = batch[mask]
+    if batch.shape[0] == 0:
+        return stats
+    batch = batch.to(torch.float64)
+    mean, var = batch.mean(0), batch.var(0, correction=0)
+    count = float(batch.shape[0])
+    total = stats.count + count
+    delta = mean - stats.mean
+    squares = stats.var * stats.count + var * count + delta.square() * stats.count * count / total
+    return RunningStats(total, stats.mean + delta * count / total, squares / total)
+
+
+def normalise_with(
+    stats: RunningStats, x: Tensor, *, eps: float = 1e-8, clip: float = 10.0, centre: bool = True
+) -> Tensor:
+    """`(x - mean) / sqrt(var + eps)` clipped to [-clip, clip], in x's dtype.
+
+    Args:
+        x: [..., *shape]
+        centre: False divides only.
+    """
+    scale = torch.rsqrt(stats.var + eps).to(x.dtype)
+    if centre:
+        x = x - stats.mean.to(x.dtype)
+    return (x * scale).clamp(-clip, clip)

@@ -1,0 +1,110 @@
+"""The run's own settings, and reading any configuration from names and values."""
+
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from retain.errors import UsageError, nearest
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where, how long and how a run trains; nothing here changes what is learned but env, seed,
+    num_envs and steps."""
+
+    seed: int = 1
+    """Of everything random in the run: parameters, actions, minibatches, every episode."""
+    num_envs: int = 8
+    """Environments stepped together."""
+    threads: int = 1
+    """CPU threads of torch; small networks are fastest with 1. 0 = torch's own choice."""
+    device: str = "cpu"
+    """cpu, cuda, cuda:0, ..."""
+    native: bool = True
+    """Use the natively batched version of an environment where there is one (same numbers)."""
+    checkpoint_every: int = 50_000
+    """Environment steps between checkpoints."""
+    keep: int = 3
+    """Checkpoints kept, the newest ones; the best one is kept besides."""
+    tensorboard: bool = True
+    """Write TensorBoard events into the run folder."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot mean anything."""
+        for name, least in (("num_envs", 1), ("threads", 0), ("checkpoint_every", 1), ("keep", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)} (expected at least {least})")
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether a JSON-like value is one of a field's declared type."""
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, wanted)
+
+
+def describe_type(wanted: Any) -> str:
+    """A field's type as a user would say it."""
+    if typing.get_origin(wanted) is typing.Literal:
+        return "one of " + ", ".join(str(a) for a in typing.get_args(wanted))
+    return wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("typing.", "")
+
+
+def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """A configuration from names and values.
+
+    Raises:
+        UsageError: a value of another type than its field; names it and, for a closed choice, the
+            nearest.
+    """
+    hints = typing.get_type_hints(kind)
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        value = tuple(value) if isinstance(value, list) else value
+        if not _fits(value, hints[name]):
+            close = ""
+            if typing.get_origin(hints[name]) is typing.Literal:
+                close = nearest(str(value), typing.get_args(hints[name]))
+            raise UsageError(
+                f"{name} is {value!r} (expected {describe_type(hints[name])}){close}"
+            )
+        checked[name] = value
+    return kind(**checked)
+
+
+def field_names(*kinds: type[Any]) -> list[str]:
+    """The field names of configurations, in order."""
+    return [field.name for kind in kinds for field in fields(kind)]
+
+
+def check_names(values: Iterable[str], known: Iterable[str]) -> None:
+    """Every name must be known.
+
+    Raises:
+        UsageError: names the first that is not, and the nearest that is.
+    """
+    known = list(known)
+    for name in values:
+        if name not in known:
+            close = nearest(name, known)
+            raise UsageError(f"unknown config field {name!r}{close or '; see --help for all'}")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A configuration as JSON values."""
+    result: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return result
