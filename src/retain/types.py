@@ -7,14 +7,14 @@ One step of the timeline, the same from the environment to the loss (docs/timeli
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, Union
 
 from torch import Tensor
 
-Carry: TypeAlias = "Tensor | tuple[Carry, ...]"
+Carry: TypeAlias = Union[Tensor, tuple["Carry", ...]]  # noqa: UP007 (a forward reference)
 """What a memory hands from one step to the next: nested tuples of tensors `[B, ...]`."""
 
-Obs: TypeAlias = "Tensor | dict[str, Tensor]"
+Obs: TypeAlias = Tensor | dict[str, Tensor]
 """One tensor `[T, B, ...]`, or a flat dict of them for Dict and Tuple spaces."""
 
 Tree = TypeVar("Tree")

@@ -1,0 +1,37 @@
+"""Reinforcement learning that remembers.
+
+Names load on first use, so that importing a part (an environment worker does) costs only that part.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from retain._version import __version__
+
+if TYPE_CHECKING:
+    from retain import memory, ops
+    from retain.errors import RetainError, UsageError
+    from retain.train.agent import PPO, Agent, load
+
+_HOME = {
+    "PPO": "retain.train.agent",
+    "Agent": "retain.train.agent",
+    "load": "retain.train.agent",
+    "RetainError": "retain.errors",
+    "UsageError": "retain.errors",
+}
+_MODULES = ("memory", "ops")
+
+__all__ = ["PPO", "Agent", "RetainError", "UsageError", "__version__", "load", "memory", "ops"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return import_module(f"retain.{name}")
+    raise AttributeError(f"module 'retain' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

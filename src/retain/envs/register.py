@@ -1,0 +1,46 @@
+"""Registers this library's environments with gymnasium, also as gymnasium's plugin.
+
+Installed, `gymnasium.make("CartPoleNoVel-v1")` works without importing `retain`.
+"""
+
+from typing import Any
+
+import gymnasium as gym
+
+# Kept entries of the observation; the time limit is the original's.
+HIDDEN_VELOCITY: dict[str, tuple[str, tuple[int, ...]]] = {
+    "CartPoleNoVel-v1": ("CartPole-v1", (0, 2)),
+    "PendulumNoVel-v1": ("Pendulum-v1", (0, 1)),
+    "MountainCarContinuousNoVel-v0": ("MountainCarContinuous-v0", (0,)),
+    "LunarLanderNoVel-v3": ("LunarLander-v3", (0, 1, 4, 6, 7)),
+}
+
+NATIVE_IDS = ("CartPole-v1", "CartPoleNoVel-v1", "Pendulum-v1", "PendulumNoVel-v1")
+
+
+def make_without_velocity(original: str, indices: tuple[int, ...], **kwargs: Any) -> Any:
+    """The original environment, its time limit included, showing only some entries."""
+    from retain.envs.wrappers import KeepEntries
+
+    return KeepEntries(gym.make(original, disable_env_checker=True, **kwargs), indices)
+
+
+def register_envs() -> None:
+    """Adds the ids to gymnasium's registry; a second call changes nothing."""
+    for new, (original, indices) in HIDDEN_VELOCITY.items():
+        if new not in gym.registry:
+            gym.register(
+                id=new,
+                entry_point="retain.envs.register:make_without_velocity",
+                kwargs={"original": original, "indices": indices},
+                order_enforce=False,
+                disable_env_checker=True,
+            )
+    for name in NATIVE_IDS:
+        if f"retain/{name}" not in gym.registry:
+            gym.register(
+                id=f"retain/{name}",
+                entry_point="retain.envs.single:Single",
+                kwargs={"name": name},
+                disable_env_checker=True,
+            )

@@ -1,0 +1,37 @@
+"""A gymnasium environment out of a native batch of one."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from retain.envs.classic import NATIVE, ClassicBatch
+
+
+class Single(gym.Env[Any, Any]):
+    """One environment of a native batch, with gymnasium's interface.
+
+    Time limits are the batch's own, so no TimeLimit wrapper is needed around it.
+    """
+
+    def __init__(self, name: str, render_mode: str | None = None) -> None:
+        batch, velocity = NATIVE[name]
+        self.batch: ClassicBatch = batch(1, velocity=velocity)
+        self.observation_space = self.batch.observation_space
+        self.action_space = self.batch.action_space
+        self.render_mode = render_mode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode; without a seed, the next of the environment's own stream."""
+        super().reset(seed=seed)
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        obs = self.batch.reset(np.ones(1, dtype=np.bool_), np.array([seed], dtype=np.int64))
+        return obs[0], {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Steps the one environment."""
+        obs, reward, terminated, truncated = self.batch.step(np.asarray(action)[None])
+        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}  # type: ignore[index]

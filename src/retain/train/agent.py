@@ -1,0 +1,376 @@
+"""The agent as people use it: learn, act, predict, save, load."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retain._version import __version__
+from retain.algos.ppo import PPOConfig, PPOUpdate
+from retain.data.collector import Collector, as_tensors
+from retain.envs.contract import Backend
+from retain.envs.make import EnvLike, env_name, make
+from retain.errors import CheckpointError, UsageError, unknown
+from retain.nn.policy import ActorCritic
+from retain.train import checkpoint as store
+from retain.train.config import RunConfig, build, check_names, field_names, to_json
+from retain.train.presets import preset
+from retain.train.spaces import space_from_json, space_to_json
+from retain.types import Carry, tree_leaves, tree_map
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """torch's CPU threads inside, as they were afterwards; 0 leaves them alone."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Agent:
+    """A policy, what trains it, and the environments it learns in.
+
+    Args:
+        env: a gymnasium id, `module:id`, or a callable that returns an environment.
+        settings: any field of `RunConfig` or of the algorithm's config, over the environment's
+            preset.
+    Raises:
+        UsageError: an unknown id, field or value; the line names the nearest valid one.
+    """
+
+    algo: ClassVar[str]
+    config_kind: ClassVar[type[PPOConfig]]
+
+    def __init__(self, env: EnvLike, **settings: Any) -> None:
+        kinds = (RunConfig, self.config_kind)
+        check_names(settings, field_names(*kinds))
+        known = preset(self.algo, env_name(env), str(settings.get("memory", "none")))
+        values = known | settings
+        run, config = (
+            build(kind, {k: v for k, v in values.items() if k in field_names(kind)})
+            for kind in kinds
+        )
+        self._setup(env, run, config)
+
+    def _setup(
+        self,
+        env: EnvLike | None,
+        run: RunConfig,
+        config: PPOConfig,
+        spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
+    ) -> None:
+        self.env, self.run, self.config = env, run, config
+        self._backend: Backend | None = None
+        self._collector: Collector | None = None
+        if spaces is None:
+            spaces = (self.backend.observation_space, self.backend.action_space)
+        self.observation_space, self.action_space = spaces
+        self.device = torch.device(run.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            self.policy = ActorCritic(*spaces, config).to(self.device)
+        seeds = np.random.SeedSequence(run.seed).generate_state(3)
+        self._seeds = [int(seed) for seed in seeds]
+        self.update = PPOUpdate(
+            config, self.policy, seed=self._seeds[0], num_envs=run.num_envs
+        )
+        self._act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
+        self._pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self.progress: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """What a run folder of this agent is called."""
+        env = env_name(self.env) if self.env is not None else "saved"
+        return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{self.config.memory}"
+
+    @property
+    def backend(self) -> Backend:
+        """The training environments, made on first use."""
+        if self._backend is None:
+            if self.env is None:
+                raise UsageError(
+                    "this agent was saved with an environment given as a callable: "
+                    "pass it again, load(path, env=...)"
+                )
+            self._backend = make(self.env, self.run.num_envs, native=self.run.native)
+        return self._backend
+
+    @property
+    def collector(self) -> Collector:
+        """Acts in the training environments; a loaded agent's episodes are replayed here."""
+        if self._collector is None:
+            self._collector = Collector(
+                self.backend,
+                self.policy,
+                seed=self.run.seed,
+                chunk=self.config.sequence,
+                device=self.device,
+            )
+            if self._pending is not None:
+                differs = self._collector.restore(*self._pending)
+                self._pending = None
+                self.progress["not_deterministic"] = np.flatnonzero(differs).tolist()
+        return self._collector
+
+    @property
+    def steps(self) -> int:
+        """Environment steps learned from so far."""
+        if self._collector is None and self._pending is not None:
+            return int(self._pending[1]["steps"])
+        return self._collector.steps if self._collector is not None else 0
+
+    def learn(self, steps: int, *, out: str | Path | None = None, progress: bool = False) -> "Agent":
+        """Trains for `steps` environment steps more; may be called again.
+
+        Args:
+            steps: of all environments together; rounded up to whole segments.
+            out: run folder for metrics, checkpoints and the learning curve; None writes nothing.
+            progress: show a live view on the terminal.
+        """
+        from retain.train.trainer import train
+
+        train(self, steps, run=Path(out) if out is not None else None, progress=progress)
+        return self
+
+    def initial_carry(self, batch_size: int = 1) -> Carry:
+        """The carry before an episode's first observation; yours to keep and hand to `act`."""
+        return (
+            tree_map(lambda x: x.to(self.device), self.policy.initial_carry(batch_size)),
+            torch.zeros(
+                (batch_size, *self.policy.head.event_shape),
+                dtype=self.policy.head.dtype,
+                device=self.device,
+            ),
+        )
+
+    def act(
+        self,
+        obs: Any,
+        carry: Carry | None = None,
+        reset: bool | NDArray[np.bool_] = False,
+        *,
+        deterministic: bool = False,
+        reward: float | NDArray[Any] | None = None,
+    ) -> tuple[Any, Carry]:
+        """One step: the training forward with T = 1.
+
+        Args:
+            obs: one observation, or a batch `[B, ...]`, as the environment gives it.
+            carry: what the last call returned; None starts an episode.
+            reset: true, or `[B]` true, where obs is the first of its episode.
+            deterministic: the most probable action instead of a sample.
+            reward: of the step before; needed only by networks that read it.
+        Returns:
+            action(s) as the environment takes them, and the next carry.
+        """
+        rows, single = self._batched(obs)
+        size = next(iter(rows.values() if isinstance(rows, dict) else [rows])).shape[0]
+        if carry is None:
+            carry, reset = self.initial_carry(size), True
+        policy_carry, previous_action = carry[0], carry[1]
+        if tree_leaves(carry)[-1].shape[0] != size:
+            raise UsageError(
+                f"the carry is for {tree_leaves(carry)[-1].shape[0]} environments, but obs holds "
+                f"{size}: start with initial_carry({size})"
+            )
+        flags = torch.as_tensor(np.broadcast_to(np.asarray(reset, dtype=np.bool_), size).copy())
+        previous_reward = None
+        if reward is not None:
+            given = np.broadcast_to(np.asarray(reward, dtype=np.float32), size).copy()
+            previous_reward = torch.from_numpy(given).to(self.device).unsqueeze(0)
+        elif self.config.previous_reward and not bool(flags.all()):
+            raise UsageError("this agent reads the previous reward: pass act(..., reward=...)")
+        elif self.config.previous_reward:
+            previous_reward = torch.zeros((1, size), device=self.device)
+        with torch.inference_mode():
+            prepared = self.policy.prepare(
+                tree_map(lambda x: x.unsqueeze(0), as_tensors(rows, self.device))
+            )
+            dist, _, policy_carry = self.policy(
+                prepared,
+                policy_carry,
+                flags.to(self.device).unsqueeze(0),
+                previous_action.unsqueeze(0),  # type: ignore[union-attr]
+                previous_reward,
+            )
+            action = dist.mode() if deterministic else dist.sample(self._act_generator)
+            env_action = self.policy.head.to_env(action[0])
+        return (env_action[0] if single else env_action), (policy_carry, action[0])
+
+    def _batched(self, obs: Any) -> tuple[Any, bool]:
+        """Observations as `[B, ...]` arrays, and whether a single one was given."""
+        space = self.observation_space
+        if isinstance(space, gym.spaces.Dict):
+            if isinstance(obs, tuple):
+                obs = {str(index): value for index, value in enumerate(obs)}
+            elif set(obs) != set(space.spaces):
+                obs = {key: _dig(obs, key) for key in space.spaces}
+            pairs = {key: self._leaf(obs[key], inner) for key, inner in space.spaces.items()}
+            return {k: v for k, (v, _) in pairs.items()}, next(iter(pairs.values()))[1]
+        return self._leaf(obs, space)
+
+    def _leaf(self, obs: Any, space: gym.Space[Any]) -> tuple[NDArray[Any], bool]:
+        array = np.ascontiguousarray(np.asarray(obs, dtype=space.dtype))
+        shape = space.shape or ()
+        if np.ndim(obs) == len(shape) and np.shape(obs) == shape:
+            return array.reshape(1, *shape), True
+        if array.shape[1:] == shape and array.ndim == len(shape) + 1:
+            return array, False
+        raise UsageError(
+            f"observation of shape {np.shape(obs)} (expected {shape}, or a batch of these)"
+        )
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, tuple[NDArray[Any], ...] | None]:
+        """`act` with Stable-Baselines3's signature.
+
+        Args:
+            state: what the last call returned; None starts episodes.
+            episode_start: `[B]` true where an episode begins; the state is cleared there.
+        Returns:
+            actions, and the next state as a tuple of arrays (None without memory).
+        """
+        rows, _ = self._batched(observation)
+        size = next(iter(rows.values() if isinstance(rows, dict) else [rows])).shape[0]
+        carry = self.initial_carry(size)
+        starts: Any = True if state is None else False
+        if state is not None:
+            arrays = iter(state)
+            carry = tree_map(lambda x: torch.from_numpy(next(arrays)).to(self.device), carry)
+            starts = False if episode_start is None else np.asarray(episode_start, dtype=np.bool_)
+        action, carry = self.act(observation, carry, starts, deterministic=deterministic)
+        if not (self.policy.recurrent or self.config.previous_action):
+            return action, None
+        return action, tuple(leaf.cpu().numpy() for leaf in tree_leaves(carry))
+
+    def evaluate(
+        self, episodes: int = 20, *, deterministic: bool = True, seed: int | None = None
+    ) -> Any:
+        """Plays whole episodes in fresh environments; training is untouched.
+
+        Returns:
+            `Evaluation` with return_mean, return_std, length_mean, episodes and all returns.
+        """
+        from retain.train.evaluate import evaluate
+
+        return evaluate(self, episodes, deterministic=deterministic, seed=seed)
+
+    def description(self) -> dict[str, Any]:
+        """Everything that `load` needs to build this agent again, as JSON."""
+        return {
+            "retain": __version__,
+            "algo": self.algo,
+            "env": self.env if isinstance(self.env, str) else None,
+            "env_name": env_name(self.env) if self.env is not None else None,
+            "run": to_json(self.run),
+            self.algo: to_json(self.config),
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+        }
+
+    def save(self, path: str | Path, **progress: Any) -> Path:
+        """Writes the agent to a folder, whole or not at all: parameters, statistics, optimizer and
+        the current episodes, so that `load(path).learn(...)` goes on."""
+        path = Path(path)
+        update_tensors, update_facts = self.update.state()
+        training = {f"update.{key}": value for key, value in update_tensors.items()}
+        facts: dict[str, Any] = {"update": update_facts}
+        if self._pending is not None or self._collector is not None:
+            tensors, collector = self._pending or self.collector.state()
+            training |= {f"collector.{key}": value for key, value in tensors.items()}
+            facts["collector"] = collector
+        store.save_checkpoint(
+            path,
+            config=self.description(),
+            model=self.policy.state_dict(),
+            training=training,
+            state=facts | {"progress": self.progress | progress},
+        )
+        return path
+
+    def restore(self, folder: Path) -> dict[str, Any]:
+        """Takes back what `save` wrote; the progress saved with it."""
+        try:
+            self.policy.load_state_dict(store.load_tensors(folder, store.MODEL))
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder} does not fit this configuration: {error}") from None
+        training, state = store.load_tensors(folder, store.TRAINING), store.load_state(folder)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                key.removeprefix(prefix): value
+                for key, value in training.items()
+                if key.startswith(prefix)
+            }
+
+        self.update.restore(part("update."), state["update"])
+        self._collector = None
+        if "collector" in state:
+            self._pending = (part("collector."), state["collector"])
+        self.progress = state["progress"]
+        return self.progress
+
+
+def _dig(obs: Any, key: str) -> Any:
+    """The leaf of a nested observation that the flat `key` names."""
+    for part in key.split("/"):
+        obs = obs[part] if isinstance(obs, dict) else obs[int(part)]
+    return obs
+
+
+class PPO(Agent):
+    """Proximal policy optimisation with any memory.
+
+    `PPO("CartPoleNoVel-v1", memory="lstm", seed=1, num_envs=8, learning_rate=1e-3, ...)`
+    """
+
+    algo = "ppo"
+    config_kind = PPOConfig
+
+
+AGENTS: dict[str, type[Agent]] = {"ppo": PPO}
+
+
+def load(path: str | os.PathLike[str], *, env: EnvLike | None = None, which: str = "last") -> Agent:
+    """An agent from what `save` wrote or from a run folder.
+
+    Args:
+        env: another environment of the same spaces, or the callable it was trained with.
+        which: for a run folder, its "last" or its "best" checkpoint.
+    Raises:
+        CheckpointError: nothing is there, or it is broken; the line names the file.
+    """
+    folder = store.find_checkpoint(Path(path), which)
+    facts = store.read_json(folder / store.CONFIG)
+    if facts["algo"] not in AGENTS:
+        raise unknown("algorithm", facts["algo"], AGENTS)
+    kind = AGENTS[facts["algo"]]
+    agent = kind.__new__(kind)
+    agent._setup(
+        env if env is not None else facts["env"],
+        build(RunConfig, facts["run"]),
+        build(kind.config_kind, facts[facts["algo"]]),
+        (
+            space_from_json(facts["observation_space"]),
+            space_from_json(facts["action_space"]),
+        ),
+    )
+    agent.restore(folder)
+    return agent

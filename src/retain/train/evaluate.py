@@ -1,0 +1,86 @@
+"""Whole episodes in fresh environments, with nothing of the training touched."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from retain.data.episodes import Episode, Episodes
+from retain.envs.make import make
+from retain.errors import UsageError
+from retain.train.agent import Agent, cpu_threads
+
+PARALLEL = 16
+"""Environments stepped together at most."""
+
+EVALUATION = 0x5EED
+"""Moves the evaluation's episode seeds away from the training's."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Undiscounted returns of whole episodes."""
+
+    return_mean: float
+    return_std: float
+    length_mean: float
+    episodes: int
+    returns: tuple[float, ...]
+
+    def summary(self) -> dict[str, float]:
+        """The numbers without the single returns."""
+        facts = asdict(self)
+        del facts["returns"]
+        return facts
+
+
+def evaluate(
+    agent: Agent, episodes: int, *, deterministic: bool = True, seed: int | None = None
+) -> Evaluation:
+    """Plays `episodes` episodes; each environment plays its share, so short ones are not favoured.
+
+    Args:
+        seed: of the episodes; None derives one from the run's seed.
+    Raises:
+        UsageError: `episodes` is below 1.
+    """
+    if episodes < 1:
+        raise UsageError(f"episodes is {episodes} (expected at least 1)")
+    if agent.env is None:
+        raise UsageError("this agent's environment was a callable: load(path, env=...)")
+    B = min(episodes, PARALLEL)
+    quota = np.full(B, episodes // B) + (np.arange(B) < episodes % B)
+    backend = make(agent.env, B, native=agent.run.native)
+    seed = agent.run.seed ^ EVALUATION if seed is None else seed
+    runs = Episodes(backend, seed)
+    generator = agent._act_generator.get_state()
+    agent._act_generator.manual_seed(seed)
+    everywhere = np.ones(B, dtype=np.bool_)
+    obs, reset, carry = runs.begin(everywhere), everywhere, agent.initial_carry(B)
+    reward: Any = np.zeros(B)
+    counted: list[Episode] = []
+    try:
+        with cpu_threads(agent.run.threads):
+            while quota.any():
+                action, carry = agent.act(
+                    obs, carry, reset, deterministic=deterministic, reward=reward
+                )
+                obs, reward, terminated, truncated = backend.step(action)
+                runs.record(action, reward)
+                reset = terminated | truncated
+                if reset.any():
+                    runs.finish(reset & (quota > 0))
+                    counted += runs.take_finished()
+                    quota = quota - (reset & (quota > 0))
+                    obs = runs.begin(reset)
+    finally:
+        backend.close()
+        agent._act_generator.set_state(generator)
+    returns = np.array([episode.ret for episode in counted])
+    return Evaluation(
+        return_mean=float(returns.mean()),
+        return_std=float(returns.std()),
+        length_mean=float(np.mean([episode.length for episode in counted])),
+        episodes=len(counted),
+        returns=tuple(returns.tolist()),
+    )

@@ -1,0 +1,226 @@
+"""The training loop: collect, update, log, save; stop cleanly, resume exactly."""
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from retain.errors import CheckpointError, NonFiniteError, UsageError
+from retain.train import checkpoint as store
+from retain.train.agent import Agent, cpu_threads, load
+from retain.train.logs import CSVSink, Row, Sink, TensorBoardSink, TerminalSink
+from retain.train.plot import plot
+
+PARITY = 1e-3
+"""|log ratio| of the first minibatch above which acting and training are said to disagree."""
+
+
+class Interrupted(Exception):
+    """The run was stopped by a signal after its checkpoint was written.
+
+    Args:
+        number: of the signal; a shell expects exit status 128 + number.
+    """
+
+    def __init__(self, run: Path, number: int) -> None:
+        super().__init__(f"stopped; go on with: retain resume {run}")
+        self.run, self.number = run, number
+
+
+class StopFlag:
+    """Ctrl-C or SIGTERM asks for a stop after the current update; a second one leaves at once."""
+
+    number: int | None = None
+
+    def handle(self, number: int, frame: Any) -> None:
+        """The signal handler."""
+        if self.number is not None:
+            os._exit(128 + number)
+        self.number = number
+
+
+@contextmanager
+def stop_signals(active: bool) -> Iterator[StopFlag]:
+    """Installs a `StopFlag` for SIGINT and SIGTERM, in the main thread, while inside."""
+    flag = StopFlag()
+    if not active or threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    before = {number: signal.signal(number, flag.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def new_run_folder(agent: Agent, parent: str = "runs") -> Path:
+    """A fresh folder name: environment, algorithm, memory, seed and time."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path(parent) / f"{agent.name}-seed{agent.run.seed}-{stamp}"
+
+
+def train(agent: Agent, steps: int, *, run: Path | None = None, progress: bool = False) -> None:
+    """Trains for `steps` environment steps more (see `Agent.learn`).
+
+    Raises:
+        UsageError: `steps` is below 1, or the run folder already holds a run.
+        Interrupted: a signal stopped it; the checkpoint says where.
+        NonFiniteError: a loss or gradient broke; the minibatch is in the run folder.
+    """
+    if steps < 1:
+        raise UsageError(f"steps is {steps} (expected at least 1)")
+    if run is not None:
+        if store.checkpoints(run):
+            raise UsageError(f"{run} already holds a run; go on with: retain resume {run}")
+        run.mkdir(parents=True, exist_ok=True)
+        store.write_json(run / store.CONFIG, agent.description() | {"steps": steps})
+    agent.progress = {"start": agent.steps, "total": steps, "best": None, "seconds": 0.0}
+    _run(agent, run, progress)
+
+
+def resume(run: Path, *, progress: bool = False) -> Agent:
+    """Continues a run from its last checkpoint as if it had never stopped.
+
+    Raises:
+        CheckpointError: the folder holds no run.
+        UsageError: it is finished, or its environment was a callable.
+    """
+    if not (run / store.CONFIG).exists():
+        raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
+    if not store.checkpoints(run):
+        raise CheckpointError(f"{run} has no checkpoint to resume from")
+    agent = load(run)
+    if _finished(agent):
+        raise UsageError(f"{run} is finished: {agent.steps:,} steps are done")
+    _run(agent, run, progress)
+    return agent
+
+
+def _finished(agent: Agent) -> bool:
+    return agent.steps >= agent.progress["start"] + agent.progress["total"]
+
+
+def _run(agent: Agent, run: Path | None, show: bool) -> None:
+    with cpu_threads(agent.run.threads), stop_signals(run is not None) as stop:
+        Loop(agent, run, show).run(stop)
+
+
+class Loop:
+    """One training loop: the agent, its sinks and its run folder."""
+
+    def __init__(self, agent: Agent, run: Path | None, show: bool) -> None:
+        self.agent, self.folder = agent, run
+        state = agent.progress
+        self.start, self.total = state["start"], state["total"]
+        self.csv: CSVSink | None = None
+        self.terminal: TerminalSink | None = None
+        self.sinks: list[Sink] = []
+        if run is not None:
+            self.csv = CSVSink(run / "metrics.csv", state.get("csv_offset", 0))
+            self.sinks.append(self.csv)
+            if agent.run.tensorboard:
+                self.sinks.append(TensorBoardSink(run, agent.steps))
+        if show:
+            self.terminal = TerminalSink(
+                agent.name, first=agent.steps, total=self.start + self.total
+            )
+            self.sinks.append(self.terminal)
+        self.said: set[str] = set()
+        self.row: Row = {}
+
+    def run(self, stop: StopFlag) -> None:
+        """Until the steps are done or a signal asks to stop."""
+        agent = self.agent
+        collector = agent.collector
+        if agent.progress.pop("not_deterministic", None):
+            self._once("not deterministic given its seed: the current episode was cut (environment)")
+        began, before, done = time.monotonic(), agent.progress["seconds"], collector.steps
+        saved = collector.steps
+        try:
+            if self.folder is not None and collector.steps == self.start:
+                self._checkpoint()
+            while collector.steps < self.start + self.total:
+                share = (collector.steps - self.start) / self.total
+                rollout = collector.collect(agent.config.num_steps)
+                metrics = agent.update.update(rollout, share)
+                seconds = time.monotonic() - began
+                agent.progress["seconds"] = before + seconds
+                rate = (collector.steps - done) / seconds
+                self._log(metrics, rate)
+                finished = collector.steps >= self.start + self.total
+                due = collector.steps - saved >= agent.run.checkpoint_every
+                if self.folder is not None and (due or finished or stop.number is not None):
+                    self._checkpoint()
+                    saved = collector.steps
+                if stop.number is not None and not finished and self.folder is not None:
+                    raise Interrupted(self.folder, stop.number)
+        except NonFiniteError as error:
+            raise self._report(error) from None
+        finally:
+            for sink in self.sinks:
+                sink.close()
+        if self.folder is not None:
+            plot([self.folder], self.folder / "learning_curve.png")
+
+    def _log(self, metrics: dict[str, float], rate: float) -> None:
+        episodes = self.agent.collector.episodes
+        recent = episodes.recent
+        count = len(recent)
+        row: Row = {
+            "step": float(self.agent.collector.steps),
+            "episodes": float(episodes.total),
+            "return_mean": sum(e.ret for e in recent) / count if count else math.nan,
+            "length_mean": sum(e.length for e in recent) / count if count else math.nan,
+            **metrics,
+            "seconds": self.agent.progress["seconds"],
+            "steps_per_second": rate,
+        }
+        episodes.take_finished()
+        for sink in self.sinks:
+            sink.write(row)
+        self.row = row
+        if metrics["first_log_ratio"] > PARITY:
+            self._once(
+                f"acting and training disagree: |log ratio| {metrics['first_log_ratio']:.2g} before "
+                "the first step of an update (docs/metrics.md#first_log_ratio)"
+            )
+
+    def _once(self, text: str) -> None:
+        key = text.split(":")[0]
+        if key not in self.said and self.terminal is not None:
+            self.terminal.say(f"warning: {text}")
+        self.said.add(key)
+
+    def _checkpoint(self) -> None:
+        assert self.folder is not None
+        assert self.csv is not None
+        agent = self.agent
+        agent.progress["csv_offset"] = self.csv.offset()
+        score = self.row.get("return_mean", math.nan)
+        best = agent.progress["best"]
+        better = not math.isnan(score) and (best is None or score > best)
+        if better:
+            agent.progress["best"] = score
+        path = self.folder / store.FOLDER / store.checkpoint_name(agent.collector.steps)
+        agent.save(path)
+        if better:
+            store.keep_best(self.folder, path)
+        store.prune(self.folder, agent.run.keep)
+
+    def _report(self, error: NonFiniteError) -> NonFiniteError:
+        """Saves the minibatch that broke, and says where and where to go on from."""
+        text = f"update at step {self.agent.collector.steps:,}: {error}; the optimizer did not step"
+        if self.folder is not None and error.batch is not None:
+            path = self.folder / "non_finite_batch.safetensors"
+            save_file({k: v.detach().contiguous().clone() for k, v in error.batch.items()}, path)
+            text += f"; the minibatch is in {path}"
+        return NonFiniteError(text)
