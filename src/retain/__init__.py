@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from retain._version import __version__
+from retain.envs.register import register_envs
 
 if TYPE_CHECKING:
     from retain import memory, ops
@@ -23,6 +24,8 @@ _HOME = {
 _MODULES = ("memory", "ops")
 
 __all__ = ["PPO", "Agent", "RetainError", "UsageError", "__version__", "load", "memory", "ops"]
+
+register_envs()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""Registers this library's environments with gymnasium, also as gymnasium's plugin.
+"""Registers this library's environments with gymnasium; `import retain` does it.
 
-Installed, `gymnasium.make("CartPoleNoVel-v1")` works without importing `retain`.
+Where nothing imports `retain`, `gymnasium.make("retain:CartPoleNoVel-v1")` works as well.
 """
 
 from typing import Any

@@ -1,0 +1,59 @@
+"""`retain envs`"""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from retain.cli.flags import parse
+from retain.envs.catalogue import CATALOGUE
+from retain.envs.classic import NATIVE
+from retain.envs.make import make_single
+from retain.errors import UsageError
+
+
+@dataclass(frozen=True)
+class EnvsOptions:
+    """What `retain envs` reads: nothing."""
+
+
+def short_space(space: object) -> str:
+    """A space in a few characters."""
+    name = type(space).__name__
+    if hasattr(space, "n") and name == "Discrete":
+        return f"Discrete({space.n})"
+    return f"{name}{tuple(space.shape)}" if getattr(space, "shape", None) else str(space)
+
+
+def command(arguments: list[str]) -> int:
+    """Prints the table."""
+    parse(
+        EnvsOptions,
+        arguments,
+        verb="envs",
+        description="List well-known environments; any gymnasium id, module:id works besides.",
+    )
+    table = Table(box=None, pad_edge=False)
+    for column in ("environment", "what it asks", "observation", "action"):
+        table.add_column(column, no_wrap=column == "environment")
+    for column in ("random", "memoryless", "good"):
+        table.add_column(column, justify="right")
+    for name, facts in CATALOGUE.items():
+        try:
+            env = make_single(name)
+            spaces = [short_space(env.observation_space), short_space(env.action_space)]
+            env.close()
+        except UsageError:
+            spaces = ["not installed", "pip install 'retain[box2d]'"]
+        returns = (facts.random, facts.memoryless, facts.good)
+        cells = ["-" if value is None else f"{value:g}" for value in returns]
+        star = " *" if name in NATIVE else ""
+        table.add_row(name + star, facts.description, *spaces, *cells)
+    console = Console()
+    console.print(table)
+    console.print(
+        "random, memoryless, good: mean returns.  * natively batched, same numbers as gymnasium's.",
+        highlight=False,
+    )
+    console.print("Any other gymnasium id, module:id or (in Python) callable works as well.")
+    return 0

@@ -1,0 +1,66 @@
+"""`retain VERB ...`: finds the verb, and turns every expected error into one line."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from retain._version import __version__
+from retain.errors import NonFiniteError, RetainError, nearest
+
+VERBS = {
+    "train": "train an agent: retain train ppo --env CartPoleNoVel-v1 --memory lstm",
+    "resume": "continue a stopped run exactly where it was",
+    "eval": "play whole episodes with a trained agent",
+    "plot": "draw learning curves of one or several runs",
+    "envs": "list environments, their spaces and what returns mean there",
+}
+
+USAGE_ERROR, FAILURE = 2, 1
+
+
+def overview() -> str:
+    """What `retain --help` prints."""
+    lines = [
+        "usage: retain VERB [options]",
+        "",
+        "Reinforcement learning that remembers.",
+        "",
+        *(f"  {verb:<8}{text}" for verb, text in VERBS.items()),
+        "",
+        "  retain VERB --help explains a verb; retain --version prints the version.",
+    ]
+    return "\n".join(lines)
+
+
+def fail(text: str, status: int) -> int:
+    """One clear line on stderr, and the exit status."""
+    print(f"retain: {text}", file=sys.stderr)
+    return status
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command line; its exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"retain {__version__}")
+        return 0
+    verb, rest = arguments[0], list(arguments[1:])
+    if verb not in VERBS:
+        close = nearest(verb, VERBS) or f" (expected one of: {', '.join(VERBS)})"
+        return fail(f"unknown verb {verb!r}{close}", USAGE_ERROR)
+    command: Callable[[list[str]], int] = import_module(f"retain.cli.{verb}").command
+    try:
+        return command(rest)
+    except NonFiniteError as error:
+        return fail(str(error), FAILURE)
+    except RetainError as error:
+        return fail(str(error), USAGE_ERROR)
+    except KeyboardInterrupt:
+        return fail("stopped", 130)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""`retain train ALGO`"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from retain.algos.ppo import PPOConfig
+from retain.cli.flags import parse, value_of
+from retain.errors import UsageError, unknown
+from retain.train.agent import AGENTS
+from retain.train.config import RunConfig, build, field_names
+from retain.train.presets import preset
+from retain.train.trainer import Interrupted, new_run_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What `retain train ppo` reads."""
+
+    env: str = "CartPole-v1"
+    """A gymnasium id, or module:id; `retain envs` lists the well-known ones."""
+    steps: int = 100_000
+    """Environment steps to learn from, of all environments together."""
+    out: Path | None = None
+    """Run folder; by default a new one in runs/."""
+    run: RunConfig = field(default_factory=RunConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+
+
+def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
+    """The options before flags: the preset of the environment and memory that the flags name."""
+    env = value_of("--env", arguments) or TrainOptions.env
+    memory = value_of("--memory", arguments) or "none"
+    values: dict[str, Any] = preset(algo, env, memory)
+    run, ppo = (
+        build(kind, {k: v for k, v in values.items() if k in field_names(kind)})
+        for kind in (RunConfig, PPOConfig)
+    )
+    if memory in ("none", "lstm", "gru"):
+        # A length that suits the memory, so that flags are checked against sensible values.
+        ppo = build(PPOConfig, asdict(ppo) | {"memory": memory})
+    return TrainOptions(env=env, run=run, ppo=ppo)
+
+
+def command(arguments: list[str]) -> int:
+    """Trains, shows progress, and says where the run is."""
+    if not arguments or arguments[0].startswith("-"):
+        if {"-h", "--help"} & set(arguments):
+            arguments = ["ppo", *arguments]
+        else:
+            raise UsageError(f"retain train needs an algorithm (one of: {', '.join(AGENTS)})")
+    algo, rest = arguments[0], arguments[1:]
+    if algo not in AGENTS:
+        raise unknown("algorithm", algo, AGENTS)
+    options = parse(
+        TrainOptions,
+        rest,
+        verb=f"train {algo}",
+        default=defaults(algo, rest),
+        description="Train an agent. Defaults shown are the preset of --env and --memory.",
+    )
+    settings = {
+        f.name: getattr(part, f.name) for part in (options.run, options.ppo) for f in fields(part)
+    }
+    agent = AGENTS[algo](options.env, **settings)
+    folder = options.out or new_run_folder(agent)
+    print(f"run folder: {folder}", flush=True)
+    try:
+        agent.learn(options.steps, out=folder, progress=True)
+    except Interrupted as stop:
+        print(stop)
+        return 128 + stop.number
+    print(f"done; evaluate with: retain eval {folder}")
+    print(f"learning curve: {folder / 'learning_curve.png'}")
+    return 0
