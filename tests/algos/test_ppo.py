@@ -1,0 +1,249 @@
+"""PPO over the timeline: parity of acting and training, boundaries, the safe step."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import retain
+from retain.algos.base import SafeStep, check_ownership, scheduled
+from retain.algos.ppo import PPOConfig
+from retain.errors import NonFiniteError, UsageError
+
+BASE = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "memory_hidden": 16, "hidden": (16,)}
+
+
+def parity(agent, segments=6):
+    """Largest |log ratio| of any minibatch over several segments."""
+    worst = 0.0
+    before = {k: v.clone() for k, v in agent.policy.named_parameters()}
+    for _ in range(segments):
+        rollout = agent.collector.collect(agent.config.num_steps)
+        metrics = agent.update.update(rollout, 0.0)
+        worst = max(worst, metrics["max_log_ratio"])
+    for name, parameter in agent.policy.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+    return worst
+
+
+@pytest.mark.parametrize(
+    ("memory", "sequence_length"),
+    [("none", None), ("lstm", None), ("lstm", 8), ("gru", None), ("gru", 8)],
+)
+@pytest.mark.parametrize("env", ["CartPoleNoVel-v1", "PendulumNoVel-v1"])
+def test_at_learning_rate_zero_every_ratio_is_one(memory, env, sequence_length):
+    settings = BASE | {
+        "memory": memory, "learning_rate": 0.0, "normalise_obs": True,
+        "sequence_length": sequence_length,
+    }  # fmt: skip
+    assert parity(retain.PPO(env, **settings)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"separate_memory": True, "shortcut": True, "memory_layers": 2},
+        {"previous_action": True, "previous_reward": True},
+        {"use_sde": True, "sde_sample_freq": 3},
+        {"squash": True, "entropy_coef": 0.1},
+        {"refresh_carries": True, "sequence_length": 8, "encoder": (16,)},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_parity_holds_for_every_network_option(changes):
+    settings = BASE | {
+        "memory": "lstm", "learning_rate": 0.0, "native": False, "sequence_length": None,
+        "use_sde": False,
+    }  # fmt: skip
+    settings |= changes
+    assert parity(retain.PPO("PendulumNoVel-v1", **settings)) < 1e-5
+
+
+def test_a_stale_carry_breaks_parity():
+    """The parity check can fail: with zeros for the stored carries it does."""
+    agent = retain.PPO("CartPoleNoVel-v1", **BASE, memory="lstm", learning_rate=0.0)
+    for _ in range(4):
+        rollout = agent.collector.collect(32)
+        zeros = tuple(agent.policy.initial_carry(4) for _ in rollout.carries)
+        metrics = agent.update.update(replace(rollout, carries=zeros), 0.0)
+    assert metrics["max_log_ratio"] > 1e-5
+
+
+def test_chunks_carry_what_acting_left():
+    agent = retain.PPO("CartPoleNoVel-v1", **BASE, memory="lstm", sequence_length=8)
+    agent.collector.collect(32)
+    rollout = agent.collector.collect(32)
+    obs = agent.policy.prepare(rollout.obs)
+    sequences = rollout.sequences(obs=obs, advantage=rollout.value, target=rollout.value)
+    assert len(sequences) == 16
+    assert sequences.reset.shape == (8, 16)
+    dist, value, _ = agent.policy(sequences.obs, sequences.carry, sequences.reset)
+    torch.testing.assert_close(value, sequences.value, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        dist.log_prob(sequences.action), sequences.log_prob, atol=1e-6, rtol=0
+    )
+
+
+def test_steps_of_one_environment_stay_together_through_the_cut():
+    agent = retain.PPO("CartPoleNoVel-v1", **BASE, memory="lstm", sequence_length=8)
+    rollout = agent.collector.collect(32)
+    tags = torch.arange(32 * 4, dtype=torch.float32).view(32, 4)  # t * 4 + environment
+    sequences = rollout.sequences(obs=tags, advantage=tags, target=tags)
+    shuffled = list(sequences.minibatches(3, torch.Generator().manual_seed(0)))
+    assert sum(len(part) for part in shuffled) == 16
+    seen = torch.cat([part.obs for part in shuffled], dim=1)
+    assert torch.all(seen[1:] - seen[:-1] == 4)  # next step, same environment
+    assert sorted(seen.flatten().tolist()) == list(range(128))
+
+
+def test_minibatches_are_reshuffled_and_cover_everything():
+    agent = retain.PPO("CartPole-v1", **BASE)
+    rollout = agent.collector.collect(32)
+    tags = torch.arange(128.0).view(32, 4)
+    sequences = rollout.sequences(obs=tags, advantage=tags, target=tags)
+    generator = torch.Generator().manual_seed(0)
+    first, second = (
+        torch.cat([part.obs[0] for part in sequences.minibatches(50, generator)]).tolist()
+        for _ in range(2)
+    )
+    assert sorted(first) == sorted(second) == list(range(128))
+    assert first != second
+
+
+def test_refreshed_carries_are_those_of_the_current_parameters():
+    agent = retain.PPO("CartPoleNoVel-v1", **BASE, memory="gru", sequence_length=8)
+    rollout = agent.collector.collect(32)
+    with torch.no_grad():
+        for parameter in agent.policy.parameters():
+            parameter.mul_(1.1)
+    refreshed = agent.update._refreshed(rollout, agent.policy.prepare(rollout.obs))
+    _, whole, _ = agent.policy(rollout.obs, rollout.carries[0], rollout.reset)
+    sequences = refreshed.sequences(obs=rollout.obs, advantage=whole, target=whole)
+    _, value, _ = agent.policy(sequences.obs, sequences.carry, sequences.reset)
+    torch.testing.assert_close(value, sequences.target, atol=1e-6, rtol=0)
+    stale = rollout.sequences(obs=rollout.obs, advantage=whole, target=whole)
+    _, value, _ = agent.policy(stale.obs, stale.carry, stale.reset)
+    assert (value - stale.target).abs().max() > 1e-4
+
+
+def test_normaliser_is_the_same_for_acting_and_training_and_moves_only_after():
+    agent = retain.PPO("CartPole-v1", **BASE, normalise_obs=True)
+    seen = []
+    forward = agent.policy.normaliser.forward
+
+    def spy(obs):
+        seen.append(agent.policy.normaliser.entries["entry_0"].mean.clone())
+        return forward(obs)
+
+    agent.policy.normaliser.forward = spy
+    rollout = agent.collector.collect(32)
+    agent.update.update(rollout, 0.0)
+    assert len(seen) >= 33
+    assert all(torch.equal(mean, seen[0]) for mean in seen)
+    mean = agent.policy.normaliser.entries["entry_0"].mean
+    torch.testing.assert_close(mean, rollout.obs.double().mean((0, 1)))
+
+
+def test_non_finite_gradient_stops_before_the_step_and_names_the_tensor():
+    agent = retain.PPO("CartPole-v1", **BASE)
+    rollout = agent.collector.collect(32)
+    broken = rollout.reward.clone()
+    broken[3, 1] = float("nan")
+    before = {k: v.clone() for k, v in agent.policy.named_parameters()}
+    with pytest.raises(NonFiniteError, match=r"policy_loss is not finite") as caught:
+        agent.update.update(replace(rollout, reward=broken), 0.0)
+    assert torch.isnan(caught.value.batch["advantage"]).any()
+    for name, parameter in agent.policy.named_parameters():
+        assert torch.equal(parameter, before[name])
+    assert agent.update.gradient_steps == 0
+
+
+def test_non_finite_run_saves_the_minibatch_and_keeps_checkpoints(tmp_path):
+    from safetensors.torch import load_file
+
+    agent = retain.PPO("CartPole-v1", **BASE, checkpoint_every=128)
+    collect = agent.collector.collect
+
+    def poisoned(steps):
+        rollout = collect(steps)
+        if agent.steps > 400:
+            rollout = replace(rollout, reward=rollout.reward * float("inf"))
+        return rollout
+
+    agent.collector.collect = poisoned
+    with pytest.raises(NonFiniteError, match="non_finite_batch"):
+        agent.learn(2000, out=tmp_path)
+    assert "advantage" in load_file(tmp_path / "non_finite_batch.safetensors")
+    assert retain.load(tmp_path).steps == 384  # the last whole update before the poison
+
+
+def test_every_parameter_has_exactly_one_optimizer():
+    module = torch.nn.Linear(2, 2)
+    one = torch.optim.SGD([module.weight], lr=0.1)
+    with pytest.raises(UsageError, match="parameter bias belongs to 0 optimizers"):
+        SafeStep(module, one, None)
+    both = torch.optim.SGD(module.parameters(), lr=0.1)
+    with pytest.raises(UsageError, match="parameter weight belongs to 2 optimizers"):
+        check_ownership(module, one, both)
+
+
+def test_gradient_norm_is_clipped_to_the_bound():
+    module = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    before = torch.cat([p.detach().flatten().clone() for p in module.parameters()])
+    norm = SafeStep(module, optimizer, 0.5)(100 * module(torch.ones(1, 3)).sum(), {})
+    after = torch.cat([p.detach().flatten() for p in module.parameters()])
+    assert norm == pytest.approx(200.0)
+    assert (after - before).norm().item() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_kl_bound_ends_the_update():
+    agent = retain.PPO("CartPole-v1", **BASE, learning_rate=0.1, target_kl=0.001, epochs=10)
+    agent.update.update(agent.collector.collect(32), 0.0)
+    assert 0 < agent.update.gradient_steps < 20
+
+
+def test_linear_schedule_falls_to_zero():
+    assert scheduled(2.0, "linear", 0.25) == 1.5
+    assert scheduled(2.0, "linear", 1.0) == 0.0
+    assert scheduled(2.0, "constant", 0.9) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gamma": 1.5}, "gamma is 1.5"),
+        ({"value_clip": 0.0}, "value_clip is 0.0 .*None for off"),
+        ({"memory": "lstm", "sequence_length": 7}, "does not divide num_steps 128; nearest .* 8"),
+        ({"memory": "lstm", "batch_size": 200}, "batch_size 200 .*nearest that is: 256"),
+        ({"sequence_length": 8}, "needs a memory"),
+        ({"num_steps": 0}, "num_steps is 0"),
+    ],
+)
+def test_meaningless_settings_are_refused_with_the_nearest_valid(changes, message):
+    with pytest.raises(UsageError, match=message):
+        PPOConfig(**changes)
+
+
+def test_value_clip_is_reported_in_an_update():
+    agent = retain.PPO("CartPole-v1", **BASE, value_clip=1e-4, learning_rate=0.01)
+    metrics = agent.update.update(agent.collector.collect(32), 0.0)
+    assert metrics["value_clip_fraction"] > 0.5
+    plain = retain.PPO("CartPole-v1", **BASE, learning_rate=0.01)
+    assert plain.update.update(plain.collector.collect(32), 0.0)["value_clip_fraction"] == 0.0
+
+
+def test_reward_normaliser_equals_the_definition():
+    agent = retain.PPO("PendulumNoVel-v1", **(BASE | {"normalise_reward": True, "gamma": 0.9}))
+    running, returns = np.zeros(4), []
+    for _ in range(8):
+        rollout = agent.collector.collect(32)
+        boundary = (rollout.terminated | rollout.truncated).numpy()
+        for reward, ended in zip(rollout.reward.numpy(), boundary, strict=True):
+            running = running * 0.9 + reward
+            returns.append(running.copy())
+            running[ended] = 0
+        scaled = agent.update.reward_normaliser(rollout.reward, torch.from_numpy(boundary))
+        expected = rollout.reward.numpy() / np.sqrt(np.var(returns) + 1e-8)
+        np.testing.assert_allclose(scaled.numpy(), expected, rtol=1e-4)

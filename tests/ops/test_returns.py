@@ -1,0 +1,161 @@
+"""Advantages and targets against numbers worked by hand and slow references."""
+
+import numpy as np
+import pytest
+import torch
+
+from retain.ops import discounted_sum, gae, n_step_return, vtrace
+
+T, B = 12, 5
+
+
+def timeline(seed, share=0.25):
+    rng = np.random.default_rng(seed)
+    facts = {name: rng.normal(size=(T, B)).astype(np.float32)
+             for name in ("reward", "value", "next_value")}  # fmt: skip
+    facts["terminated"] = rng.random((T, B)) < share
+    facts["truncated"] = (rng.random((T, B)) < share) & ~facts["terminated"]
+    return facts
+
+
+def tensors(facts):
+    return {key: torch.from_numpy(value) for key, value in facts.items()}
+
+
+def slow_gae(reward, value, next_value, terminated, truncated, gamma, lam):
+    """The definition: a discounted sum of one-step errors up to the episode's end."""
+    advantage = np.zeros((T, B))
+    for b in range(B):
+        for t in range(T):
+            weight = 1.0
+            for k in range(t, T):
+                successor = 0.0 if terminated[k, b] else next_value[k, b]
+                error = reward[k, b] + gamma * successor - value[k, b]
+                advantage[t, b] += weight * error
+                if terminated[k, b] or truncated[k, b]:
+                    break
+                weight *= gamma * lam
+    return advantage
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_gae_is_the_discounted_sum_of_errors_up_to_the_end(lam, seed):
+    facts = timeline(seed)
+    advantage, target = gae(**tensors(facts), gamma=0.9, lam=lam)
+    np.testing.assert_allclose(advantage, slow_gae(**facts, gamma=0.9, lam=lam), atol=1e-5)
+    np.testing.assert_allclose(target, advantage.numpy() + facts["value"], atol=1e-6)
+    assert advantage.dtype == target.dtype == torch.float32
+
+
+def test_gae_by_hand():
+    """Two steps, then truncated, then one terminated: gamma 0.5, lambda 0.5."""
+    column = {
+        "reward": [1.0, 2.0, 3.0, 4.0],
+        "value": [0.0, 1.0, 2.0, 3.0],
+        "next_value": [1.0, 6.0, 3.0, 9.0],
+        "terminated": [False, False, False, True],
+        "truncated": [False, True, False, False],
+    }
+    facts = {key: torch.tensor(value).unsqueeze(1) for key, value in column.items()}
+    advantage, _ = gae(**facts, gamma=0.5, lam=0.5)
+    # errors: 1+.5-0=1.5; 2+3-1=4 (bootstraps, trace ends); 3+1.5-2=2.5; 4-3=1 (no bootstrap)
+    assert advantage.flatten().tolist() == [1.5 + 0.25 * 4, 4.0, 2.5 + 0.25 * 1, 1.0]
+
+
+def test_what_stands_behind_a_termination_does_not_matter():
+    facts = tensors(timeline(0))
+    clean, _ = gae(**facts, gamma=0.9, lam=0.9)
+    for poison in (float("nan"), float("inf"), 1e6):
+        poisoned = dict(facts)
+        poisoned["next_value"] = facts["next_value"].masked_fill(facts["terminated"], poison)
+        assert torch.equal(gae(**poisoned, gamma=0.9, lam=0.9)[0], clean)
+
+
+def test_value_of_an_endless_reward_is_reached_through_truncations():
+    """One-step episodes cut from outside: the fixed point of the target is r / (1 - gamma)."""
+    value = torch.zeros(1, 1)
+    one, no, yes = torch.ones(1, 1), torch.zeros(1, 1).bool(), torch.ones(1, 1).bool()
+    for _ in range(400):
+        _, value = gae(
+            reward=one, value=value, next_value=value, terminated=no, truncated=yes,
+            gamma=0.9, lam=0.95,
+        )  # fmt: skip
+    assert value.item() == pytest.approx(10.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 50])
+def test_n_step_return_sums_n_rewards_or_up_to_the_end(n):
+    facts = timeline(1)
+    out = n_step_return(**{k: v for k, v in tensors(facts).items() if k != "value"}, gamma=0.9, n=n)
+    for b in range(B):
+        for t in range(T):
+            total, weight = 0.0, 1.0
+            for k in range(t, min(t + n, T)):
+                total += weight * facts["reward"][k, b]
+                weight *= 0.9
+                last = k
+                if facts["terminated"][k, b] or facts["truncated"][k, b]:
+                    break
+            if not facts["terminated"][last, b]:
+                total += weight * facts["next_value"][last, b]
+            assert out[t, b].item() == pytest.approx(total, abs=1e-5)
+
+
+def test_n_step_return_refuses_no_steps():
+    facts = {k: v for k, v in tensors(timeline(1)).items() if k != "value"}
+    with pytest.raises(ValueError, match="n is 0"):
+        n_step_return(**facts, gamma=0.9, n=0)
+
+
+def test_vtrace_on_policy_is_the_lambda_return():
+    facts = tensors(timeline(2))
+    # Inside a segment the successor's value is the next step's, as a collector fills it.
+    inside = ~(facts["terminated"] | facts["truncated"])[:-1]
+    facts["next_value"][:-1][inside] = facts["value"][1:][inside]
+    log_prob = torch.randn(T, B)
+    target, _ = vtrace(
+        log_prob=log_prob, behaviour_log_prob=log_prob, **facts, gamma=0.9, lam=0.8
+    )
+    _, expected = gae(**facts, gamma=0.9, lam=0.8)
+    torch.testing.assert_close(target, expected, atol=1e-5, rtol=0)
+
+
+def test_vtrace_off_policy_equals_the_sum_of_the_paper():
+    facts = timeline(3)
+    rng = np.random.default_rng(3)
+    log_prob, behaviour = (rng.normal(size=(T, B)).astype(np.float32) for _ in range(2))
+    target, advantage = vtrace(
+        log_prob=torch.from_numpy(log_prob), behaviour_log_prob=torch.from_numpy(behaviour),
+        **tensors(facts), gamma=0.9, rho_clip=0.8, c_clip=0.6,
+    )  # fmt: skip
+    ratio = np.exp(log_prob - behaviour)
+    rho, c = np.minimum(ratio, 0.8), np.minimum(ratio, 0.6)
+    ended = facts["terminated"] | facts["truncated"]
+    successor = np.where(facts["terminated"], 0.0, facts["next_value"])
+    expected = facts["value"].astype(np.float64).copy()
+    for b in range(B):
+        for t in range(T):
+            weight = 1.0
+            for k in range(t, T):
+                error = facts["reward"][k, b] + 0.9 * successor[k, b] - facts["value"][k, b]
+                expected[t, b] += weight * rho[k, b] * error
+                if ended[k, b]:
+                    break
+                weight *= 0.9 * c[k, b]
+    np.testing.assert_allclose(target, expected, atol=1e-5)
+    following = successor.copy()
+    following[:-1] += np.where(ended[:-1], 0.0, expected[1:] - facts["value"][1:])
+    np.testing.assert_allclose(
+        advantage, rho * (facts["reward"] + 0.9 * following - facts["value"]), atol=1e-5
+    )
+
+
+def test_discounted_sum_runs_forward_and_restarts_after_an_end():
+    reward = torch.tensor([[1.0], [2.0], [4.0], [8.0]])
+    boundary = torch.tensor([[False], [True], [False], [True]])
+    running, carry = discounted_sum(
+        reward=reward, boundary=boundary, initial=torch.tensor([10.0]), gamma=0.5
+    )
+    assert running.flatten().tolist() == [6.0, 5.0, 4.0, 10.0]
+    assert carry.tolist() == [0.0]
