@@ -54,7 +54,8 @@ def make_single(
             raise UsageError(f"cannot make {env!r}: {error}") from None
         raise UsageError(_unknown(env)) from None
     except ModuleNotFoundError as error:
-        raise UsageError(f"cannot import {error.name!r} for the environment {env!r}") from None
+        module = error.name or env.split(":")[0]
+        raise UsageError(f"cannot import {module!r} for the environment {env!r}") from None
     except TypeError as error:
         raise UsageError(f"cannot make {env!r}: {error}") from None
 

@@ -44,7 +44,7 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
             "start": space.start.tolist(),
         }
     if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "shape": list(space.shape)}
+        return {"kind": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.n)}
     if isinstance(space, spaces.Dict):
         entries = {key: space_to_json(sub) for key, sub in space.spaces.items()}
         return {"kind": "Dict", "entries": entries}
@@ -63,7 +63,7 @@ def space_from_json(facts: dict[str, Any]) -> gym.Space[Any]:
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(facts["nvec"], start=facts["start"])
     if kind == "MultiBinary":
-        return spaces.MultiBinary(facts["shape"])
+        return spaces.MultiBinary(facts["n"])
     if kind == "Dict":
         return spaces.Dict({key: space_from_json(sub) for key, sub in facts["entries"].items()})
     raise UsageError(f"unknown kind of space {kind!r} in a saved agent")
