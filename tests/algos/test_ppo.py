@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import retain
-from retain.algos.base import SafeStep, check_ownership, scheduled
+from retain.algos.base import Adam, SafeStep, check_ownership, scheduled
 from retain.algos.ppo import PPOConfig
 from retain.errors import NonFiniteError, UsageError
 
@@ -180,22 +180,41 @@ def test_non_finite_run_saves_the_minibatch_and_keeps_checkpoints(tmp_path):
 
 def test_every_parameter_has_exactly_one_optimizer():
     module = torch.nn.Linear(2, 2)
-    one = torch.optim.SGD([module.weight], lr=0.1)
+    one = Adam([module.weight], lr=0.1, eps=1e-8)
     with pytest.raises(UsageError, match="parameter bias belongs to 0 optimizers"):
         SafeStep(module, one, None)
-    both = torch.optim.SGD(module.parameters(), lr=0.1)
+    both = Adam(module.parameters(), lr=0.1, eps=1e-8)
     with pytest.raises(UsageError, match="parameter weight belongs to 2 optimizers"):
         check_ownership(module, one, both)
 
 
 def test_gradient_norm_is_clipped_to_the_bound():
     module = torch.nn.Linear(3, 1)
-    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
-    before = torch.cat([p.detach().flatten().clone() for p in module.parameters()])
-    norm = SafeStep(module, optimizer, 0.5)(100 * module(torch.ones(1, 3)).sum(), {})
-    after = torch.cat([p.detach().flatten() for p in module.parameters()])
+    step = SafeStep(module, Adam(module.parameters(), lr=0.0, eps=1e-8), 0.5)
+    norm = step(100 * module(torch.ones(1, 3)).sum(), {})
+    after = torch.cat([p.grad.flatten() for p in module.parameters()]).norm()
     assert norm == pytest.approx(200.0)
-    assert (after - before).norm().item() == pytest.approx(0.5, abs=1e-5)
+    assert after.item() == pytest.approx(0.5, abs=1e-5)
+    assert step(0.01 * module(torch.ones(1, 3)).sum(), {}) == pytest.approx(0.02)  # left alone
+
+
+def test_quick_adam_steps_as_torchs_does():
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    quick = Adam(ours.parameters(), lr=0.1, eps=1e-5)
+    plain = torch.optim.Adam(theirs.parameters(), lr=0.1, eps=1e-5, fused=True)
+    for number in range(6):
+        x = torch.randn(4, 3)
+        for module in (ours, theirs):
+            module.zero_grad()
+            module(x).square().sum().backward()
+        if number == 3:  # a checkpoint in between
+            quick.load_state_dict(quick.state_dict())
+        quick.param_groups[0]["lr"] = plain.param_groups[0]["lr"] = 0.1 / (number + 1)
+        quick.quick_step([p.grad for p in ours.parameters()])
+        plain.step()
+        assert torch.equal(ours.weight, theirs.weight)
 
 
 def test_kl_bound_ends_the_update():

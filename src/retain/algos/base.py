@@ -1,7 +1,7 @@
 """What every algorithm needs around its loss: schedules, ownership of parameters, the safe step."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,42 @@ def named_non_finite(named: Iterable[tuple[str, Tensor | None]]) -> str | None:
     return None
 
 
+class Adam(torch.optim.Adam):
+    """torch's Adam (Kingma and Ba 2015, arXiv:1412.6980), with a step that costs a third.
+
+    `quick_step` calls the same fused kernel on the same state, without the hooks and groupings
+    that `step` goes through in Python: at these network sizes those cost more than the update.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, eps: float) -> None:
+        super().__init__(parameters, lr=lr, eps=eps, fused=True)
+        self._lists: tuple[list[Tensor], ...] | None = None
+
+    def quick_step(self, gradients: list[Tensor]) -> None:
+        """One step; `gradients` are those of the parameters, in order, None left out."""
+        group = self.param_groups[0]
+        if self._lists is None or len(gradients) != len(group["params"]):
+            self.step()
+            if len(gradients) == len(group["params"]):
+                states = [self.state[parameter] for parameter in group["params"]]
+                self._lists = tuple(
+                    [state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step")
+                )
+            return
+        means, squares, steps = self._lists
+        torch._foreach_add_(steps, 1)
+        torch._fused_adam_(
+            group["params"], gradients, means, squares, [], steps,
+            lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
+            weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's; the next step looks its tensors up again."""
+        super().load_state_dict(state_dict)
+        self._lists = None
+
+
 class SafeStep:
     """Clips the gradient norm and steps, unless a loss or gradient is not finite.
 
@@ -49,7 +85,7 @@ class SafeStep:
     """
 
     def __init__(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None
+        self, module: nn.Module, optimizer: Adam, max_norm: float | None
     ) -> None:
         check_ownership(module, optimizer)
         self.module, self.optimizer, self.max_norm = module, optimizer, max_norm
@@ -76,7 +112,7 @@ class SafeStep:
             raise NonFiniteError(self._diagnosis(parts))
         if self.max_norm is not None and size > self.max_norm:
             torch._foreach_mul_(gradients, self.max_norm / (size + 1e-6))
-        self.optimizer.step()
+        self.optimizer.quick_step(gradients)
         return size
 
     def _diagnosis(self, parts: dict[str, Tensor]) -> str:

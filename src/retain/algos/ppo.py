@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.algos.base import SafeStep, Schedule, scheduled
+from retain.algos.base import Adam, SafeStep, Schedule, scheduled
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import NonFiniteError, UsageError
 from retain.nn.normaliser import RewardNormaliser
@@ -135,8 +135,8 @@ class PPOUpdate:
     ) -> None:
         self.config, self.policy = config, policy
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = torch.optim.Adam(
-            policy.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
+        self.optimizer = Adam(
+            policy.parameters(), lr=config.learning_rate, eps=config.adam_eps
         )
         self.step = SafeStep(policy, self.optimizer, config.max_grad_norm)
         self.reward_normaliser = (

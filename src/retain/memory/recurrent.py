@@ -31,23 +31,28 @@ class Recurrent(Memory):
     def __init__(self, features_in: int, hidden: int, layers: int = 1) -> None:
         super().__init__()
         self.features_in, self.features, self.layers = features_in, hidden, layers
-        self.weights_in = nn.ParameterList()
-        self.weights_hidden = nn.ParameterList()
-        self.biases_in = nn.ParameterList()
-        self.biases_hidden = nn.ParameterList()
         for layer in range(layers):
             width = hidden if layer else features_in
-            for weights, wide in ((self.weights_in, width), (self.weights_hidden, hidden)):
-                weight = torch.empty(self.gates * hidden, wide)
-                for gate in weight.split(hidden):
+            for name, shape in (
+                ("weight_ih", (self.gates * hidden, width)),
+                ("weight_hh", (self.gates * hidden, hidden)),
+                ("bias_ih", (self.gates * hidden,)),
+                ("bias_hh", (self.gates * hidden,)),
+            ):
+                parameter = nn.Parameter(torch.zeros(shape))
+                for gate in parameter.data.split(hidden) if len(shape) == 2 else ():
                     nn.init.orthogonal_(gate)
-                weights.append(nn.Parameter(weight))
-            for biases in (self.biases_in, self.biases_hidden):
-                biases.append(nn.Parameter(torch.zeros(self.gates * hidden)))
+                self.register_parameter(f"{name}_l{layer}", parameter)
+
+    def _weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A layer's W, U, b and d, named as in torch's own recurrent modules."""
+        named = self._parameters
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return tuple(named[f"{name}_l{layer}"] for name in names)  # type: ignore[return-value]
 
     def initial_carry(self, batch_size: int) -> Carry:
         """Zeros, one leaf `[batch_size, layers, hidden]` for each state of the recurrence."""
-        weight = self.weights_hidden[0]
+        weight = self._weights(0)[1]
         shape = (batch_size, self.layers, self.features)
         return tuple(weight.new_zeros(shape) for _ in range(self.states))
 
@@ -58,7 +63,10 @@ class Recurrent(Memory):
         ends: list[tuple[Tensor, ...]] = []
         for layer in range(self.layers):
             state = tuple(leaf[:, layer] for leaf in leaves)
-            if layout is None:
+            if x.shape[0] == 1:
+                end = self._cell(layer, x[0], state)
+                x = end[0].unsqueeze(0)
+            elif layout is None:
                 x, end = self._call(layer, x, state, None)
             elif isinstance(layout, Flush):
                 x, end = self._flushed(layer, x, state, layout)
@@ -71,17 +79,21 @@ class Recurrent(Memory):
 
     @abstractmethod
     def _call(
-        self, layer: int, x: Tensor, state: Sequence[Tensor], flag: Tensor | None
+        self, layer: int, x: Tensor, state: Sequence[Tensor], flags: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One fused call over `[S, N, D]` without resets: outputs, and the state at the end.
 
-        `flag` `[S, N]` marks flush (1) and hold (2) steps.
+        `flags` `[S, N, 2]` is 1 on flush and on hold steps.
         """
+
+    @abstractmethod
+    def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The state after a single step `[N, D]`: torch's fused cell, quicker than a sequence."""
 
     def _flushed(
         self, layer: int, x: Tensor, state: Sequence[Tensor], layout: Flush
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        out, end = self._call(layer, to_slots(x, layout), state, layout.flag)
+        out, end = self._call(layer, to_slots(x, layout), state, layout.flags)
         out = from_slots(out, layout)
         # A hold step keeps an LSTM's cell but not its output: that one is the last real step's.
         return out, (out[-1], *end[1:])
@@ -93,11 +105,7 @@ class Recurrent(Memory):
             leaf.new_zeros(layout.pieces, self.features).index_copy(0, layout.first, leaf)
             for leaf in state
         )
-        hold: Tensor | None = None
-        if self.states > 1:
-            steps = torch.arange(layout.length, device=x.device).unsqueeze(1)
-            hold = 2 * (steps > layout.last_step).long()
-        out, end = self._call(layer, to_slots(x, layout), rows, hold)
+        out, end = self._call(layer, to_slots(x, layout), rows, layout.flags)
         out = from_slots(out, layout)
         return out, (out[-1], *(leaf.index_select(0, layout.last) for leaf in end[1:]))
 
@@ -110,21 +118,25 @@ class LSTM(Recurrent):
     """
 
     gates, states = 4, 2
+    closing: Tensor
+
+    def __init__(self, features_in: int, hidden: int, layers: int = 1) -> None:
+        super().__init__(features_in, hidden, layers)
+        # Rows i, f, g, o. flush: i = f = o = 0, so c' = h' = 0. hold: i = 0, f = 1, so c' = c.
+        rows = torch.tensor([[-GATE, -GATE], [-GATE, GATE], [0.0, 0.0], [-GATE, 0.0]])
+        self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
 
     def _call(
-        self, layer: int, x: Tensor, state: Sequence[Tensor], flag: Tensor | None
+        self, layer: int, x: Tensor, state: Sequence[Tensor], flags: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        weight = self.weights_in[layer]
-        if flag is not None:
-            # flush: i = f = o = 0, so c' = h' = 0. hold: i = 0, f = 1, so c' = c.
-            x = torch.cat((x, (flag == 1).unsqueeze(-1), (flag == 2).unsqueeze(-1)), dim=-1)
-            rows = torch.tensor([[-1, -1], [-1, 1], [0, 0], [-1, 0]], device=x.device)
-            columns = (rows * GATE).to(weight.dtype).repeat_interleave(self.features, dim=0)
-            weight = torch.cat((weight, columns), dim=1)
+        weight, *others = self._weights(layer)
+        if flags is not None:
+            x = torch.cat((x, flags.to(x.dtype)), dim=-1)
+            weight = torch.cat((weight, self.closing), dim=1)
         out, h, c = torch.lstm(
             x.contiguous(),
             [leaf.unsqueeze(0).contiguous() for leaf in state],
-            [weight, self.weights_hidden[layer], self.biases_in[layer], self.biases_hidden[layer]],
+            [weight, *others],
             True,
             1,
             0.0,
@@ -133,6 +145,9 @@ class LSTM(Recurrent):
             False,
         )
         return out, (h[0], c[0])
+
+    def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return torch.lstm_cell(x, state, *self._weights(layer))
 
 
 class GRU(Recurrent):
@@ -143,24 +158,29 @@ class GRU(Recurrent):
     """
 
     gates, states = 3, 1
+    closing: Tensor
+
+    def __init__(self, features_in: int, hidden: int, layers: int = 1) -> None:
+        super().__init__(features_in, hidden, layers)
+        # Rows r, z, n. flush: r = z = 0 and n = tanh(0), so h' = 0.
+        rows = torch.tensor([[-GATE], [-GATE], [0.0]])
+        self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
 
     def _call(
-        self, layer: int, x: Tensor, state: Sequence[Tensor], flag: Tensor | None
+        self, layer: int, x: Tensor, state: Sequence[Tensor], flags: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        weight, bias = self.weights_in[layer], self.biases_in[layer]
-        if flag is not None:
-            # flush: r = z = 0 and n = tanh(0), so h' = 0. The input's bias must then be absent, so
-            # it becomes the weight of a feature that is 1 on the other steps.
-            flush = (flag == 1).to(x.dtype).unsqueeze(-1)
+        weight, weight_hidden, bias, bias_hidden = self._weights(layer)
+        if flags is not None:
+            # The input's bias must be absent on flush steps, so it becomes the weight of a
+            # feature that is 1 on the others.
+            flush = flags[..., :1].to(x.dtype)
             x = torch.cat((x, flush, 1 - flush), dim=-1)
-            close = torch.tensor([-GATE, -GATE, 0.0], dtype=weight.dtype, device=x.device)
-            columns = (close.repeat_interleave(self.features), bias)
-            weight = torch.cat((weight, torch.stack(columns, dim=1)), dim=1)
+            weight = torch.cat((weight, self.closing, bias.unsqueeze(1)), dim=1)
             bias = torch.zeros_like(bias)
         out, h = torch.gru(
             x.contiguous(),
             state[0].unsqueeze(0).contiguous(),
-            [weight, self.weights_hidden[layer], bias, self.biases_hidden[layer]],
+            [weight, weight_hidden, bias, bias_hidden],
             True,
             1,
             0.0,
@@ -169,3 +189,6 @@ class GRU(Recurrent):
             False,
         )
         return out, (h[0],)
+
+    def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (torch.gru_cell(x, state[0], *self._weights(layer)),)

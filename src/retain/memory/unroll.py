@@ -12,7 +12,7 @@ Both only rearrange: a gather of the real steps' inputs into the layout, and one
 back. Which is cheaper is decided for each batch by a cost model.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from torch import Tensor
 GATE = 1e4
 """Weight of the flag features: sigmoid(-1e4) is exactly 0 and sigmoid(1e4) exactly 1."""
 
-STEP_ROWS = 24.0
-"""A step of a fused kernel costs as much as this many rows of it, beyond its rows (measured by
-benchmarks/unroll.py at H = 128 on one core: small batches are bound by reading the weights)."""
+STEP_ROWS = 2.5
+"""A step of a fused kernel costs as much as this many rows of it, beyond its rows (fitted to
+benchmarks/unroll.py at H = 128 on one core: 11 us at 2 rows, 23 us at 8, 95 us at 32)."""
 
 
 class Flush(NamedTuple):
@@ -33,8 +33,8 @@ class Flush(NamedTuple):
     length: int
     slot: Tensor
     """[T, B] position of each real step."""
-    flag: Tensor
-    """[S, B] int64: 0 on real steps, 1 on flush steps, 2 on hold steps."""
+    flags: Tensor
+    """[S, B, 2] float: 1 on flush steps, 1 on hold steps, zeros on real ones."""
 
 
 class Split(NamedTuple):
@@ -48,11 +48,11 @@ class Split(NamedTuple):
     """[B] the row that continues each environment's carry."""
     last: Tensor
     """[B] the row that each environment ends in."""
-    last_step: Tensor
-    """[P] the last real step of each row."""
+    flags: Tensor
+    """[L, P, 2] float, as in `Flush`; no step flushes, the steps behind a piece hold."""
 
 
-def _tensor(array: NDArray[np.int64], device: torch.device) -> Tensor:
+def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:
     return torch.from_numpy(array).to(device)
 
 
@@ -82,11 +82,12 @@ def plan(reset: Tensor) -> Flush | Split | None:
 def _flush(inside: NDArray[np.bool_], busiest: int, device: torch.device) -> Flush:
     T, B = inside.shape
     slot = np.cumsum(inside, axis=0) + np.arange(T)[:, None]
-    flag = np.full((T + busiest, B), 2, dtype=np.int64)
-    np.put_along_axis(flag, slot, 0, axis=0)
+    flags = np.zeros((T + busiest, B, 2), dtype=np.float32)
+    flags[..., 1] = 1.0
+    np.put_along_axis(flags[..., 1], slot, 0.0, axis=0)
     t, b = np.nonzero(inside)
-    flag[slot[t, b] - 1, b] = 1
-    return Flush(T + busiest, _tensor(slot, device), _tensor(flag, device))
+    flags[slot[t, b] - 1, b] = (1.0, 0.0)
+    return Flush(T + busiest, _tensor(slot, device), _tensor(flags, device))
 
 
 def _split(
@@ -102,13 +103,15 @@ def _split(
     time = np.arange(T)[:, None]
     began = np.maximum.accumulate(np.where(starts, time, 0), axis=0)
     slot = (time - began) * len(sizes) + piece_of
+    flags = np.zeros((longest, len(sizes), 2), dtype=np.float32)
+    flags[..., 1] = np.arange(longest)[:, None] >= sizes
     return Split(
         longest,
         len(sizes),
         _tensor(slot, device),
         _tensor(piece_of[0], device),
         _tensor(piece_of[-1], device),
-        _tensor(sizes - 1, device),
+        _tensor(flags, device),
     )
 
 

@@ -66,14 +66,13 @@ class PairMLP(nn.Module):
         widths = [features_in, *hidden]
         self.features = widths[-1]
         self.activation = activation_function(activation)
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for wide_in, wide_out in pairwise(widths):
+        self.depth = len(hidden)
+        for layer, (wide_in, wide_out) in enumerate(pairwise(widths)):
             weight = torch.empty(2, wide_in, wide_out)
             for one in weight:
                 nn.init.orthogonal_(one, sqrt(2))
-            self.weights.append(nn.Parameter(weight))
-            self.biases.append(nn.Parameter(torch.zeros(2, 1, wide_out)))
+            self.register_parameter(f"weight_{layer}", nn.Parameter(weight))
+            self.register_parameter(f"bias_{layer}", nn.Parameter(torch.zeros(2, 1, wide_out)))
 
     def forward(self, actor_in: Tensor, critic_in: Tensor) -> tuple[Tensor, Tensor]:
         """Two `[..., D]` (the same tensor if the input is shared) to two `[..., features]`."""
@@ -82,8 +81,10 @@ class PairMLP(nn.Module):
             x = actor_in.reshape(1, -1, width).expand(2, -1, width)
         else:
             x = torch.stack((actor_in.reshape(-1, width), critic_in.reshape(-1, width)))
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = self.activation(torch.baddbmm(bias, x, weight))
+        named = self._parameters
+        for layer in range(self.depth):
+            weight, bias = named[f"weight_{layer}"], named[f"bias_{layer}"]
+            x = self.activation(torch.baddbmm(bias, x, weight))  # type: ignore[arg-type]
         actor, critic = x.unbind(0)
         return actor.view(*lead, -1), critic.view(*lead, -1)
 
@@ -96,16 +97,17 @@ class VectorEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.event_dims = len(shape)
-        self.mlp = MLP(prod(shape), hidden, activation)
-        self.features = self.mlp.features
+        self.mlp = MLP(prod(shape), hidden, activation) if hidden else None
+        self.features = hidden[-1] if hidden else prod(shape)
 
     def forward(self, obs: Tensor) -> Tensor:
         """`[T, B, *shape] -> [T, B, features]`."""
         x = obs if obs.dtype == torch.float32 else obs.float()
         if self.event_dims != 1:
             x = x.flatten(2) if self.event_dims else x.unsqueeze(-1)
-        out: Tensor = self.mlp(x)
-        return out
+        if self.mlp is not None:
+            x = self.mlp(x)
+        return x
 
 
 class OneHotEncoder(nn.Module):

@@ -20,6 +20,13 @@ _ZOO_PENDULUM: Preset = {
     "entropy_coef": 0.0, "value_coef": 1.0, "use_sde": True, "sde_sample_freq": 4,
 }  # fmt: skip
 
+# Our own: shorter sequences in larger minibatches than rl-zoo's, plain Gaussian noise.
+_PENDULUM_MEMORY: Preset = _ZOO_PENDULUM | {
+    "num_envs": 8, "num_steps": 512, "batch_size": 512, "sequence_length": 32,
+    "use_sde": False, "normalise_reward": True, "memory_hidden": 128, "shortcut": True,
+    "previous_action": True,
+}  # fmt: skip
+
 _PRESETS: dict[str, dict[str, Preset]] = {
     "CartPole-v1": {
         "none": _ZOO_CARTPOLE,
@@ -30,7 +37,7 @@ _PRESETS: dict[str, dict[str, Preset]] = {
         "none": _ZOO_CARTPOLE | {"normalise_obs": True},
         "recurrent": _ZOO_CARTPOLE | {"memory_hidden": 64, "separate_memory": True,
                                       "hidden": (64,), "activation": "relu",
-                                      "normalise_obs": True},
+                                      "normalise_obs": True, "normalise_reward": True},
     },
     "Acrobot-v1": {
         "none": {"num_envs": 4, "num_steps": 128, "batch_size": 128},
@@ -38,14 +45,9 @@ _PRESETS: dict[str, dict[str, Preset]] = {
     },
     "Pendulum-v1": {
         "none": _ZOO_PENDULUM | {"batch_size": 64},
-        "recurrent": _ZOO_PENDULUM | {"batch_size": 128, "sequence_length": 64,
-                                      "memory_hidden": 64, "separate_memory": True},
+        "recurrent": _PENDULUM_MEMORY,
     },
-    "PendulumNoVel-v1": {
-        "none": _ZOO_PENDULUM | {"batch_size": 64},
-        "recurrent": _ZOO_PENDULUM | {"batch_size": 128, "sequence_length": 64,
-                                      "memory_hidden": 64, "separate_memory": True},
-    },
+    "PendulumNoVel-v1": {"none": _ZOO_PENDULUM | {"batch_size": 64}, "recurrent": _PENDULUM_MEMORY},
     "MountainCarContinuous-v0": {
         "none": {"num_envs": 1, "num_steps": 8, "batch_size": 8, "epochs": 10,
                  "learning_rate": 7.77e-5, "lr_schedule": "constant", "gamma": 0.9999,

@@ -1,0 +1,157 @@
+"""Training throughput against Stable-Baselines3 and sb3-contrib, interleaved in one process.
+
+    python benchmarks/throughput.py --rounds 5 --write
+
+The same work for everybody: CartPole-v1, 128 steps a segment, 4 epochs, 4 minibatches, [64, 64]
+tanh, or an LSTM of 128 in front of it. End-to-end environment steps per second, learning included,
+logging off. Every system runs with 1 and with 2 threads and counts with its better one; a round
+measures each once, and the median round counts. Compare ratios, not seconds: machines are noisy.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from machine import machine_line
+
+import retain
+
+RESULTS = Path(__file__).parent / "results"
+WORK = {"num_steps": 128, "epochs": 4, "hidden": (64, 64), "activation": "tanh"}
+
+Run = Callable[[int], None]
+"""Learns from that many steps more."""
+
+
+def ours(memory: str, num_envs: int, *, separate: bool = False, native: bool = True) -> Run:
+    """retain, with the fields that make the work the same."""
+    agent = retain.PPO(
+        "CartPole-v1", **CLEAN, **WORK, memory=memory, num_envs=num_envs, threads=0,
+        batch_size=128 * num_envs // 4, memory_hidden=128, separate_memory=separate,
+        native=native,
+    )  # fmt: skip
+    return lambda steps: agent.learn(steps) and None
+
+
+CLEAN = {
+    "learning_rate": 2.5e-4, "lr_schedule": "constant", "gamma": 0.99, "gae_lambda": 0.95,
+    "clip_range": 0.2, "clip_schedule": "constant", "entropy_coef": 0.01, "value_coef": 0.5,
+    "normalise_obs": False, "normalise_reward": False,
+}  # fmt: skip
+
+
+def peer(recurrent: bool, num_envs: int, *, separate: bool = False) -> Run:
+    """Stable-Baselines3's PPO or sb3-contrib's RecurrentPPO on gymnasium's CartPole."""
+    from sb3_contrib import RecurrentPPO
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    common = {
+        "n_steps": 128, "batch_size": 128 * num_envs // 4, "n_epochs": 4,
+        "learning_rate": 2.5e-4, "ent_coef": 0.01, "seed": 1, "device": "cpu",
+    }  # fmt: skip
+    env = make_vec_env("CartPole-v1", n_envs=num_envs)
+    if recurrent:
+        memory = {"lstm_hidden_size": 128, "enable_critic_lstm": separate,
+                  "shared_lstm": not separate}  # fmt: skip
+        model = RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=memory, **common)
+    else:
+        model = PPO("MlpPolicy", env, **common)
+    return lambda steps: model.learn(steps, reset_num_timesteps=False) and None
+
+
+SYSTEMS: dict[str, Callable[[], Run]] = {
+    "retain PPO": lambda: ours("none", 8),
+    "retain PPO, gymnasium's own CartPole": lambda: ours("none", 8, native=False),
+    "SB3 PPO": lambda: peer(False, 8),
+    "retain PPO-LSTM": lambda: ours("lstm", 8),
+    "SB3 RecurrentPPO, shared LSTM": lambda: peer(True, 8),
+    "retain PPO-LSTM, own LSTM for the critic": lambda: ours("lstm", 8, separate=True),
+    "SB3 RecurrentPPO, own LSTM for the critic": lambda: peer(True, 8, separate=True),
+    "retain PPO-GRU": lambda: ours("gru", 8),
+    "retain PPO, 64 environments": lambda: ours("none", 64),
+    "SB3 PPO, 64 environments": lambda: peer(False, 64),
+}
+
+RATIOS = (
+    ("retain PPO", "SB3 PPO", 2.5),
+    ("retain PPO-LSTM", "SB3 RecurrentPPO, shared LSTM", 6.0),
+    ("retain PPO-LSTM, own LSTM for the critic", "SB3 RecurrentPPO, own LSTM for the critic", 6.0),
+    ("retain PPO-LSTM", "retain PPO", 0.45),
+    ("retain PPO, 64 environments", "SB3 PPO, 64 environments", 3.0),
+)
+
+
+def measure(run: Run, steps: int, threads: int) -> float:
+    """Steps per second of one piece."""
+    torch.set_num_threads(threads)
+    began = time.perf_counter()
+    run(steps)
+    return steps / (time.perf_counter() - began)
+
+
+def matmul_roof() -> float:
+    """GFLOP/s of a float32 product on one thread."""
+    torch.set_num_threads(1)
+    a, b = torch.randn(2, 1024, 1024)
+    best = 0.0
+    for _ in range(5):
+        began = time.perf_counter()
+        a @ b
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - began) / 1e9)
+    return best
+
+
+def flops_per_step(memory: str) -> float:
+    """Floating-point operations of a step: one forward to act, and 4 epochs of forward and
+    backward (three times a forward)."""
+    width = 128 if memory == "lstm" else 4
+    weights = 2 * (width * 64 + 64 * 64) + 64 * 3
+    if memory == "lstm":
+        weights += 4 * 128 * (4 + 128)
+    return 2 * weights * (1 + 4 * 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="part of a system's name")
+    parser.add_argument("--write", action="store_true", help="write results/throughput.md")
+    options = parser.parse_args()
+    chosen = {name: make for name, make in SYSTEMS.items() if options.only in name}
+    runs = {name: make() for name, make in chosen.items()}
+    steps = {name: 8 * 1024 * (8 if "64" in name else 2) for name in runs}
+    for name, run in runs.items():
+        run(steps[name] // 2)
+    rates: dict[tuple[str, int], list[float]] = {(n, k): [] for n in runs for k in (1, 2)}
+    for _ in range(options.rounds):
+        for name, threads in rates:
+            rates[name, threads].append(measure(runs[name], steps[name], threads))
+    median = {key: statistics.median(values) for key, values in rates.items()}
+    best = {name: max(median[name, 1], median[name, 2]) for name in runs}
+    lines = [f"# Throughput\n\n{machine_line()}\n", "`python benchmarks/throughput.py`\n",
+             "| system | 1 thread | 2 threads | steps/s |", "|---|---|---|---|"]  # fmt: skip
+    lines += [f"| {name} | {median[name, 1]:,.0f} | {median[name, 2]:,.0f} | {rate:,.0f} |"
+              for name, rate in best.items()]  # fmt: skip
+    lines += ["", "| ratio | measured | goal |", "|---|---|---|"]
+    for one, other, goal in RATIOS:
+        if one in best and other in best:
+            ratio = best[one] / best[other]
+            lines.append(f"| {one} / {other} | {ratio:.2f} | {goal} |")
+    roof = matmul_roof()
+    lines += ["", f"Roof of one thread: {roof:.0f} GFLOP/s (1024 x 1024 product, float32)."]
+    for name, memory in (("retain PPO", "none"), ("retain PPO-LSTM", "lstm")):
+        if name in best:
+            used = best[name] * flops_per_step(memory) / 1e9
+            lines.append(f"{name} does {used:.1f} GFLOP/s, {used / roof:.1%} of it.")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.write:
+        (RESULTS / "throughput.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
