@@ -24,9 +24,7 @@ def tree_map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     """`function` applied leaf by leaf to trees of the same structure (tuples and dicts)."""
     result: Any
     if isinstance(tree, tuple):
-        result = tuple(
-            tree_map(function, *leaves) for leaves in zip(tree, *rest, strict=True)  # type: ignore[arg-type]
-        )
+        result = tuple(tree_map(function, *leaves) for leaves in zip(tree, *rest, strict=True))
     elif isinstance(tree, dict):
         result = {
             key: tree_map(function, leaf, *(other[key] for other in rest))  # type: ignore[index]

@@ -1,5 +1,7 @@
 """The collector keeps the timeline: resets, carries, successors, seeds, replays."""
 
+import itertools
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -76,7 +78,7 @@ def test_carry_crosses_segments_and_never_episodes():
     # Every episode alone, from an empty carry, gives the same values: nothing leaked.
     for env in range(3):
         starts = [*np.flatnonzero(reset[:, env]).tolist(), 32]
-        for a, b in zip(starts[:-1], starts[1:], strict=True):
+        for a, b in itertools.pairwise(starts):
             flags = torch.zeros(b - a, 1, dtype=torch.bool)
             _, alone, _ = one.policy(obs[a:b, env : env + 1], one.policy.initial_carry(1), flags)
             torch.testing.assert_close(alone[:, 0], whole[a:b, env], atol=1e-6, rtol=0)
@@ -90,9 +92,7 @@ def test_next_value_is_that_of_the_true_successor_under_the_carry_before_the_res
     assert rollout.truncated.sum() > 3
     following = one.collector.obs
     for env in range(3):
-        carry = tuple(
-            tuple(leaf[env : env + 1] for leaf in torso) for torso in rollout.carries[0]
-        )
+        carry = tuple(tuple(leaf[env : env + 1] for leaf in torso) for torso in rollout.carries[0])
         for t in range(16):
             obs = rollout.obs[t : t + 1, env : env + 1].float()
             flag = rollout.reset[t : t + 1, env : env + 1]
@@ -123,9 +123,7 @@ def test_previous_inputs_are_the_last_steps_and_zero_at_a_start():
     first = one.collector.collect(16)
     torch.testing.assert_close(first.previous_action[1:], first.action[:-1])
     torch.testing.assert_close(first.previous_reward[1:], first.reward[:-1])
-    features = one.policy.previous_inputs(
-        first.previous_action, first.previous_reward, first.reset
-    )
+    features = one.policy.previous_inputs(first.previous_action, first.previous_reward, first.reset)
     for feature in features:
         assert not feature[first.reset].any()
     assert features[0][~first.reset].sum() == (~first.reset).sum()  # one-hot

@@ -44,9 +44,7 @@ def case(name, seed=0):
 def theirs_of(theirs, what, *args):
     if isinstance(theirs, tuple):
         parts = [arg.unbind(-1) for arg in args]
-        return sum(
-            getattr(one, what)(*(p[i] for p in parts)) for i, one in enumerate(theirs)
-        )
+        return sum(getattr(one, what)(*(p[i] for p in parts)) for i, one in enumerate(theirs))
     if what == "log_prob":
         args = tuple(a.float() if a.dtype == torch.int8 else a for a in args)
     return getattr(theirs, what)(*args)

@@ -80,9 +80,7 @@ def test_a_value_clip_that_would_freeze_the_value_is_refused(clip):
 def test_rescaled_rewards_and_threshold_rescale_the_loss():
     value, old, target = torch.randn(3, 50)
     plain = value_loss(value=value, target=target, old_value=old, value_clip=0.3)
-    scaled = value_loss(
-        value=7 * value, target=7 * target, old_value=7 * old, value_clip=7 * 0.3
-    )
+    scaled = value_loss(value=7 * value, target=7 * target, old_value=7 * old, value_clip=7 * 0.3)
     torch.testing.assert_close(scaled.loss, 49 * plain.loss)
     assert scaled.clip_fraction == plain.clip_fraction
 

@@ -114,9 +114,7 @@ def test_vtrace_on_policy_is_the_lambda_return():
     inside = ~(facts["terminated"] | facts["truncated"])[:-1]
     facts["next_value"][:-1][inside] = facts["value"][1:][inside]
     log_prob = torch.randn(T, B)
-    target, _ = vtrace(
-        log_prob=log_prob, behaviour_log_prob=log_prob, **facts, gamma=0.9, lam=0.8
-    )
+    target, _ = vtrace(log_prob=log_prob, behaviour_log_prob=log_prob, **facts, gamma=0.9, lam=0.8)
     _, expected = gae(**facts, gamma=0.9, lam=0.8)
     torch.testing.assert_close(target, expected, atol=1e-5, rtol=0)
 

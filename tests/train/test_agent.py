@@ -16,9 +16,9 @@ SMALL = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "memory_hidden": 16}
 
 @pytest.fixture(scope="module")
 def trained():
-    return retain.PPO(
-        "CartPoleNoVel-v1", memory="lstm", seed=1, normalise_obs=True, **SMALL
-    ).learn(2000)
+    return retain.PPO("CartPoleNoVel-v1", memory="lstm", seed=1, normalise_obs=True, **SMALL).learn(
+        2000
+    )
 
 
 @pytest.mark.parametrize("memory", ["none", "lstm", "gru"])
@@ -27,9 +27,7 @@ def test_act_equals_the_training_forward(memory):
                        sequence_length=None, **SMALL)  # fmt: skip
     agent.learn(300)
     rollout = agent.collector.collect(32)
-    dist, _, _ = agent.policy(
-        agent.policy.prepare(rollout.obs), rollout.carries[0], rollout.reset
-    )
+    dist, _, _ = agent.policy(agent.policy.prepare(rollout.obs), rollout.carries[0], rollout.reset)
     carry = (rollout.carries[0], agent.initial_carry(4)[1])
     for t in range(32):
         action, carry = agent.act(
@@ -85,9 +83,7 @@ def test_predict_carries_the_state_and_clears_it_at_episode_starts(trained):
     state, carry = None, None
     for t in range(6):
         action, state = trained.predict(obs[t], state, starts[t], deterministic=True)
-        expected, carry = trained.act(
-            obs[t], carry, starts[t] if t else True, deterministic=True
-        )
+        expected, carry = trained.act(obs[t], carry, starts[t] if t else True, deterministic=True)
         assert np.array_equal(action, expected)
         for ours, theirs in zip(state, _leaves(carry), strict=True):
             assert np.array_equal(ours, theirs.numpy())
@@ -231,9 +227,9 @@ def test_an_agent_of_a_callable_says_what_it_needs(tmp_path):
     agent.save(tmp_path / "a")
     again = retain.load(tmp_path / "a")
     assert again.act(np.zeros(2), None)[0].shape == (2,)  # acting needs no environment
-    with pytest.raises(UsageError, match="env=..."):
+    with pytest.raises(UsageError, match=r"env=\.\.\."):
         again.learn(10)
-    with pytest.raises(UsageError, match="env=..."):
+    with pytest.raises(UsageError, match=r"env=\.\.\."):
         again.evaluate(1)
 
 

@@ -1,1 +1,1 @@
-
+"""One file an algorithm: its configuration, its loss, its update."""

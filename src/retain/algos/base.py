@@ -84,9 +84,7 @@ class SafeStep:
         max_norm: the largest global L2 norm of the gradient; None leaves it as it is.
     """
 
-    def __init__(
-        self, module: nn.Module, optimizer: Adam, max_norm: float | None
-    ) -> None:
+    def __init__(self, module: nn.Module, optimizer: Adam, max_norm: float | None) -> None:
         check_ownership(module, optimizer)
         self.module, self.optimizer, self.max_norm = module, optimizer, max_norm
         self.parameters = [p for p in module.parameters() if p.requires_grad]
@@ -107,7 +105,7 @@ class SafeStep:
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        size = norm.item()
+        size = float(norm)
         if size - size != 0.0:  # NaN or infinite
             raise NonFiniteError(self._diagnosis(parts))
         if self.max_norm is not None and size > self.max_norm:

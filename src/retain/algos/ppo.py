@@ -130,14 +130,10 @@ class PPOUpdate:
         num_envs: B, for the reward normaliser's running returns.
     """
 
-    def __init__(
-        self, config: PPOConfig, policy: ActorCritic, *, seed: int, num_envs: int
-    ) -> None:
+    def __init__(self, config: PPOConfig, policy: ActorCritic, *, seed: int, num_envs: int) -> None:
         self.config, self.policy = config, policy
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = Adam(
-            policy.parameters(), lr=config.learning_rate, eps=config.adam_eps
-        )
+        self.optimizer = Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_eps)
         self.step = SafeStep(policy, self.optimizer, config.max_grad_norm)
         self.reward_normaliser = (
             RewardNormaliser(num_envs, config.gamma) if config.normalise_reward else None
@@ -211,9 +207,7 @@ class PPOUpdate:
             self.gradient_steps += 1
         return True
 
-    def loss(
-        self, batch: Sequences, progress: float
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def loss(self, batch: Sequences, progress: float) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """PPO's loss on a minibatch, its terms by name, and the metrics named in `METRICS`."""
         config = self.config
         dist, value, _ = self.policy(
@@ -223,7 +217,9 @@ class PPOUpdate:
         if config.normalise_advantage:
             advantage = normalise(advantage)
         low = scheduled(config.clip_range, config.clip_schedule, progress)
-        high = scheduled(config.clip_range_high or config.clip_range, config.clip_schedule, progress)
+        high = scheduled(
+            config.clip_range_high or config.clip_range, config.clip_schedule, progress
+        )
         policy = policy_loss(
             log_prob=dist.log_prob(batch.action),
             old_log_prob=batch.log_prob,
@@ -299,7 +295,11 @@ class PPOUpdate:
         self.optimizer.load_state_dict(saved)
         if self.reward_normaliser is not None:
             self.reward_normaliser.load_state_dict(
-                {k.removeprefix("reward."): v for k, v in tensors.items() if k.startswith("reward.")}
+                {
+                    k.removeprefix("reward."): v
+                    for k, v in tensors.items()
+                    if k.startswith("reward.")
+                }
             )
         self.gradient_steps = facts["gradient_steps"]
 

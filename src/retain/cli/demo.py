@@ -18,7 +18,9 @@ def main() -> int:
     shutil.rmtree(RUN, ignore_errors=True)
     memoryless = CATALOGUE[ENV].memoryless
     print(f"PPO + LSTM on {ENV}: balance a pole without seeing any velocity.")
-    print(f"The best policy without memory lasts about {memoryless:.0f} of 500 steps.\n", flush=True)
+    print(
+        f"The best policy without memory lasts about {memoryless:.0f} of 500 steps.\n", flush=True
+    )
     began = time.perf_counter()
     agent = PPO(ENV, memory="lstm", seed=1)
     agent.learn(STEPS, out=RUN, progress=True)

@@ -1,6 +1,7 @@
 """`retain envs`"""
 
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +18,7 @@ class EnvsOptions:
     """What `retain envs` reads: nothing."""
 
 
-def short_space(space: object) -> str:
+def short_space(space: Any) -> str:
     """A space in a few characters."""
     name = type(space).__name__
     if hasattr(space, "n") and name == "Discrete":
@@ -33,23 +34,27 @@ def command(arguments: list[str]) -> int:
         verb="envs",
         description="List well-known environments; any gymnasium id, module:id works besides.",
     )
+    console = Console()
+    wide = console.width >= 120
     table = Table(box=None, pad_edge=False)
-    for column in ("environment", "what it asks", "observation", "action"):
-        table.add_column(column, no_wrap=column == "environment")
+    for column in ("environment", "observation", "action"):
+        table.add_column(column, no_wrap=True)
     for column in ("random", "memoryless", "good"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
+    if wide:
+        table.add_column("what it asks", no_wrap=True)
     for name, facts in CATALOGUE.items():
         try:
             env = make_single(name)
             spaces = [short_space(env.observation_space), short_space(env.action_space)]
             env.close()
         except UsageError:
-            spaces = ["not installed", "pip install 'retain[box2d]'"]
+            spaces = ["needs", "retain[box2d]"]
         returns = (facts.random, facts.memoryless, facts.good)
         cells = ["-" if value is None else f"{value:g}" for value in returns]
         star = " *" if name in NATIVE else ""
-        table.add_row(name + star, facts.description, *spaces, *cells)
-    console = Console()
+        row = [name + star, *spaces, *cells]
+        table.add_row(*row, *([facts.description] if wide else []))
     console.print(table)
     console.print(
         "random, memoryless, good: mean returns.  * natively batched, same numbers as gymnasium's.",

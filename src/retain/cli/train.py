@@ -33,10 +33,8 @@ def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
     env = value_of("--env", arguments) or TrainOptions.env
     memory = value_of("--memory", arguments) or "none"
     values: dict[str, Any] = preset(algo, env, memory)
-    run, ppo = (
-        build(kind, {k: v for k, v in values.items() if k in field_names(kind)})
-        for kind in (RunConfig, PPOConfig)
-    )
+    run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
+    ppo = build(PPOConfig, {k: v for k, v in values.items() if k in field_names(PPOConfig)})
     if memory in ("none", "lstm", "gru"):
         # A length that suits the memory, so that flags are checked against sensible values.
         ppo = build(PPOConfig, asdict(ppo) | {"memory": memory})

@@ -164,7 +164,7 @@ class Collector:
     def _write_obs(self, rows: ObsArray, t: int) -> None:
         if isinstance(rows, dict):
             for key, row in rows.items():
-                row[t] = self.obs[key]  # type: ignore[call-overload, index]
+                row[t] = self.obs[key]  # type: ignore[index]
         else:
             rows[t] = self.obs
 

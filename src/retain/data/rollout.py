@@ -65,7 +65,7 @@ class Sequences:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """A segment of T steps of B environments, `[T, B, ...]`, as acting saw it (docs/timeline.md)."""
+    """A segment of T steps of B environments, `[T, B, ...]`, as acting saw it."""
 
     obs: Obs
     """Raw, in the environment's dtype."""
@@ -106,7 +106,7 @@ class Rollout:
             raise UsageError(f"{count} carries do not cut {self.steps} steps evenly")
 
         def cut(x: Tensor) -> Tensor:
-            T, B, *event = x.shape
+            B, *event = x.shape[1:]
             x = x.reshape(count, length, B, *event).transpose(0, 1)  # [L, K, B, ...]
             return x.reshape(length, count * B, *event)
 

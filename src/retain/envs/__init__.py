@@ -1,1 +1,1 @@
-
+"""Environments behind one contract; nothing here imports torch."""

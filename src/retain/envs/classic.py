@@ -103,8 +103,7 @@ class CartPole(ClassicBatch):
         cosine, sine = np.cos(theta), np.sin(theta)
         pull = (force + self.POLE_MOMENT * np.square(theta_dot) * sine) / self.TOTAL_MASS
         theta_acc = (self.GRAVITY * sine - cosine * pull) / (
-            self.HALF_LENGTH
-            * (4.0 / 3.0 - self.POLE_MASS * np.square(cosine) / self.TOTAL_MASS)
+            self.HALF_LENGTH * (4.0 / 3.0 - self.POLE_MASS * np.square(cosine) / self.TOTAL_MASS)
         )
         x_acc = pull - self.POLE_MOMENT * theta_acc * cosine / self.TOTAL_MASS
         change = np.empty_like(self.state)

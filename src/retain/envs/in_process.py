@@ -43,7 +43,7 @@ def flat_space(space: gym.Space[Any]) -> gym.Space[Any]:
     return gym.spaces.Dict(flat)
 
 
-def _entries(space: gym.spaces.Dict | gym.spaces.Tuple) -> list[tuple[str, gym.Space[Any]]]:
+def _entries(space: gym.spaces.Dict | gym.spaces.Tuple[Any]) -> list[tuple[str, gym.Space[Any]]]:
     if isinstance(space, gym.spaces.Dict):
         return list(space.spaces.items())
     return [(str(index), inner) for index, inner in enumerate(space.spaces)]
@@ -127,7 +127,7 @@ class InProcess(Backend):
         """See the contract."""
         for index in np.flatnonzero(mask):
             observation, _ = self.envs[index].reset(seed=int(seeds[index]))
-            self._write(index, observation)
+            self._write(int(index), observation)
         return self._obs
 
     def step(self, action: NDArray[Any]) -> EnvStep:

@@ -27,8 +27,7 @@ class KeepEntries(gym.ObservationWrapper[Any, Any, Any]):
         for index in indices:
             if not 0 <= index < space.shape[0]:
                 raise UsageError(
-                    f"entry {index} is outside the observation (expected 0 to "
-                    f"{space.shape[0] - 1})"
+                    f"entry {index} is outside the observation (expected 0 to {space.shape[0] - 1})"
                 )
         self.observation_space = gym.spaces.Box(
             space.low[self.indices], space.high[self.indices], dtype=space.dtype.type

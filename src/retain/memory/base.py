@@ -76,7 +76,7 @@ class NoMemory(Memory):
 def step_loop(memory: Memory, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
     """The slow reference: one call per step. What every fused unroll must equal."""
     outputs = []
-    for x_t, reset_t in zip(x.split(1), reset.split(1), strict=True):
-        output, carry = memory(x_t, carry, reset_t)
+    for x_t, reset_t in zip(x.unbind(0), reset.unbind(0), strict=True):
+        output, carry = memory(x_t.unsqueeze(0), carry, reset_t.unsqueeze(0))
         outputs.append(output)
     return torch.cat(outputs), carry

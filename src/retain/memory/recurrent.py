@@ -40,7 +40,7 @@ class Recurrent(Memory):
                 ("bias_hh", (self.gates * hidden,)),
             ):
                 parameter = nn.Parameter(torch.zeros(shape))
-                for gate in parameter.data.split(hidden) if len(shape) == 2 else ():
+                for gate in torch.split(parameter.data, hidden) if len(shape) == 2 else ():
                     nn.init.orthogonal_(gate)
                 self.register_parameter(f"{name}_l{layer}", parameter)
 
@@ -147,7 +147,7 @@ class LSTM(Recurrent):
         return out, (h[0], c[0])
 
     def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return torch.lstm_cell(x, state, *self._weights(layer))
+        return torch.lstm_cell(x, tuple(state), *self._weights(layer))
 
 
 class GRU(Recurrent):

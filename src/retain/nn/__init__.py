@@ -1,1 +1,1 @@
-
+"""Encoders, distributions, heads and the policy they make up."""

@@ -103,8 +103,9 @@ class MultiCategorical(Distribution):
     """
 
     def __init__(self, logits: Tensor, sizes: Sequence[int], mask: Tensor | None = None) -> None:
-        masks = [None] * len(sizes) if mask is None else mask.split(tuple(sizes), -1)
-        parts = zip(logits.split(tuple(sizes), -1), masks, strict=True)
+        widths = list(sizes)
+        masks = [None] * len(widths) if mask is None else torch.split(mask, widths, -1)
+        parts = zip(torch.split(logits, widths, -1), masks, strict=True)
         self.parts = [Categorical(part, part_mask) for part, part_mask in parts]
 
     def sample(self, generator: Generator | None = None) -> Tensor:
@@ -143,9 +144,7 @@ class Bernoulli(Distribution):
     def sample(self, generator: Generator | None = None) -> Tensor:
         """`[..., K]` int8."""
         probability = torch.sigmoid(self.logits.detach())
-        uniform = torch.rand(
-            probability.shape, generator=generator, device=probability.device
-        )
+        uniform = torch.rand(probability.shape, generator=generator, device=probability.device)
         return (uniform < probability).to(torch.int8)
 
     def mode(self) -> Tensor:

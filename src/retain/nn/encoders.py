@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod, sqrt
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -12,8 +13,36 @@ from torch import Tensor, nn
 from retain.errors import UsageError, unknown
 from retain.types import Obs
 
+
+class _Tanh(torch.autograd.Function):
+    """tanh(x) = 2 sigmoid(2x) - 1, to 2e-7: torch's vectorised sigmoid is nine times quicker on a
+    CPU than its tanh, which would otherwise be a third of an update."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = (2 * x).sigmoid_().mul_(2).sub_(1)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        out: Tensor = torch.ops.aten.tanh_backward(gradient, y)
+        return out
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Hyperbolic tangent, the same numbers with and without a gradient."""
+    if x.is_cuda:
+        return torch.tanh(x)
+    if torch.is_grad_enabled():
+        out: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
+        return out
+    return (2 * x).sigmoid_().mul_(2).sub_(1)
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
+    "tanh": tanh,
     "relu": torch.relu,
     "elu": F.elu,
     "silu": F.silu,
@@ -92,9 +121,7 @@ class PairMLP(nn.Module):
 class VectorEncoder(nn.Module):
     """Flattens a Box, MultiBinary or scalar observation and sends it through an MLP, if any."""
 
-    def __init__(
-        self, shape: Sequence[int], hidden: Sequence[int], activation: str
-    ) -> None:
+    def __init__(self, shape: Sequence[int], hidden: Sequence[int], activation: str) -> None:
         super().__init__()
         self.event_dims = len(shape)
         self.mlp = MLP(prod(shape), hidden, activation) if hidden else None
@@ -199,9 +226,7 @@ def is_image(space: gym.Space[object]) -> bool:
     return min(space.shape[0], space.shape[-1]) <= 16 and sorted(space.shape)[1] >= 36
 
 
-def make_encoder(
-    space: gym.Space[object], hidden: Sequence[int], activation: str
-) -> nn.Module:
+def make_encoder(space: gym.Space[object], hidden: Sequence[int], activation: str) -> nn.Module:
     """The encoder for an observation space; its attribute `features` is the width it gives.
 
     Args:

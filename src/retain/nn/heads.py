@@ -238,9 +238,7 @@ def make_head(
     """
     spaces = gym.spaces
     if isinstance(space, spaces.Box):
-        return BoxHead(
-            features, space, squash=squash, use_sde=use_sde, log_std_init=log_std_init
-        )
+        return BoxHead(features, space, squash=squash, use_sde=use_sde, log_std_init=log_std_init)
     for option, on in (("squash", squash), ("use_sde", use_sde)):
         if on:
             raise UsageError(f"{option} needs Box actions, but the action space is {space}")

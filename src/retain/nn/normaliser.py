@@ -54,7 +54,7 @@ class ObsNormaliser(nn.Module):
             floats = isinstance(entry, gym.spaces.Box) and entry.dtype.kind == "f"
             if floats and not is_image(entry) and key != ACTION_MASK:
                 self.names[key] = f"entry_{index}"
-                self.entries[f"entry_{index}"] = StatsModule(entry.shape)
+                self.entries[f"entry_{index}"] = StatsModule(entry.shape or ())
 
     def update(self, obs: Obs) -> None:
         """Takes in a segment's `[T, B, ...]` observations."""

@@ -64,9 +64,7 @@ class Torso(nn.Module):
         self.encoder = make_encoder(observation_space, config.encoder, config.activation)
         width = int(self.encoder.features)  # type: ignore[arg-type]
         width += encoded_action * config.previous_action + config.previous_reward
-        self.memory = make_memory(
-            config.memory, width, config.memory_hidden, config.memory_layers
-        )
+        self.memory = make_memory(config.memory, width, config.memory_hidden, config.memory_layers)
         self.shortcut = config.shortcut and config.memory != "none"
         self.features = self.memory.features + width * self.shortcut
 

@@ -9,7 +9,7 @@ from torch import Tensor
 class RunningStats(NamedTuple):
     """float64 moments of everything seen."""
 
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]
     mean: Tensor
     var: Tensor
 

@@ -57,9 +57,10 @@ class Agent:
         check_names(settings, field_names(*kinds))
         known = preset(self.algo, env_name(env), str(settings.get("memory", "none")))
         values = known | settings
-        run, config = (
-            build(kind, {k: v for k, v in values.items() if k in field_names(kind)})
-            for kind in kinds
+        run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
+        config = build(
+            self.config_kind,
+            {k: v for k, v in values.items() if k in field_names(self.config_kind)},
         )
         self._setup(env, run, config)
 
@@ -82,9 +83,7 @@ class Agent:
             self.policy = ActorCritic(*spaces, config).to(self.device)
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
         self._seeds = [int(seed) for seed in seeds]
-        self.update = PPOUpdate(
-            config, self.policy, seed=self._seeds[0], num_envs=run.num_envs
-        )
+        self.update = PPOUpdate(config, self.policy, seed=self._seeds[0], num_envs=run.num_envs)
         self._act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
         self._pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self.progress: dict[str, Any] = {}
@@ -131,7 +130,9 @@ class Agent:
             return int(self._pending[1]["steps"])
         return self._collector.steps if self._collector is not None else 0
 
-    def learn(self, steps: int, *, out: str | Path | None = None, progress: bool = False) -> "Agent":
+    def learn(
+        self, steps: int, *, out: str | Path | None = None, progress: bool = False
+    ) -> "Agent":
         """Trains for `steps` environment steps more; may be called again.
 
         Args:
@@ -250,7 +251,7 @@ class Agent:
         rows, _ = self._batched(observation)
         size = next(iter(rows.values() if isinstance(rows, dict) else [rows])).shape[0]
         carry = self.initial_carry(size)
-        starts: Any = True if state is None else False
+        starts: Any = state is None
         if state is not None:
             arrays = iter(state)
             carry = tree_map(lambda x: torch.from_numpy(next(arrays)).to(self.device), carry)

@@ -79,9 +79,7 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
             close = ""
             if typing.get_origin(hints[name]) is typing.Literal:
                 close = nearest(str(value), typing.get_args(hints[name]))
-            raise UsageError(
-                f"{name} is {value!r} (expected {describe_type(hints[name])}){close}"
-            )
+            raise UsageError(f"{name} is {value!r} (expected {describe_type(hints[name])}){close}")
         checked[name] = value
     return kind(**checked)
 

@@ -85,7 +85,7 @@ class TensorBoardSink:
     def __init__(self, folder: Path, first_step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(
             str(folder), purge_step=first_step, max_queue=10_000, flush_secs=30
         )
 
@@ -125,9 +125,7 @@ class TerminalSink:
         first: environment steps done before.
     """
 
-    def __init__(
-        self, title: str, *, first: int, total: int, stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, title: str, *, first: int, total: int, stream: TextIO | None = None) -> None:
         self.first, self.total, self.title = first, total, title
         self.console = Console(file=stream or sys.stderr)
         self.began = self.drawn = time.monotonic()

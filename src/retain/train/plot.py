@@ -76,9 +76,7 @@ def plot(runs: Sequence[Path], out: Path, metric: str = "return_mean") -> Path:
             axes.plot(grid, mean, color=colour, linewidth=2, label=f"{name}  (n={len(curves)})")
             axes.fill_between(grid, mean - half, mean + half, color=colour, alpha=0.15)
     axes.set_xlabel("environment steps")
-    axes.set_ylabel(
-        "return, mean of the last 100 episodes" if metric == "return_mean" else metric
-    )
+    axes.set_ylabel("return, mean of the last 100 episodes" if metric == "return_mean" else metric)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,.0f}k" if x else "0")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -104,5 +102,15 @@ def mean_and_interval(
     return grid, values.mean(0), _STUDENT.get(n - 1, 1.96) * spread
 
 
-_STUDENT = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+_STUDENT = {
+    1: 12.71,
+    2: 4.303,
+    3: 3.182,
+    4: 2.776,
+    5: 2.571,
+    6: 2.447,
+    7: 2.365,
+    8: 2.306,
+    9: 2.262,
+}
 """97.5 % quantiles by degrees of freedom."""

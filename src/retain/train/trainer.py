@@ -54,7 +54,9 @@ def stop_signals(active: bool) -> Iterator[StopFlag]:
     if not active or threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    before = {number: signal.signal(number, flag.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, flag.handle) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield flag
     finally:
@@ -106,7 +108,7 @@ def resume(run: Path, *, progress: bool = False) -> Agent:
 
 
 def _finished(agent: Agent) -> bool:
-    return agent.steps >= agent.progress["start"] + agent.progress["total"]
+    return bool(agent.steps >= agent.progress["start"] + agent.progress["total"])
 
 
 def _run(agent: Agent, run: Path | None, show: bool) -> None:
@@ -142,7 +144,9 @@ class Loop:
         agent = self.agent
         collector = agent.collector
         if agent.progress.pop("not_deterministic", None):
-            self._once("not deterministic given its seed: the current episode was cut (environment)")
+            self._once(
+                "not deterministic given its seed: the current episode was cut (environment)"
+            )
         began, before, done = time.monotonic(), agent.progress["seconds"], collector.steps
         saved = collector.steps
         try:
@@ -190,8 +194,9 @@ class Loop:
         self.row = row
         if metrics["first_log_ratio"] > PARITY:
             self._once(
-                f"acting and training disagree: |log ratio| {metrics['first_log_ratio']:.2g} before "
-                "the first step of an update (docs/metrics.md#first_log_ratio)"
+                "acting and training disagree: |log ratio| "
+                f"{metrics['first_log_ratio']:.2g} before an update's first step "
+                "(docs/metrics.md#first_log_ratio)"
             )
 
     def _once(self, text: str) -> None:
