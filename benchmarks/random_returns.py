@@ -1,6 +1,6 @@
 """Mean return of uniformly random actions in the catalogue's environments, 200 episodes each.
 
-    python benchmarks/random_returns.py
+python benchmarks/random_returns.py
 """
 
 import gymnasium as gym
@@ -35,7 +35,9 @@ def main() -> None:
         except UsageError as error:
             print(f"{name:32} not measured: {error}")
             continue
-        print(f"{name:32} {random_return(env):10.1f}   in the catalogue: {facts.random}", flush=True)
+        print(
+            f"{name:32} {random_return(env):10.1f}   in the catalogue: {facts.random}", flush=True
+        )
 
 
 if __name__ == "__main__":

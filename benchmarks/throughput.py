@@ -123,7 +123,9 @@ def main() -> None:
     options = parser.parse_args()
     chosen = {name: make for name, make in SYSTEMS.items() if options.only in name}
     runs = {name: make() for name, make in chosen.items()}
-    steps = {name: 1024 * (64 if "64" in name else 4 if "Recurrent" in name else 12) for name in runs}
+    steps = {
+        name: 1024 * (64 if "64" in name else 4 if "Recurrent" in name else 12) for name in runs
+    }
     for name, run in runs.items():
         run(steps[name] // 2)
     rates: dict[tuple[str, int], list[float]] = {(n, k): [] for n in runs for k in (1, 2)}

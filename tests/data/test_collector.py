@@ -110,7 +110,7 @@ def test_next_value_is_that_of_the_true_successor_under_the_carry_before_the_res
 
 def test_stored_log_prob_is_that_of_the_unclipped_action():
     one = retain.PPO("PendulumNoVel-v1", **(SETTINGS | {
-        "memory": "gru", "log_std_init": 2.0, "use_sde": False, "sequence_length": None}))  # fmt: skip
+        "memory": "gru", "log_std_init": 2.0, "use_sde": False, "previous_action": False, "sequence_length": None}))  # fmt: skip
     rollout = one.collector.collect(16)
     assert (rollout.action.abs() > 2).any()  # beyond the bounds, where clipping would show
     dist, _, _ = one.policy(rollout.obs, rollout.carries[0], rollout.reset)

@@ -23,7 +23,7 @@ def trained():
 
 @pytest.mark.parametrize("memory", ["none", "lstm", "gru"])
 def test_act_equals_the_training_forward(memory):
-    agent = retain.PPO("PendulumNoVel-v1", memory=memory, seed=2, use_sde=False,
+    agent = retain.PPO("PendulumNoVel-v1", memory=memory, seed=2, use_sde=False, previous_action=False,
                        sequence_length=None, **SMALL)  # fmt: skip
     agent.learn(300)
     rollout = agent.collector.collect(32)

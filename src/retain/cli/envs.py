@@ -36,8 +36,8 @@ def command(arguments: list[str]) -> int:
     )
     console = Console()
     wide = console.width >= 120
-    table = Table(box=None, pad_edge=False)
-    for column in ("environment", "observation", "action"):
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for column in ("environment", "obs", "action"):
         table.add_column(column, no_wrap=True)
     for column in ("random", "memoryless", "good"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -49,7 +49,7 @@ def command(arguments: list[str]) -> int:
             spaces = [short_space(env.observation_space), short_space(env.action_space)]
             env.close()
         except UsageError:
-            spaces = ["needs", "retain[box2d]"]
+            spaces = ["needs", "retain\\[box2d]"]
         returns = (facts.random, facts.memoryless, facts.good)
         cells = ["-" if value is None else f"{value:g}" for value in returns]
         star = " *" if name in NATIVE else ""
