@@ -77,7 +77,7 @@ def plot(runs: Sequence[Path], out: Path, metric: str = "return_mean") -> Path:
             axes.fill_between(grid, mean - half, mean + half, color=colour, alpha=0.15)
     axes.set_xlabel("environment steps")
     axes.set_ylabel("return, mean of the last 100 episodes" if metric == "return_mean" else metric)
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,.0f}k" if x else "0")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,g}k" if x else "0")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
