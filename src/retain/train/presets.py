@@ -20,11 +20,12 @@ _ZOO_PENDULUM: Preset = {
     "entropy_coef": 0.0, "value_coef": 1.0, "use_sde": True, "sde_sample_freq": 4,
 }  # fmt: skip
 
-# Our own: rl-zoo's step sizes, longer segments, one memory that both heads read past.
+# Our own: rl-zoo's step sizes, longer segments cut into sequences of 32.
 _POLE_MEMORY: Preset = _ZOO_CARTPOLE | {
-    "num_steps": 128, "batch_size": 256, "epochs": 10, "gae_lambda": 0.95,
-    "memory_hidden": 64, "shortcut": True, "previous_action": True,
-    "hidden": (64,), "activation": "relu", "normalise_obs": True, "normalise_reward": True,
+    "num_steps": 128, "batch_size": 256, "sequence_length": 32, "epochs": 10,
+    "gae_lambda": 0.95, "memory_hidden": 64, "separate_memory": True, "shortcut": True,
+    "previous_action": True, "hidden": (64,), "activation": "relu",
+    "normalise_obs": True, "normalise_reward": True,
 }  # fmt: skip
 
 # Our own: shorter sequences in larger minibatches than rl-zoo's, plain Gaussian noise.
@@ -40,7 +41,10 @@ _PRESETS: dict[str, dict[str, Preset]] = {
         "recurrent": _ZOO_CARTPOLE | {"memory_hidden": 64, "separate_memory": True,
                                       "hidden": (64,), "activation": "relu"},
     },
-    "CartPoleNoVel-v1": {"none": _ZOO_CARTPOLE | {"normalise_obs": True}, "recurrent": _POLE_MEMORY},
+    "CartPoleNoVel-v1": {
+        "none": _ZOO_CARTPOLE | {"normalise_obs": True},
+        "recurrent": _POLE_MEMORY,
+    },
     "Acrobot-v1": {
         "none": {"num_envs": 4, "num_steps": 128, "batch_size": 128},
         "recurrent": {"num_envs": 8, "num_steps": 128, "batch_size": 256},
