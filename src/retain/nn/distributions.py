@@ -193,10 +193,12 @@ class DiagonalGaussian(Distribution):
 
     def log_prob(self, action: Tensor) -> Tensor:
         """`[...]` of actions `[..., A]`."""
+        return -HALF_LOG_2PI * self.mean.shape[-1] - self._surprise(action).sum(-1)
+
+    def _surprise(self, action: Tensor) -> Tensor:
+        """`[..., A]` -log density, without its constant."""
         z = (action - self.mean) * torch.exp(-self.log_std)
-        width = self.mean.shape[-1]
-        squares = torch.addcmul(self.log_std, z, z, value=0.5)
-        return -squares.sum(-1) - HALF_LOG_2PI * width
+        return torch.addcmul(self.log_std, z, z, value=0.5)
 
     def entropy(self, generator: Generator | None = None) -> Tensor:
         """Analytic."""
@@ -215,7 +217,8 @@ class SquashedGaussian(DiagonalGaussian):
     """tanh of a diagonal Gaussian.
 
     The action stored and scored is u, *before* tanh, so log-probabilities are exact at any
-    distance; `squash` gives the action in (-1, 1). Densities are those of tanh(u).
+    distance; `squash` gives the action in (-1, 1). Densities are those of tanh(u). `mode` is the
+    Gaussian's: tanh of it is the median of the action, the usual deterministic choice.
     """
 
     @staticmethod
@@ -226,10 +229,11 @@ class SquashedGaussian(DiagonalGaussian):
     def log_prob(self, action: Tensor) -> Tensor:
         """`[...]` density of tanh(u) for u `[..., A]`.
 
-        log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)), which stays finite.
+        log(1 - tanh(u)^2) = -2 log cosh u = 2 log 2 - 2 log(e^u + e^-u), which stays finite.
         """
-        log_slope = 2 * (math.log(2) - action - F.softplus(-2 * action))
-        return super().log_prob(action) - log_slope.sum(-1)
+        log_cosh = torch.logaddexp(action, -action)  # + log 2
+        constant = (HALF_LOG_2PI + 2 * math.log(2)) * self.mean.shape[-1]
+        return torch.sub(2 * log_cosh, self._surprise(action)).sum(-1) - constant
 
     def entropy(self, generator: Generator | None = None) -> Tensor:
         """No closed form: a one-sample estimate, reparameterised, so its gradient is unbiased."""

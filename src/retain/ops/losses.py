@@ -18,8 +18,22 @@ def masked_std(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Standard deviation (n - 1 below) of `x` where `mask` is true; 0 for fewer than two."""
     if mask is None:
         return x.std() if x.numel() > 1 else torch.zeros((), dtype=x.dtype, device=x.device)
-    squares = (x - masked_mean(x, mask)).masked_fill(~mask, 0.0).square().sum()
-    return (squares / (mask.sum() - 1).clamp(min=1)).sqrt()
+    return _spread(_centred(x, mask), mask)
+
+
+def _centred(x: Tensor, mask: Tensor) -> Tensor:
+    """`x` minus its masked mean, 0 where masked.
+
+    Twice: the first mean is rounded, and dividing by the spread of that rounding would turn equal
+    advantages into advantages near 1.
+    """
+    for _ in range(2):
+        x = (x - masked_mean(x, mask)).masked_fill(~mask, 0.0)
+    return x
+
+
+def _spread(centred: Tensor, mask: Tensor) -> Tensor:
+    return (centred.square().sum() / (mask.sum() - 1).clamp(min=1)).sqrt()
 
 
 def normalise(x: Tensor, mask: Tensor | None = None, eps: float = 1e-8) -> Tensor:
@@ -32,7 +46,8 @@ def normalise(x: Tensor, mask: Tensor | None = None, eps: float = 1e-8) -> Tenso
             return x
         std, mean = torch.std_mean(x)
         return (x - mean) / (std + eps)
-    scaled = (x - masked_mean(x, mask)) / (masked_std(x, mask) + eps)
+    centred = _centred(x, mask)
+    scaled = centred / (_spread(centred, mask) + eps)
     return torch.where(mask.sum() > 1, scaled, x).masked_fill(~mask, 0.0)
 
 
@@ -50,8 +65,12 @@ def explained_variance(*, value: Tensor, target: Tensor, mask: Tensor | None = N
 
     Scalar; NaN where the targets do not vary, since then nothing can be explained.
     """
-    variance = masked_std(target, mask).square()
-    unexplained = masked_std(target - value, mask).square()
+    if mask is not None:
+        value, target = value[mask], target[mask]
+    unexplained = masked_std(target - value).square()
+    # Shifted by one of them, equal targets are exact zeros; their own variance would be rounding.
+    target = target.flatten()
+    variance = masked_std(target - target[:1]).square()
     ratio = 1 - unexplained / variance
     return torch.where(variance > 0, ratio, torch.full_like(ratio, float("nan")))
 
@@ -90,13 +109,13 @@ def policy_loss(
     log_ratio = log_prob - old_log_prob
     if mask is not None:
         log_ratio = log_ratio.masked_fill(~mask, 0.0)
-        advantage = advantage.masked_fill(~mask, 0.0)
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - low, 1 + high)
     loss = -masked_mean(torch.minimum(ratio * advantage, clipped * advantage), mask)
     with torch.no_grad():
         outside = masked_mean((ratio != clipped).to(ratio.dtype), mask)
-        kl = masked_mean(ratio - 1 - log_ratio, mask)
+        # expm1, not ratio - 1: the KL of a small step would drown in its rounding.
+        kl = masked_mean(torch.expm1(log_ratio) - log_ratio, mask)
         furthest = torch.linalg.vector_norm(log_ratio, float("inf"))
     return PolicyLoss(loss, outside, kl, furthest)
 
@@ -122,7 +141,8 @@ def value_loss(
 
     L = mean max(l(V - R), l(V_old + clip(V - V_old, -c, c) - R)),   l(e) = e^2 / 2 or Huber's
 
-    Half the square, as in CleanRL; Stable-Baselines3 takes the whole square. The clip has its own
+    Half the square, as in CleanRL; Stable-Baselines3 takes the whole square, so its `vf_coef` of
+    0.5 is a coefficient of 1 here. The clip has its own
     threshold in units of return: it makes sense only for data this value function collected.
 
     Args:

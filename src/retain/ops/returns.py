@@ -50,7 +50,8 @@ def gae(
         gamma: discount.
         lam: trace decay; 0 gives one-step errors, 1 discounted returns minus the value.
     Returns:
-        advantage [T, B] and target [T, B] = advantage + value.
+        advantage [T, B] and target [T, B] = advantage + value. They carry the gradient of the
+        values given; give values without one.
     """
     delta = reward + gamma * _bootstrap(next_value, terminated) - value
     decay = (gamma * lam) * (~(terminated | truncated)).to(reward.dtype)
