@@ -216,3 +216,84 @@ def test_state_dependent_noise_has_the_marginal_it_scores_with():
     torch.testing.assert_close(
         dist.log_prob(actions), expected.log_prob(actions).sum(-1), atol=1e-3, rtol=1e-4
     )
+
+
+def test_state_dependent_noise_gets_the_right_gradients_and_survives_dead_features():
+    torch.manual_seed(0)
+    mean, latent = torch.randn(*SHAPE, 2, requires_grad=True), torch.randn(*SHAPE, 3)
+    log_std = (0.3 * torch.randn(3, 2)).requires_grad_()
+    ours = StateDependentGaussian(mean, latent, log_std)
+    std = (latent.square() @ log_std.exp().square() + 1e-6).sqrt()
+    theirs = reference.Independent(reference.Normal(mean, std), 1)
+    assert_same(ours.entropy(), theirs.entropy(), (log_std,))
+    action = ours.sample(torch.Generator().manual_seed(0))
+    ours = StateDependentGaussian(mean, latent, log_std)
+    std = (latent.square() @ log_std.exp().square() + 1e-6).sqrt()
+    theirs = reference.Independent(reference.Normal(mean, std), 1)
+    assert_same(ours.log_prob(action), theirs.log_prob(action), (mean, log_std))
+    dead = StateDependentGaussian(mean, torch.zeros(*SHAPE, 3), log_std)
+    gradient = torch.autograd.grad((dead.entropy() + dead.log_prob(mean)).sum(), log_std)[0]
+    assert torch.isfinite(gradient).all()
+
+
+def test_exploration_noise_comes_from_its_generator_and_holds_no_gradient():
+    log_std = torch.randn(3, 2, requires_grad=True)
+    one, two = (draw_exploration(log_std, 4, torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == (4, 3, 2)
+    mean = torch.randn(4, 2, requires_grad=True)
+    action = StateDependentGaussian(mean, torch.randn(4, 3), log_std).perturb(one)
+    assert not one.requires_grad
+    assert not action.requires_grad
+
+
+def test_one_log_std_for_all_actions_counts_for_each():
+    mean, log_std = torch.randn(4, 3), torch.tensor([0.3])
+    theirs = reference.Independent(reference.Normal(mean, log_std.exp().expand(3)), 1)
+    for shared in (log_std, log_std.squeeze()):
+        torch.testing.assert_close(DiagonalGaussian(mean, shared).entropy(), theirs.entropy())
+
+
+def test_masks_reach_every_part_of_a_multi_categorical():
+    mask = torch.tensor([True, False, False, True, True]).expand(2000, 5)
+    dist = MultiCategorical(torch.zeros(2000, 5), (2, 3), mask)
+    actions = dist.sample(torch.Generator().manual_seed(0))
+    assert set(map(tuple, actions.tolist())) == {(0, 1), (0, 2)}
+    torch.testing.assert_close(dist.entropy(), torch.full((2000,), math.log(2)))
+    torch.testing.assert_close(dist.log_prob(actions), torch.full((2000,), -math.log(2)))
+
+
+def test_log_prob_and_entropy_share_one_log_softmax():
+    dist = Categorical(torch.randn(4, 3))
+    assert dist.log_probs is dist.log_probs
+
+
+def test_squash_is_tanh():
+    u = torch.linspace(-3, 3, 7)
+    torch.testing.assert_close(SquashedGaussian.squash(u), torch.tanh(u))
+
+
+def test_squashed_log_prob_is_exact_far_from_zero_with_gradient():
+    """There log(1 - tanh^2) is 2 log 2 - 2 |u| to every digit; computed plainly it is log 0."""
+    u = torch.tensor([[-40.0], [-12.0], [12.0], [40.0]], requires_grad=True)
+    mean, log_std = torch.zeros(4, 1), torch.zeros(1)
+    log_prob = SquashedGaussian(mean, log_std).log_prob(u)
+    slope = log_prob - DiagonalGaussian(mean, log_std).log_prob(u)
+    torch.testing.assert_close(slope, 2 * u.abs().squeeze(-1) - 2 * math.log(2))
+    gradient = torch.autograd.grad(slope.sum(), u)[0]
+    torch.testing.assert_close(gradient, 2 * u.detach().sign())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_prob_entropy_and_kl_keep_the_dtype(dtype):
+    x, s, latent = torch.randn(4, 3, dtype=dtype), torch.zeros(3, dtype=dtype), torch.ones(4, 2)
+    dists = (
+        Categorical(x), MultiCategorical(x, (1, 2)), Bernoulli(x), DiagonalGaussian(x, s),
+        SquashedGaussian(x, s),
+        StateDependentGaussian(x, latent.to(dtype), torch.zeros(2, 3, dtype=dtype)),
+    )  # fmt: skip
+    for dist in dists:
+        generator = torch.Generator().manual_seed(0)
+        outs = (dist.log_prob(dist.sample(generator)), dist.entropy(generator), dist.kl(dist))
+        assert {out.dtype for out in outs} == {dtype}
+        assert {out.shape for out in outs} == {(4,)}

@@ -9,10 +9,7 @@ from retain.ops import (
     masked_mean,
     masked_std,
     normalise,
-    normalise_with,
     policy_loss,
-    running_stats,
-    update_stats,
     value_loss,
 )
 
@@ -34,9 +31,10 @@ def test_policy_loss_by_hand():
 def test_policy_clip_may_differ_upwards():
     loss = policy_loss(
         log_prob=torch.tensor([2.0, 0.5]).log(), old_log_prob=torch.zeros(2),
-        advantage=torch.tensor([1.0, -1.0]), clip=(0.1, 0.4),
+        advantage=torch.tensor([3.0, -1.0]), clip=(0.1, 0.4),
     )  # fmt: skip
-    assert loss.loss.item() == pytest.approx(-(1.4 - 0.9) / 2)
+    # Unequal advantages: with equal ones, swapped bounds give the same loss.
+    assert loss.loss.item() == pytest.approx(-(3 * 1.4 - 0.9) / 2)
 
 
 def test_gradient_of_the_policy_loss_is_zero_where_clipping_binds():
@@ -63,9 +61,18 @@ def test_clipped_value_loss_takes_the_larger_error_and_reports_the_share():
     assert loss.clip_fraction.item() == pytest.approx(2 / 3)
 
 
-def test_huber_value_loss_is_linear_far_out():
-    loss = value_loss(value=torch.tensor([10.0]), target=torch.tensor([0.0]), huber=1.0)
-    assert loss.loss.item() == pytest.approx(9.5)
+@pytest.mark.parametrize("clip", [None, 100.0])
+def test_huber_value_loss_is_square_near_and_linear_far_out(clip):
+    far, near = torch.tensor([10.0]), torch.tensor([1.0])
+    options = {"target": torch.zeros(1), "old_value": torch.zeros(1), "value_clip": clip}
+    assert value_loss(value=far, huber=2.0, **options).loss.item() == 2 * (10 - 1)
+    assert value_loss(value=near, huber=2.0, **options).loss.item() == 0.5
+
+
+@pytest.mark.parametrize("huber", [0.0, -1.0, float("nan")])
+def test_a_huber_threshold_that_means_nothing_is_refused(huber):
+    with pytest.raises(ValueError, match="huber is"):
+        value_loss(value=torch.ones(1), target=torch.ones(1), huber=huber)
 
 
 @pytest.mark.parametrize("clip", [0.0, -1.0])
@@ -104,11 +111,81 @@ def test_masked_steps_enter_no_loss_no_metric_and_no_gradient(poison):
 
 
 @pytest.mark.parametrize("poison", POISON)
+@pytest.mark.parametrize("options", [{}, {"huber": 0.5}, {"value_clip": 0.2}])
+def test_losses_of_masked_data_are_those_of_the_unmasked_steps_alone(poison, options):
+    """Against the steps picked out, not against another mask: a mean over all steps is wrong too."""
+    torch.manual_seed(1)
+    mask = torch.rand(30) > 0.4
+    columns = [0.5 * torch.randn(30) for _ in range(5)]
+
+    def outcome(log_prob, old, advantage, value, target, mask=None):
+        policy = policy_loss(log_prob=log_prob, old_log_prob=old, advantage=advantage,
+                             clip=0.2, mask=mask)  # fmt: skip
+        critic = value_loss(value=value, target=target, old_value=old, mask=mask, **options)
+        return *policy, *critic
+
+    poisoned = outcome(*(c.masked_fill(~mask, poison) for c in columns), mask=mask)
+    for ours, expected in zip(poisoned, outcome(*(c[mask] for c in columns)), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_losses_are_zero_where_nothing_is_unmasked():
+    x, nothing = torch.full((3,), float("nan")), torch.zeros(3, dtype=torch.bool)
+    policy = policy_loss(log_prob=x, old_log_prob=x, advantage=x, clip=0.2, mask=nothing)
+    critic = value_loss(value=x, target=x, mask=nothing)
+    assert [float(scalar) for scalar in (*policy, *critic)] == [0.0] * 6
+    assert masked_mean(x, nothing).item() == masked_std(x, nothing).item() == 0.0
+
+
+@pytest.mark.parametrize("step", [1e-2, 1e-4])
+def test_kl_of_a_small_step_does_not_drown_in_rounding(step):
+    """k3 of a log-ratio x is x^2 / 2 + x^3 / 6: at 1e-4, below the rounding of a ratio near 1."""
+    log_prob, old = torch.full((64,), step, requires_grad=True), torch.zeros(64)
+    loss = policy_loss(log_prob=log_prob, old_log_prob=old, advantage=torch.ones(64), clip=0.2)
+    alone = approx_kl(log_prob=log_prob, old_log_prob=old)
+    expected = step**2 / 2 + step**3 / 6
+    assert loss.approx_kl.item() == pytest.approx(expected, rel=1e-3)
+    assert alone.item() == pytest.approx(expected, rel=1e-3)
+    metrics = (loss.clip_fraction, loss.approx_kl, loss.max_log_ratio, alone)
+    assert not any(metric.requires_grad for metric in metrics)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_keep_the_dtype(dtype):
+    x, y = torch.randn(2, 8, dtype=dtype)
+    mask = torch.arange(8) > 2
+    for m in (None, mask):
+        policy = policy_loss(log_prob=x, old_log_prob=y, advantage=y, clip=0.2, mask=m)
+        critic = value_loss(value=x, target=y, old_value=y, value_clip=0.2, mask=m)
+        rest = (normalise(x, m), explained_variance(value=x, target=y, mask=m), masked_std(x, m))
+        assert {out.dtype for out in (*policy, *critic, *rest)} == {dtype}
+
+
+@pytest.mark.parametrize("constant", [0.1, 3.3, 1000.0])
+@pytest.mark.parametrize("count", [7, 1024])
+def test_equal_numbers_have_no_spread_to_amplify(constant, count):
+    """A rounded mean of equal numbers is not one of them; nothing may divide by that difference."""
+    x, mask = torch.full((count,), constant), torch.arange(count) > 2
+    for m in (None, mask):
+        assert normalise(x, m).abs().max().item() < 1e-5
+        for value in (torch.zeros(count), torch.randn(count)):
+            assert torch.isnan(explained_variance(value=value, target=x, mask=m))
+
+
+@pytest.mark.parametrize("poison", POISON)
 def test_masked_moments_ignore_the_masked(poison):
     x, mask = torch.randn(40), torch.rand(40) > 0.5
     filled = x.masked_fill(~mask, poison)
     torch.testing.assert_close(masked_mean(filled, mask), x[mask].mean())
     torch.testing.assert_close(masked_std(filled, mask), x[mask].std())
+    columns = {"log_prob": x / 9, "old_log_prob": x / 8}
+    kl = approx_kl(**{k: v.masked_fill(~mask, poison) for k, v in columns.items()}, mask=mask)
+    torch.testing.assert_close(kl, approx_kl(**{k: v[mask] for k, v in columns.items()}))
+    target = 2 * x + x.square()
+    explained = explained_variance(
+        value=filled, target=target.masked_fill(~mask, poison), mask=mask
+    )
+    torch.testing.assert_close(explained, 1 - (target - x)[mask].var() / target[mask].var())
     scaled = normalise(filled, mask)
     torch.testing.assert_close(scaled[mask], (x[mask] - x[mask].mean()) / x[mask].std())
     assert torch.all(scaled[~mask] == 0)
@@ -136,26 +213,3 @@ def test_explained_variance_marks():
     assert explained_variance(value=target, target=target).item() == 1.0
     assert explained_variance(value=torch.zeros(3), target=target).item() == pytest.approx(0.0)
     assert torch.isnan(explained_variance(value=target, target=torch.ones(3)))
-
-
-def test_running_moments_in_parts_equal_those_of_the_whole():
-    torch.manual_seed(0)
-    x = 5 + 3 * torch.randn(1000, 4)
-    stats = running_stats((4,))
-    for part in x.split([1, 99, 400, 500]):
-        stats = update_stats(stats, part)
-    torch.testing.assert_close(stats.mean, x.double().mean(0))
-    torch.testing.assert_close(stats.var, x.double().var(0, correction=0))
-    scaled = normalise_with(stats, x)
-    assert scaled.dtype == torch.float32
-    torch.testing.assert_close(scaled.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
-    assert normalise_with(stats, torch.full((4,), 1e9)).tolist() == [10.0] * 4
-
-
-def test_running_moments_ignore_masked_rows():
-    x = torch.randn(6, 2)
-    mask = torch.tensor([True, False, True, True, False, True])
-    poisoned = x.masked_fill(~mask.unsqueeze(1), float("nan"))
-    masked = update_stats(running_stats((2,)), poisoned, mask)
-    for one, other in zip(masked, update_stats(running_stats((2,)), x[mask]), strict=True):
-        torch.testing.assert_close(one, other)

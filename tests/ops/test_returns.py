@@ -66,10 +66,18 @@ def test_gae_by_hand():
 def test_what_stands_behind_a_termination_does_not_matter():
     facts = tensors(timeline(0))
     clean, _ = gae(**facts, gamma=0.9, lam=0.9)
+    rest = {key: column for key, column in facts.items() if key != "value"}
+    ratio = {"log_prob": torch.randn(T, B), "behaviour_log_prob": torch.randn(T, B)}
+    steps, traces = n_step_return(**rest, gamma=0.9, n=3), vtrace(**ratio, **facts, gamma=0.9)
     for poison in (float("nan"), float("inf"), 1e6):
-        poisoned = dict(facts)
-        poisoned["next_value"] = facts["next_value"].masked_fill(facts["terminated"], poison)
+        next_value = facts["next_value"].masked_fill(facts["terminated"], poison)
+        poisoned, rest_poisoned = ({**f, "next_value": next_value} for f in (facts, rest))
+        for lam in (0.0, 0.9, 1.0):
+            assert torch.isfinite(gae(**poisoned, gamma=0.9, lam=lam)[0]).all()
         assert torch.equal(gae(**poisoned, gamma=0.9, lam=0.9)[0], clean)
+        assert torch.equal(n_step_return(**rest_poisoned, gamma=0.9, n=3), steps)
+        for one, other in zip(vtrace(**ratio, **poisoned, gamma=0.9), traces, strict=True):
+            assert torch.equal(one, other)
 
 
 def test_value_of_an_endless_reward_is_reached_through_truncations():
@@ -157,3 +165,67 @@ def test_discounted_sum_runs_forward_and_restarts_after_an_end():
     )
     assert running.flatten().tolist() == [6.0, 5.0, 4.0, 10.0]
     assert carry.tolist() == [0.0]
+
+
+def test_discounted_sum_of_two_segments_is_that_of_the_whole():
+    facts = tensors(timeline(4))
+    boundary = facts["terminated"] | facts["truncated"]
+    options = {"initial": torch.randn(B), "gamma": 0.9}
+    whole, end = discounted_sum(reward=facts["reward"], boundary=boundary, **options)
+    first, carry = discounted_sum(reward=facts["reward"][:5], boundary=boundary[:5], **options)
+    rest, last = discounted_sum(
+        reward=facts["reward"][5:], boundary=boundary[5:], initial=carry, gamma=0.9
+    )
+    assert torch.equal(torch.cat((first, rest)), whole)
+    assert torch.equal(last, end)
+
+
+def test_discounted_sum_leaves_a_broken_episode_behind():
+    reward = torch.tensor([[float("nan")], [1.0], [1.0]])
+    boundary = torch.tensor([[True], [False], [False]])
+    running, carry = discounted_sum(
+        reward=reward, boundary=boundary, initial=torch.zeros(1), gamma=0.5
+    )
+    assert running[1:].flatten().tolist() == [1.0, 1.5]
+    assert carry.tolist() == [1.5]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_discounted_sum_follows_the_recursion_of_stable_baselines3(seed):
+    """VecNormalize: returns = returns * gamma + reward, then 0 where done."""
+    facts = tensors(timeline(seed))
+    boundary = facts["terminated"] | facts["truncated"]
+    out, carry = discounted_sum(
+        reward=facts["reward"], boundary=boundary, initial=torch.zeros(B), gamma=0.97
+    )
+    returns = np.zeros(B)
+    for t in range(T):
+        returns = returns * 0.97 + facts["reward"][t].numpy()
+        np.testing.assert_allclose(out[t], returns, atol=1e-5)
+        returns[boundary[t].numpy()] = 0
+    np.testing.assert_allclose(carry, returns, atol=1e-5)
+
+
+def test_vtrace_targets_carry_no_gradient():
+    facts = tensors(timeline(5))
+    log_prob = torch.randn(T, B, requires_grad=True)
+    facts["value"].requires_grad_()
+    out = vtrace(log_prob=log_prob, behaviour_log_prob=torch.randn(T, B), **facts, gamma=0.9)
+    assert not any(tensor.requires_grad for tensor in out)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_return_keeps_the_dtype(dtype):
+    facts = {
+        k: v if v.dtype == torch.bool else v.to(dtype) for k, v in tensors(timeline(6)).items()
+    }
+    rest = {key: column for key, column in facts.items() if key != "value"}
+    ratio = {"log_prob": facts["reward"], "behaviour_log_prob": facts["value"]}
+    outs = [
+        *gae(**facts, gamma=0.9, lam=0.9),
+        n_step_return(**rest, gamma=0.9, n=3),
+        *vtrace(**ratio, **facts, gamma=0.9),
+        *discounted_sum(reward=facts["reward"], boundary=facts["truncated"],
+                        initial=torch.zeros(B, dtype=dtype), gamma=0.9),
+    ]  # fmt: skip
+    assert {out.dtype for out in outs} == {dtype}

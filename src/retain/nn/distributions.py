@@ -202,8 +202,10 @@ class DiagonalGaussian(Distribution):
 
     def entropy(self, generator: Generator | None = None) -> Tensor:
         """Analytic."""
-        per_action = (self.log_std + (0.5 + HALF_LOG_2PI)).sum(-1)
-        return per_action.expand(self.mean.shape[:-1])
+        log_std = self.log_std
+        if log_std.shape[-1:] != self.mean.shape[-1:]:  # one for all: it counts A times
+            log_std = log_std.expand_as(self.mean)
+        return (log_std + (0.5 + HALF_LOG_2PI)).sum(-1).expand(self.mean.shape[:-1])
 
     def kl(self, other: Self) -> Tensor:
         """Analytic."""
