@@ -11,7 +11,8 @@ from retain.algos.base import Adam, SafeStep, check_ownership, scheduled
 from retain.algos.ppo import PPOConfig
 from retain.errors import NonFiniteError, UsageError
 
-BASE = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "memory_hidden": 16, "hidden": (16,)}
+BASE = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "memory_hidden": 16, "hidden": (16,),
+        "previous_action": False}  # fmt: skip
 
 
 def parity(agent, segments=6):

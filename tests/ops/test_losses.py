@@ -195,6 +195,7 @@ def test_normalise_leaves_a_single_step_alone():
     assert normalise(torch.tensor([3.0])).item() == 3.0
     one = torch.tensor([False, True])
     assert normalise(torch.tensor([9.0, 3.0]), one).tolist() == [0.0, 3.0]
+    assert masked_std(torch.tensor([9.0, 3.0]), one).item() == 0.0
     assert not normalise(torch.tensor([9.0, 3.0]), torch.tensor([False, False])).any()
     assert torch.isfinite(normalise(torch.full((4,), 2.0))).all()
 

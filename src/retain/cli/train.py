@@ -1,13 +1,14 @@
 """`retain train ALGO`"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from retain.algos.ppo import PPOConfig
 from retain.cli.flags import parse, value_of
 from retain.errors import UsageError, unknown
+from retain.memory import MEMORIES
 from retain.train.agent import AGENTS
 from retain.train.config import RunConfig, build, field_names
 from retain.train.presets import preset
@@ -33,11 +34,10 @@ def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
     env = value_of("--env", arguments) or TrainOptions.env
     memory = value_of("--memory", arguments) or "none"
     values: dict[str, Any] = preset(algo, env, memory)
+    if memory in MEMORIES:  # any other is refused when the flags are parsed
+        values["memory"] = memory
     run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
     ppo = build(PPOConfig, {k: v for k, v in values.items() if k in field_names(PPOConfig)})
-    if memory in ("none", "lstm", "gru"):
-        # A length that suits the memory, so that flags are checked against sensible values.
-        ppo = build(PPOConfig, asdict(ppo) | {"memory": memory})
     return TrainOptions(env=env, run=run, ppo=ppo)
 
 
