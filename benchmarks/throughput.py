@@ -1,17 +1,20 @@
-"""Training throughput against Stable-Baselines3 and sb3-contrib, interleaved in one process.
+"""Training throughput against Stable-Baselines3 and sb3-contrib, interleaved.
 
     python benchmarks/throughput.py --rounds 5 --write
 
 The same work for everybody: CartPole-v1, 128 steps a segment, 4 epochs, 4 minibatches, [64, 64]
 tanh, or an LSTM of 128 in front of it. End-to-end environment steps per second, learning included,
-logging off. Every system runs with 1 and with 2 threads and counts with its better one; a round
-measures each once, and the median round counts. Compare ratios, not seconds: machines are noisy.
+logging off. Every system lives in a process of its own, as in use, and one runs at a time, with 1
+and with 2 threads; its better median over the rounds counts. Compare
+ratios, not seconds: machines are noisy.
 """
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -85,12 +88,32 @@ RATIOS = (
 )
 
 
-def measure(run: Run, steps: int, threads: int) -> float:
-    """Steps per second of one piece."""
-    torch.set_num_threads(threads)
-    began = time.perf_counter()
-    run(steps)
-    return steps / (time.perf_counter() - began)
+def serve(name: str, pipe: Connection) -> None:
+    """Builds a system and answers (steps, threads) with steps per second, while anyone asks."""
+    run = SYSTEMS[name]()
+    while True:
+        try:
+            steps, threads = pipe.recv()
+        except EOFError:
+            return
+        torch.set_num_threads(threads)
+        began = time.perf_counter()
+        run(steps)
+        pipe.send(steps / (time.perf_counter() - began))
+
+
+class System:
+    """A system in its own process."""
+
+    def __init__(self, name: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(name, theirs), daemon=True)
+        self.process.start()
+
+    def __call__(self, steps: int, threads: int) -> float:
+        self.pipe.send((steps, threads))
+        return float(self.pipe.recv())
 
 
 def matmul_roof() -> float:
@@ -121,17 +144,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a system's name")
     parser.add_argument("--write", action="store_true", help="write results/throughput.md")
     options = parser.parse_args()
-    chosen = {name: make for name, make in SYSTEMS.items() if options.only in name}
-    runs = {name: make() for name, make in chosen.items()}
+    chosen = [name for name in SYSTEMS if options.only in name]
+    runs = {name: System(name) for name in chosen}
     steps = {
         name: 1024 * (64 if "64" in name else 4 if "Recurrent" in name else 12) for name in runs
     }
     for name, run in runs.items():
-        run(steps[name] // 2)
+        run(steps[name] // 2, 1)
     rates: dict[tuple[str, int], list[float]] = {(n, k): [] for n in runs for k in (1, 2)}
     for _ in range(options.rounds):
         for name, threads in rates:
-            rates[name, threads].append(measure(runs[name], steps[name], threads))
+            rates[name, threads].append(runs[name](steps[name], threads))
     median = {key: statistics.median(values) for key, values in rates.items()}
     best = {name: max(median[name, 1], median[name, 2]) for name in runs}
     lines = [f"# Throughput\n\n{machine_line()}\n", "`python benchmarks/throughput.py`\n",

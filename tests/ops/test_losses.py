@@ -104,7 +104,7 @@ def test_masked_steps_enter_no_loss_no_metric_and_no_gradient(poison):
                              clip=0.2, mask=mask)  # fmt: skip
         critic = value_loss(value=value, target=target, old_value=old, value_clip=0.2, mask=mask)
         (policy.loss + critic.loss).backward()
-        return [*policy, *critic, log_prob.grad, value.grad]
+        return [policy.loss, *policy.statistics, *critic, log_prob.grad, value.grad]
 
     for clean, dirty in zip(outcome(0.0), outcome(poison), strict=True):
         torch.testing.assert_close(dirty, clean, rtol=0, atol=0)
@@ -122,7 +122,7 @@ def test_losses_of_masked_data_are_those_of_the_unmasked_steps_alone(poison, opt
         policy = policy_loss(log_prob=log_prob, old_log_prob=old, advantage=advantage,
                              clip=0.2, mask=mask)  # fmt: skip
         critic = value_loss(value=value, target=target, old_value=old, mask=mask, **options)
-        return *policy, *critic
+        return policy.loss, *policy.statistics, *critic
 
     poisoned = outcome(*(c.masked_fill(~mask, poison) for c in columns), mask=mask)
     for ours, expected in zip(poisoned, outcome(*(c[mask] for c in columns)), strict=True):
@@ -133,7 +133,7 @@ def test_losses_are_zero_where_nothing_is_unmasked():
     x, nothing = torch.full((3,), float("nan")), torch.zeros(3, dtype=torch.bool)
     policy = policy_loss(log_prob=x, old_log_prob=x, advantage=x, clip=0.2, mask=nothing)
     critic = value_loss(value=x, target=x, mask=nothing)
-    assert [float(scalar) for scalar in (*policy, *critic)] == [0.0] * 6
+    assert [float(scalar) for scalar in (policy.loss, *policy.statistics, *critic)] == [0.0] * 6
     assert masked_mean(x, nothing).item() == masked_std(x, nothing).item() == 0.0
 
 
@@ -158,7 +158,7 @@ def test_losses_keep_the_dtype(dtype):
         policy = policy_loss(log_prob=x, old_log_prob=y, advantage=y, clip=0.2, mask=m)
         critic = value_loss(value=x, target=y, old_value=y, value_clip=0.2, mask=m)
         rest = (normalise(x, m), explained_variance(value=x, target=y, mask=m), masked_std(x, m))
-        assert {out.dtype for out in (*policy, *critic, *rest)} == {dtype}
+        assert {out.dtype for out in (policy.loss, *policy.statistics, *critic, *rest)} == {dtype}
 
 
 @pytest.mark.parametrize("constant", [0.1, 3.3, 1000.0])

@@ -52,10 +52,17 @@ class Adam(torch.optim.Adam):
         super().__init__(parameters, lr=lr, eps=eps, fused=True)
         self._lists: tuple[list[Tensor], ...] | None = None
 
-    def quick_step(self, gradients: list[Tensor]) -> None:
-        """One step; `gradients` are those of the parameters, in order, None left out."""
+    def quick_step(self, gradients: list[Tensor], divisor: Tensor | None = None) -> None:
+        """One step.
+
+        Args:
+            gradients: those of the parameters, in order, None left out.
+            divisor: what every gradient is divided by first, in the same pass over memory.
+        """
         group = self.param_groups[0]
         if self._lists is None or len(gradients) != len(group["params"]):
+            if divisor is not None:
+                torch._foreach_div_(gradients, divisor)
             self.step()
             if len(gradients) == len(group["params"]):
                 states = [self.state[parameter] for parameter in group["params"]]
@@ -68,7 +75,7 @@ class Adam(torch.optim.Adam):
         torch._fused_adam_(
             group["params"], gradients, means, squares, [], steps,
             lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
-            weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False,
+            weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False, grad_scale=divisor,
         )  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -108,9 +115,8 @@ class SafeStep:
         size = float(norm)
         if size - size != 0.0:  # NaN or infinite
             raise NonFiniteError(self._diagnosis(parts))
-        if self.max_norm is not None and size > self.max_norm:
-            torch._foreach_mul_(gradients, self.max_norm / (size + 1e-6))
-        self.optimizer.quick_step(gradients)
+        clips = self.max_norm is not None and size > self.max_norm
+        self.optimizer.quick_step(gradients, norm / self.max_norm if clips else None)
         return size
 
     def _diagnosis(self, parts: dict[str, Tensor]) -> str:

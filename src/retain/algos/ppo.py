@@ -17,19 +17,19 @@ from retain.data.rollout import Rollout, Sequences
 from retain.errors import NonFiniteError, UsageError
 from retain.nn.normaliser import RewardNormaliser
 from retain.nn.policy import ActorCritic, NetworkConfig
-from retain.ops import explained_variance, gae, normalise, policy_loss, value_loss
+from retain.ops import (
+    PolicyLoss,
+    explained_variance,
+    gae,
+    normalise,
+    policy_loss,
+    ratio_statistics,
+    value_loss,
+)
 from retain.types import Carry, Obs, tree_leaves, tree_map
 
-METRICS = (
-    "policy_loss",
-    "value_loss",
-    "entropy",
-    "approx_kl",
-    "clip_fraction",
-    "value_clip_fraction",
-    "max_log_ratio",
-)
-KL = METRICS.index("approx_kl")
+TERMS = ("policy_loss", "value_loss", "entropy", "value_clip_fraction")
+"""What a minibatch's loss is made of, and what it reports besides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +122,16 @@ def _nearest_divisor(total: int, wanted: int) -> int:
     return min((d for d in range(1, total + 1) if total % d == 0), key=lambda d: abs(d - wanted))
 
 
+@dataclass
+class Minibatch:
+    """What a gradient step leaves for the metrics."""
+
+    terms: list[Tensor]
+    log_ratio: Tensor
+    """Flat."""
+    grad_norm: float | None = None
+
+
 class PPOUpdate:
     """Turns segments into gradient steps.
 
@@ -168,47 +178,69 @@ class PPOUpdate:
         )
         obs = self.policy.prepare(rollout.obs)
         sequences = rollout.sequences(obs=obs, advantage=advantage, target=target)
-        rows: list[Tensor] = []
-        norms: list[float] = []
+        done: list[Minibatch] = []
         for epoch in range(config.epochs):
             if epoch and config.refresh_carries:
                 rollout = self._refreshed(rollout, obs)
                 sequences = rollout.sequences(obs=obs, advantage=advantage, target=target)
-            if not self._epoch(sequences, progress, rows, norms):
+            if not self._epoch(sequences, progress, done):
                 break
         if self.policy.normaliser is not None:
             # Only now: acting and training on this segment saw the same statistics.
             self.policy.normaliser.update(rollout.obs)
-        mean = torch.stack(rows).mean(0).tolist()
-        return dict(zip(METRICS, mean, strict=True)) | {
-            "first_log_ratio": rows[0][-1].item(),
-            "grad_norm": sum(norms) / max(len(norms), 1),
+        return self._metrics(done, progress) | {
             "explained_variance": explained_variance(value=rollout.value, target=target).item(),
             "learning_rate": learning_rate,
             "gradient_steps": float(self.gradient_steps),
         }
 
-    def _epoch(
-        self, sequences: Sequences, progress: float, rows: list[Tensor], norms: list[float]
-    ) -> bool:
+    def _epoch(self, sequences: Sequences, progress: float, done: list[Minibatch]) -> bool:
         """Trains on every sequence once; false if the KL bound ended the update."""
         config = self.config
         size = max(1, config.batch_size // config.sequence)
         for batch in sequences.minibatches(size, self.generator):
-            loss, parts, metrics = self.loss(batch, progress)
-            rows.append(metrics)
-            if config.target_kl is not None and metrics[KL].item() > 1.5 * config.target_kl:
+            loss, terms, policy = self.loss(batch, progress)
+            minibatch = Minibatch(
+                [terms[name].detach() for name in TERMS], policy.log_ratio.flatten()
+            )
+            done.append(minibatch)
+            if config.target_kl is not None and policy.approx_kl.item() > 1.5 * config.target_kl:
                 return False
             try:
-                norms.append(self.step(loss, parts))
+                minibatch.grad_norm = self.step(loss, terms)
             except NonFiniteError as error:
                 error.batch = _tensors(batch)
                 raise
             self.gradient_steps += 1
         return True
 
-    def loss(self, batch: Sequences, progress: float) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """PPO's loss on a minibatch, its terms by name, and the metrics named in `METRICS`."""
+    def _metrics(self, done: list[Minibatch], progress: float) -> dict[str, float]:
+        """The terms' means over the minibatches, and the statistics of all their ratios."""
+        values = torch.stack([value for minibatch in done for value in minibatch.terms])
+        mean = values.view(len(done), len(TERMS)).mean(0).tolist()
+        ratios = ratio_statistics(
+            log_ratio=torch.cat([minibatch.log_ratio for minibatch in done]),
+            clip=self._clip(progress),
+        )
+        norms = [m.grad_norm for m in done if m.grad_norm is not None]
+        return dict(zip(TERMS, mean, strict=True)) | {
+            "approx_kl": ratios.approx_kl.item(),
+            "clip_fraction": ratios.clip_fraction.item(),
+            "max_log_ratio": ratios.max_log_ratio.item(),
+            "first_log_ratio": done[0].log_ratio.abs().max().item(),
+            "grad_norm": sum(norms) / max(len(norms), 1),
+        }
+
+    def _clip(self, progress: float) -> tuple[float, float]:
+        config = self.config
+        low, high = config.clip_range, config.clip_range_high or config.clip_range
+        schedule = config.clip_schedule
+        return scheduled(low, schedule, progress), scheduled(high, schedule, progress)
+
+    def loss(
+        self, batch: Sequences, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor], PolicyLoss]:
+        """PPO's loss on a minibatch, the scalars named in `TERMS`, and the policy's part."""
         config = self.config
         dist, value, _ = self.policy(
             batch.obs, batch.carry, batch.reset, batch.previous_action, batch.previous_reward
@@ -216,15 +248,11 @@ class PPOUpdate:
         advantage = batch.advantage
         if config.normalise_advantage:
             advantage = normalise(advantage)
-        low = scheduled(config.clip_range, config.clip_schedule, progress)
-        high = scheduled(
-            config.clip_range_high or config.clip_range, config.clip_schedule, progress
-        )
         policy = policy_loss(
             log_prob=dist.log_prob(batch.action),
             old_log_prob=batch.log_prob,
             advantage=advantage,
-            clip=(low, high),
+            clip=self._clip(progress),
         )
         critic = value_loss(
             value=value,
@@ -239,19 +267,8 @@ class PPOUpdate:
         loss = policy.loss + config.value_coef * critic.loss
         if bonus > 0:
             loss = loss - bonus * entropy
-        parts = {"policy_loss": policy.loss, "value_loss": critic.loss, "entropy": entropy}
-        metrics = torch.stack(
-            (
-                policy.loss.detach(),
-                critic.loss.detach(),
-                entropy.detach(),
-                policy.approx_kl,
-                policy.clip_fraction,
-                critic.clip_fraction,
-                policy.max_log_ratio,
-            )
-        )
-        return loss, parts, metrics
+        terms = (policy.loss, critic.loss, entropy, critic.clip_fraction)
+        return loss, dict(zip(TERMS, terms, strict=True)), policy
 
     @torch.no_grad()
     def _refreshed(self, rollout: Rollout, obs: Obs) -> Rollout:

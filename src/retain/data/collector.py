@@ -1,5 +1,6 @@
 """Acting: the policy and the environments, one explicit step at a time."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -28,6 +29,14 @@ class Columns(NamedTuple):
 def as_tensors(obs: ObsArray, device: torch.device) -> Obs:
     """Arrays as tensors, without a copy on the CPU."""
     return tree_map(lambda x: torch.from_numpy(x).to(device), obs)  # type: ignore[return-value]
+
+
+def split_steps(obs: Obs) -> Sequence[Obs]:
+    """`[T, B, ...]` as T views `[1, B, ...]`."""
+    if isinstance(obs, dict):
+        columns = {key: torch.tensor_split(x, len(x)) for key, x in obs.items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return torch.tensor_split(obs, len(obs))
 
 
 def observation_rows(space: gym.Space[Any], lead: tuple[int, ...]) -> ObsArray:
@@ -91,7 +100,8 @@ class Collector:
         )
         obs_rows = as_tensors(columns.obs, torch.device("cpu"))
         reset_rows = torch.from_numpy(columns.reset)
-        actions, log_probs, values = [], [], []
+        each_obs, each_reset = split_steps(obs_rows), torch.tensor_split(reset_rows, T)
+        actions, dists, values = [], [], []
         carries: list[Carry] = []
         previous_actions, previous_rewards = [], []
         final_values: list[tuple[int, NDArray[np.intp], Tensor]] = []
@@ -110,11 +120,9 @@ class Collector:
                     previous_actions.append(self.previous_action)
                 if reads_reward:
                     previous_rewards.append(torch.from_numpy(self.previous_reward))
-                dist, value, self.carry = self._forward(
-                    tree_map(lambda x, t=t: x[t : t + 1], obs_rows), reset_rows[t : t + 1]
-                )
+                dist, value, self.carry = self._forward(each_obs[t], each_reset[t])
                 action = policy.head.sample(dist, exploration, self.generator)
-                log_probs.append(dist.log_prob(action))
+                dists.append(dist)
                 values.append(value)
                 actions.append(action)
                 action = action[0]
@@ -136,6 +144,8 @@ class Collector:
                 self.reset_flags = ended
             self.steps += T * B
             last_value = self._last_value()
+            action = torch.cat(actions)
+            log_prob = type(dists[0]).cat(dists).log_prob(action)
 
         value = torch.cat(values)
         next_value = torch.cat((value[1:], last_value.clone()))
@@ -147,8 +157,8 @@ class Collector:
 
         return Rollout(
             obs=tree_map(finished, obs_rows),
-            action=torch.cat(actions),
-            log_prob=torch.cat(log_probs),
+            action=action.clone(),
+            log_prob=log_prob.clone(),
             value=value,
             reward=finished(torch.from_numpy(columns.reward)),
             reset=finished(reset_rows),

@@ -86,6 +86,8 @@ class CartPole(ClassicBatch):
         self.action_space = gym.spaces.Discrete(2)
         self._reward = np.ones(num_envs)
         self._limit = np.array([[self.X_LIMIT], [self.ANGLE_LIMIT]])
+        self._force = np.array([-self.FORCE, self.FORCE])
+        self._change = np.zeros_like(self.state)
 
     def draw(self, generator: np.random.Generator) -> Rows:
         """Uniform within 0.05 of upright and at rest."""
@@ -98,16 +100,18 @@ class CartPole(ClassicBatch):
 
     def advance(self, action: NDArray[Any]) -> tuple[Rows, NDArray[np.bool_]]:
         """Explicit Euler on the cart-pole equations (Florian 2007)."""
-        _, x_dot, theta, theta_dot = self.state
-        force = np.where(action == 1, self.FORCE, -self.FORCE)
+        theta, theta_dot = self.state[2:]
+        change = self._change
         cosine, sine = np.cos(theta), np.sin(theta)
+        force = self._force[(action == 1).view(np.int8)]
         pull = (force + self.POLE_MOMENT * np.square(theta_dot) * sine) / self.TOTAL_MASS
-        theta_acc = (self.GRAVITY * sine - cosine * pull) / (
-            self.HALF_LENGTH * (4.0 / 3.0 - self.POLE_MASS * np.square(cosine) / self.TOTAL_MASS)
+        theta_acc = np.divide(
+            self.GRAVITY * sine - cosine * pull,
+            self.HALF_LENGTH * (4.0 / 3.0 - self.POLE_MASS * np.square(cosine) / self.TOTAL_MASS),
+            out=change[3],
         )
-        x_acc = pull - self.POLE_MOMENT * theta_acc * cosine / self.TOTAL_MASS
-        change = np.empty_like(self.state)
-        change[0], change[1], change[2], change[3] = x_dot, x_acc, theta_dot, theta_acc
+        np.subtract(pull, self.POLE_MOMENT * theta_acc * cosine / self.TOTAL_MASS, out=change[1])
+        change[::2] = self.state[1::2]
         change *= self.TAU
         self.state += change
         outside = np.abs(self.state[::2]) > self._limit

@@ -43,6 +43,11 @@ class Distribution(ABC):
     def kl(self, other: Self) -> Tensor:
         """`[...]` KL(self || other)."""
 
+    @classmethod
+    @abstractmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """Distributions over `[T_i, ...]` as one over `[sum T_i, ...]`."""
+
 
 class Categorical(Distribution):
     """One of n.
@@ -71,9 +76,9 @@ class Categorical(Distribution):
 
     def sample(self, generator: Generator | None = None) -> Tensor:
         """`[...]` int64. Exponential races: argmin E_i / p_i has distribution p."""
-        log_probs = self.log_probs.detach()
-        race = torch.empty_like(log_probs).exponential_(generator=generator).log_()
-        return (log_probs - race).argmax(-1)
+        logits = self.logits.detach()
+        race = torch.empty_like(logits).exponential_(generator=generator).log_()
+        return torch.sub(logits, race, out=race).argmax(-1)
 
     def mode(self) -> Tensor:
         """`[...]` int64."""
@@ -92,6 +97,14 @@ class Categorical(Distribution):
         difference = self._finite_log_probs - other._finite_log_probs
         return (self.log_probs.exp() * difference).sum(-1)
 
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """See `Distribution.cat`."""
+        joined = cls(torch.cat([part.logits for part in parts]))
+        if parts[0].mask is not None:  # the logits are masked already
+            joined.mask = torch.cat([part.mask for part in parts])  # type: ignore[misc]
+        return joined
+
 
 class MultiCategorical(Distribution):
     """K independent categoricals.
@@ -107,6 +120,14 @@ class MultiCategorical(Distribution):
         masks = [None] * len(widths) if mask is None else torch.split(mask, widths, -1)
         parts = zip(torch.split(logits, widths, -1), masks, strict=True)
         self.parts = [Categorical(part, part_mask) for part, part_mask in parts]
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """See `Distribution.cat`."""
+        joined = cls.__new__(cls)
+        columns = zip(*(part.parts for part in parts), strict=True)
+        joined.parts = [Categorical.cat(column) for column in columns]
+        return joined
 
     def sample(self, generator: Generator | None = None) -> Tensor:
         """`[..., K]` int64."""
@@ -166,6 +187,11 @@ class Bernoulli(Distribution):
         log_partition = F.softplus(other.logits) - F.softplus(self.logits)
         return (probability * (self.logits - other.logits) + log_partition).sum(-1)
 
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """See `Distribution.cat`."""
+        return cls(torch.cat([part.logits for part in parts]))
+
 
 class DiagonalGaussian(Distribution):
     """Independent normals.
@@ -213,6 +239,16 @@ class DiagonalGaussian(Distribution):
         distance = ((self.mean - other.mean) * torch.exp(-other.log_std)).square()
         terms = 0.5 * (variance_ratio + distance - 1) + other.log_std - self.log_std
         return terms.sum(-1)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """See `Distribution.cat`; the features of gSDE are not kept."""
+        joined = cls.__new__(cls)
+        joined.mean = torch.cat([part.mean for part in parts])
+        shared = parts[0].log_std.dim() < parts[0].mean.dim()  # a parameter, the same at each step
+        log_stds = [part.log_std for part in parts]
+        joined.log_std = log_stds[0] if shared else torch.cat(log_stds)
+        return joined
 
 
 class SquashedGaussian(DiagonalGaussian):

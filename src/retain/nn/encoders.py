@@ -20,7 +20,7 @@ class _Tanh(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = (2 * x).sigmoid_().mul_(2).sub_(1)
+        y = _from_sigmoid((2 * x).sigmoid_())
         ctx.save_for_backward(y)
         return y
 
@@ -31,6 +31,11 @@ class _Tanh(torch.autograd.Function):
         return out
 
 
+def _from_sigmoid(sigmoid: Tensor) -> Tensor:
+    """2 s - 1, in one operation."""
+    return torch.rsub(sigmoid, -1, alpha=-2)
+
+
 def tanh(x: Tensor) -> Tensor:
     """Hyperbolic tangent, the same numbers with and without a gradient."""
     if x.is_cuda:
@@ -38,7 +43,47 @@ def tanh(x: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         out: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
         return out
-    return (2 * x).sigmoid_().mul_(2).sub_(1)
+    return _from_sigmoid((2 * x).sigmoid_())
+
+
+class _TanhLayers(torch.autograd.Function):
+    """tanh(x W + b) for a stack of layers, with half the operations of its parts: the product
+    doubles its result for free, and the derivative is written out."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y = _tanh_layers(x, weight, bias)
+        ctx.save_for_backward(x, weight, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight, y = ctx.saved_tensors
+        inner = torch.ops.aten.tanh_backward(gradient, y)
+        into_x = torch.bmm(inner, weight.mT) if ctx.needs_input_grad[0] else None
+        return into_x, torch.bmm(x.mT, inner), inner.sum(1, keepdim=True)
+
+
+def _tanh_layers(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _from_sigmoid(torch.baddbmm(bias, x, weight, beta=2, alpha=2).sigmoid_())
+
+
+def tanh_layers(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """tanh of K linear layers at once, the same numbers with and without a gradient.
+
+    Args:
+        x: `[K, N, in]`
+        weight: `[K, in, out]`
+        bias: `[K, 1, out]`
+    Returns:
+        `[K, N, out]`
+    """
+    if x.is_cuda:
+        return torch.tanh(torch.baddbmm(bias, x, weight))
+    if torch.is_grad_enabled():
+        out: Tensor = _TanhLayers.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return out
+    return _tanh_layers(x, weight, bias)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -113,7 +158,10 @@ class PairMLP(nn.Module):
         named = self._parameters
         for layer in range(self.depth):
             weight, bias = named[f"weight_{layer}"], named[f"bias_{layer}"]
-            x = self.activation(torch.baddbmm(bias, x, weight))  # type: ignore[arg-type]
+            if self.activation is tanh:
+                x = tanh_layers(x, weight, bias)  # type: ignore[arg-type]
+            else:
+                x = self.activation(torch.baddbmm(bias, x, weight))  # type: ignore[arg-type]
         actor, critic = x.unbind(0)
         return actor.view(*lead, -1), critic.view(*lead, -1)
 

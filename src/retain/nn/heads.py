@@ -80,7 +80,7 @@ class DiscreteHead(ActionHead):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` to a Categorical."""
-        return Categorical(self.linear(x), mask)
+        return Categorical(self.linear.forward(x), mask)
 
     def encode(self, action: Tensor) -> Tensor:
         """One-hot."""
@@ -106,7 +106,7 @@ class MultiDiscreteHead(ActionHead):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` to a MultiCategorical."""
-        return MultiCategorical(self.linear(x), self.sizes, mask)
+        return MultiCategorical(self.linear.forward(x), self.sizes, mask)
 
     def encode(self, action: Tensor) -> Tensor:
         """Concatenated one-hots."""
@@ -133,7 +133,7 @@ class BinaryHead(ActionHead):
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` to a Bernoulli."""
         _no_mask(mask, self.space)
-        return Bernoulli(self.linear(x))
+        return Bernoulli(self.linear.forward(x))
 
     def encode(self, action: Tensor) -> Tensor:
         """The bits as floats."""
@@ -188,7 +188,7 @@ class BoxHead(ActionHead):
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` to a Gaussian over `[..., A]`."""
         _no_mask(mask, self.space)
-        mean = self.linear(x)
+        mean = self.linear.forward(x)
         if self.use_sde:
             # The features learn from the mean alone, as in the paper's reference settings.
             return StateDependentGaussian(mean, x.detach(), self.log_std)

@@ -72,10 +72,10 @@ class Torso(nn.Module):
         self, obs: Obs, previous: list[Tensor], carry: Carry, reset: Tensor
     ) -> tuple[Tensor, Carry]:
         """`[T, B, ...]` to features `[T, B, features]` and the carry after the last step."""
-        x = self.encoder(obs)
+        x = self.encoder.forward(obs)
         if previous:
             x = torch.cat([x, *previous], dim=-1)
-        out, carry = self.memory(x, carry, reset)
+        out, carry = self.memory.forward(x, carry, reset)
         return (torch.cat([out, x], dim=-1) if self.shortcut else out), carry
 
 
@@ -180,13 +180,14 @@ class ActorCritic(nn.Module):
         previous: list[Tensor] = []
         if self.config.previous_action or self.config.previous_reward:
             previous = self.previous_inputs(previous_action, previous_reward, reset)
-        features, carries = zip(
-            *(
-                torso(obs, previous, torso_carry, reset)
-                for torso, torso_carry in zip(self.torsos, carry, strict=True)
-            ),
-            strict=True,
-        )
-        actor, critic = self.trunks(features[0], features[-1])
-        dist = self.head(actor, action_mask(obs))
-        return dist, self.value(critic).squeeze(-1), tuple(carries)
+        # `forward` itself: around it torch looks for hooks, which at T = 1 costs more than the
+        # arithmetic inside.
+        features: list[Tensor] = []
+        carries: list[Carry] = []
+        for torso, torso_carry in zip(self.torsos, carry, strict=True):
+            out, after = torso.forward(obs, previous, torso_carry, reset)
+            features.append(out)
+            carries.append(after)
+        actor, critic = self.trunks.forward(features[0], features[-1])
+        dist = self.head.forward(actor, action_mask(obs))
+        return dist, self.value.forward(critic).squeeze(-1), tuple(carries)

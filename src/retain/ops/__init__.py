@@ -3,6 +3,7 @@
 from retain.ops.entropy import reparameterised_entropy, score_function_entropy
 from retain.ops.losses import (
     PolicyLoss,
+    RatioStatistics,
     ValueLoss,
     approx_kl,
     explained_variance,
@@ -10,6 +11,7 @@ from retain.ops.losses import (
     masked_std,
     normalise,
     policy_loss,
+    ratio_statistics,
     value_loss,
 )
 from retain.ops.returns import discounted_sum, gae, n_step_return, vtrace
@@ -17,6 +19,7 @@ from retain.ops.running_stats import RunningStats, normalise_with, running_stats
 
 __all__ = [
     "PolicyLoss",
+    "RatioStatistics",
     "RunningStats",
     "ValueLoss",
     "approx_kl",
@@ -29,6 +32,7 @@ __all__ = [
     "normalise",
     "normalise_with",
     "policy_loss",
+    "ratio_statistics",
     "reparameterised_entropy",
     "running_stats",
     "score_function_entropy",

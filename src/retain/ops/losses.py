@@ -1,10 +1,13 @@
 """PPO's losses and the statistics around them. Masked steps enter nothing, whatever they hold."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -56,7 +59,11 @@ def approx_kl(*, log_prob: Tensor, old_log_prob: Tensor, mask: Tensor | None = N
 
     The estimator k3 of Schulman 2020 (http://joschu.net/blog/kl-approx.html). Scalar.
     """
-    log_ratio = (log_prob - old_log_prob).detach()
+    return _k3((log_prob - old_log_prob).detach(), mask)
+
+
+def _k3(log_ratio: Tensor, mask: Tensor | None) -> Tensor:
+    # expm1, not ratio - 1: the KL of a small step would drown in its rounding.
     return masked_mean(torch.expm1(log_ratio) - log_ratio, mask)
 
 
@@ -75,15 +82,79 @@ def explained_variance(*, value: Tensor, target: Tensor, mask: Tensor | None = N
     return torch.where(variance > 0, ratio, torch.full_like(ratio, float("nan")))
 
 
-class PolicyLoss(NamedTuple):
-    """Scalars; only `loss` carries a gradient."""
+class RatioStatistics(NamedTuple):
+    """Scalars: how far the policy has moved from the one that acted."""
 
-    loss: Tensor
     clip_fraction: Tensor
     """Share of steps whose ratio left the clip range."""
     approx_kl: Tensor
     max_log_ratio: Tensor
     """Largest |log ratio|: exactly how far acting and training disagree before any step."""
+
+
+def ratio_statistics(
+    *, log_ratio: Tensor, clip: float | tuple[float, float], mask: Tensor | None = None
+) -> RatioStatistics:
+    """Clip fraction, KL (k3) and largest log ratio of `[...]` log ratios, without gradient."""
+    low, high = clip if isinstance(clip, tuple) else (clip, clip)
+    with torch.no_grad():
+        if mask is not None:
+            log_ratio = log_ratio.masked_fill(~mask, 0.0)
+        ratio = log_ratio.exp()
+        outside = (ratio < 1 - low) | (ratio > 1 + high)
+        furthest = torch.linalg.vector_norm(log_ratio, float("inf"))
+        fraction = masked_mean(outside.to(ratio.dtype), mask)
+        return RatioStatistics(fraction, _k3(log_ratio, mask), furthest)
+
+
+@dataclass(frozen=True)
+class PolicyLoss:
+    """The loss, and what its statistics are computed from when somebody asks."""
+
+    loss: Tensor
+    """Scalar."""
+    log_ratio: Tensor
+    """[...] without gradient."""
+    clip: tuple[float, float]
+    mask: Tensor | None
+
+    @cached_property
+    def statistics(self) -> RatioStatistics:
+        """Clip fraction, KL and largest log ratio."""
+        return ratio_statistics(log_ratio=self.log_ratio, clip=self.clip, mask=self.mask)
+
+    @property
+    def clip_fraction(self) -> Tensor:
+        """Share of steps whose ratio left the clip range."""
+        return self.statistics.clip_fraction
+
+    @property
+    def approx_kl(self) -> Tensor:
+        """KL(old || new) from the old samples."""
+        return self.statistics.approx_kl
+
+    @property
+    def max_log_ratio(self) -> Tensor:
+        """Largest |log ratio|."""
+        return self.statistics.max_log_ratio
+
+
+class _ClippedSurrogate(torch.autograd.Function):
+    """min(r A, clip(r) A) of a log ratio, with its derivative r A where the first is smaller."""
+
+    @staticmethod
+    def forward(ctx: Any, log_ratio: Tensor, advantage: Tensor, low: float, high: float) -> Tensor:
+        ratio = log_ratio.exp()
+        gain = ratio * advantage
+        clipped = ratio.clamp_(1 - low, 1 + high).mul_(advantage)
+        ctx.save_for_backward(gain, gain <= clipped)
+        return torch.minimum(gain, clipped)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        gain, counts = ctx.saved_tensors
+        return gradient * gain * counts, None, None, None
 
 
 def policy_loss(
@@ -99,7 +170,7 @@ def policy_loss(
     L = -mean min(ratio A, clip(ratio, 1 - low, 1 + high) A)   (Schulman et al. 2017, eq. 7)
 
     Args:
-        log_prob: [...] of the stored actions under the current policy.
+        log_prob: [...] of the stored actions under the current policy; what the gradient is for.
         old_log_prob: [...] as they were when acting.
         advantage: [...]
         clip: c for [1 - c, 1 + c], or (low, high) for [1 - low, 1 + high].
@@ -109,15 +180,9 @@ def policy_loss(
     log_ratio = log_prob - old_log_prob
     if mask is not None:
         log_ratio = log_ratio.masked_fill(~mask, 0.0)
-    ratio = log_ratio.exp()
-    clipped = ratio.clamp(1 - low, 1 + high)
-    loss = -masked_mean(torch.minimum(ratio * advantage, clipped * advantage), mask)
-    with torch.no_grad():
-        outside = masked_mean((ratio != clipped).to(ratio.dtype), mask)
-        # expm1, not ratio - 1: the KL of a small step would drown in its rounding.
-        kl = masked_mean(torch.expm1(log_ratio) - log_ratio, mask)
-        furthest = torch.linalg.vector_norm(log_ratio, float("inf"))
-    return PolicyLoss(loss, outside, kl, furthest)
+        advantage = advantage.masked_fill(~mask, 0.0)
+    gain: Tensor = _ClippedSurrogate.apply(log_ratio, advantage, low, high)  # type: ignore[no-untyped-call]
+    return PolicyLoss(-masked_mean(gain, mask), log_ratio.detach(), (low, high), mask)
 
 
 class ValueLoss(NamedTuple):
