@@ -30,7 +30,7 @@ def parity(agent, segments=6):
 
 @pytest.mark.parametrize(
     ("memory", "sequence_length"),
-    [("none", None), ("lstm", None), ("lstm", 8), ("gru", None), ("gru", 8)],
+    [("none", None), ("lstm", None), ("lstm", 8), ("gru", None), ("gru", 8), ("window", 8)],
 )
 @pytest.mark.parametrize("env", ["CartPoleNoVel-v1", "PendulumNoVel-v1"])
 def test_at_learning_rate_zero_every_ratio_is_one(memory, env, sequence_length):
@@ -49,6 +49,8 @@ def test_at_learning_rate_zero_every_ratio_is_one(memory, env, sequence_length):
         {"use_sde": True, "sde_sample_freq": 3},
         {"squash": True, "entropy_coef": 0.1},
         {"refresh_carries": True, "sequence_length": 8, "encoder": (16,)},
+        {"memory": "window", "summary": "stack", "previous_action": True, "previous_reward": True},
+        {"memory": "window", "summary": "attention", "window": 5, "sequence_length": 8},
     ],
     ids=lambda changes: "-".join(changes),
 )

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from retain.errors import UsageError
-from retain.nn.encoders import MLP, NatureCNN, PairMLP, activation_function, make_encoder, tanh
+from retain.nn.encoders import MLP, NatureCNN, make_encoder
+from retain.nn.stacked import PairMLP, activation_function, tanh
 
 
 def test_quick_tanh_is_tanh_with_its_gradient():

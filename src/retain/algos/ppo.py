@@ -16,7 +16,7 @@ from retain.algos.base import Adam, SafeStep, Schedule, scheduled
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import NonFiniteError, UsageError
 from retain.nn.normaliser import RewardNormaliser
-from retain.nn.policy import ActorCritic, NetworkConfig
+from retain.nn.policy import ActorCritic, ActorCriticConfig
 from retain.ops import (
     PolicyLoss,
     explained_variance,
@@ -33,7 +33,7 @@ TERMS = ("policy_loss", "value_loss", "entropy", "value_clip_fraction")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig(NetworkConfig):
+class PPOConfig(ActorCriticConfig):
     """Everything PPO reads. Defaults are CleanRL's for vector observations."""
 
     learning_rate: float = 2.5e-4
@@ -83,7 +83,8 @@ class PPOConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
-        for name in ("num_steps", "epochs", "batch_size", "memory_hidden", "memory_layers"):
+        super().__post_init__()
+        for name in ("num_steps", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)} (expected at least 1)")
         for name in ("gamma", "gae_lambda"):

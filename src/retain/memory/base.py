@@ -40,6 +40,10 @@ class Memory(nn.Module, ABC):
             `[T, B, H]` features, and the carry after step T - 1.
         """
 
+    def absorb(self, x: Tensor, carry: Carry, reset: Tensor) -> Carry:
+        """The carry after T steps, where nobody asks for the outputs; arguments as `forward`."""
+        return self.forward(x, carry, reset)[1]
+
     def __call__(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """`forward`, with its types."""
         out: tuple[Tensor, Carry] = super().__call__(x, carry, reset)

@@ -1,107 +1,20 @@
 """From observations to feature vectors: one encoder a space, composed for Dict observations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import prod, sqrt
-from typing import Any
 
 import gymnasium as gym
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retain.errors import UsageError, unknown
+from retain.errors import UsageError
+from retain.nn.stacked import activation_function
 from retain.types import Obs
-
-
-class _Tanh(torch.autograd.Function):
-    """tanh(x) = 2 sigmoid(2x) - 1, to 2e-7: torch's vectorised sigmoid is nine times quicker on a
-    CPU than its tanh, which would otherwise be a third of an update."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = _from_sigmoid((2 * x).sigmoid_())
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        out: Tensor = torch.ops.aten.tanh_backward(gradient, y)
-        return out
-
-
-def _from_sigmoid(sigmoid: Tensor) -> Tensor:
-    """2 s - 1, in one operation."""
-    return torch.rsub(sigmoid, -1, alpha=-2)
-
-
-def tanh(x: Tensor) -> Tensor:
-    """Hyperbolic tangent, the same numbers with and without a gradient."""
-    if x.is_cuda:
-        return torch.tanh(x)
-    if torch.is_grad_enabled():
-        out: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
-        return out
-    return _from_sigmoid((2 * x).sigmoid_())
-
-
-class _TanhLayers(torch.autograd.Function):
-    """tanh(x W + b) for a stack of layers, with half the operations of its parts: the product
-    doubles its result for free, and the derivative is written out."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        y = _tanh_layers(x, weight, bias)
-        ctx.save_for_backward(x, weight, y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight, y = ctx.saved_tensors
-        inner = torch.ops.aten.tanh_backward(gradient, y)
-        into_x = torch.bmm(inner, weight.mT) if ctx.needs_input_grad[0] else None
-        return into_x, torch.bmm(x.mT, inner), inner.sum(1, keepdim=True)
-
-
-def _tanh_layers(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _from_sigmoid(torch.baddbmm(bias, x, weight, beta=2, alpha=2).sigmoid_())
-
-
-def tanh_layers(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """tanh of K linear layers at once, the same numbers with and without a gradient.
-
-    Args:
-        x: `[K, N, in]`
-        weight: `[K, in, out]`
-        bias: `[K, 1, out]`
-    Returns:
-        `[K, N, out]`
-    """
-    if x.is_cuda:
-        return torch.tanh(torch.baddbmm(bias, x, weight))
-    if torch.is_grad_enabled():
-        out: Tensor = _TanhLayers.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-        return out
-    return _tanh_layers(x, weight, bias)
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": tanh,
-    "relu": torch.relu,
-    "elu": F.elu,
-    "silu": F.silu,
-}
 
 ACTION_MASK = "action_mask"
 """The entry of a Dict observation that marks the allowed actions; it is no feature."""
-
-
-def activation_function(name: str) -> Callable[[Tensor], Tensor]:
-    """The function called `name`; UsageError with the nearest name when there is none."""
-    if name not in ACTIVATIONS:
-        raise unknown("activation", name, ACTIVATIONS)
-    return ACTIVATIONS[name]
 
 
 def orthogonal(layer: nn.Module, gain: float = sqrt(2)) -> nn.Module:
@@ -126,44 +39,6 @@ class MLP(nn.Module):
         for layer in self.layers:
             x = self.activation(layer(x))
         return x
-
-
-class PairMLP(nn.Module):
-    """Two MLPs of one shape, actor's and critic's, evaluated as one batched product.
-
-    Nothing is shared between them: weights are stacked `[2, in, out]`, which halves the number of
-    operations, and at these sizes an operation costs more than its arithmetic.
-    """
-
-    def __init__(self, features_in: int, hidden: Sequence[int], activation: str) -> None:
-        super().__init__()
-        widths = [features_in, *hidden]
-        self.features = widths[-1]
-        self.activation = activation_function(activation)
-        self.depth = len(hidden)
-        for layer, (wide_in, wide_out) in enumerate(pairwise(widths)):
-            weight = torch.empty(2, wide_in, wide_out)
-            for one in weight:
-                nn.init.orthogonal_(one, sqrt(2))
-            self.register_parameter(f"weight_{layer}", nn.Parameter(weight))
-            self.register_parameter(f"bias_{layer}", nn.Parameter(torch.zeros(2, 1, wide_out)))
-
-    def forward(self, actor_in: Tensor, critic_in: Tensor) -> tuple[Tensor, Tensor]:
-        """Two `[..., D]` (the same tensor if the input is shared) to two `[..., features]`."""
-        lead, width = actor_in.shape[:-1], actor_in.shape[-1]
-        if actor_in is critic_in:
-            x = actor_in.reshape(1, -1, width).expand(2, -1, width)
-        else:
-            x = torch.stack((actor_in.reshape(-1, width), critic_in.reshape(-1, width)))
-        named = self._parameters
-        for layer in range(self.depth):
-            weight, bias = named[f"weight_{layer}"], named[f"bias_{layer}"]
-            if self.activation is tanh:
-                x = tanh_layers(x, weight, bias)  # type: ignore[arg-type]
-            else:
-                x = self.activation(torch.baddbmm(bias, x, weight))  # type: ignore[arg-type]
-        actor, critic = x.unbind(0)
-        return actor.view(*lead, -1), critic.view(*lead, -1)
 
 
 class VectorEncoder(nn.Module):

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from retain.errors import UsageError
-from retain.memory import make_memory
+from retain.memory import MemoryKind, Summary, make_memory
 from retain.nn.distributions import Distribution
-from retain.nn.encoders import PairMLP, action_mask, make_encoder, orthogonal
+from retain.nn.encoders import action_mask, make_encoder, orthogonal
 from retain.nn.heads import make_head
 from retain.nn.normaliser import ObsNormaliser
+from retain.nn.stacked import PairMLP
 from retain.types import Carry, Obs
-
-MemoryKind = Literal["none", "lstm", "gru"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +27,10 @@ class NetworkConfig:
     """Width of the recurrent state."""
     memory_layers: int = 1
     """Recurrent layers on top of each other; one is nearly always enough."""
+    window: int = 8
+    """Entries that a window holds, the current one included."""
+    summary: Summary = "lstm"
+    """How a window becomes features: side by side, by a recurrence, or by attention."""
     separate_memory: bool = False
     """Actor and critic have an encoder and a memory of their own: slower, steadier."""
     shortcut: bool = False
@@ -42,6 +45,20 @@ class NetworkConfig:
     """MLP widths after the memory, for the actor and for the critic each."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     """Activation of the MLPs."""
+    normalise_obs: bool = False
+    """Running mean and variance of vector observations, saved with the model."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot mean anything."""
+        for name in ("memory_hidden", "memory_layers", "window"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)} (expected at least 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCriticConfig(NetworkConfig):
+    """What an on-policy actor-critic is made of."""
+
     squash: bool = False
     """Box actions: a tanh-squashed Gaussian instead of one clipped to the bounds."""
     use_sde: bool = False
@@ -50,8 +67,6 @@ class NetworkConfig:
     """gSDE: new exploration noise every so many steps; -1 = once a segment."""
     log_std_init: float = 0.0
     """Box actions: logarithm of the standard deviation to start from."""
-    normalise_obs: bool = False
-    """Running mean and variance of vector observations, saved with the model."""
 
 
 class Torso(nn.Module):
@@ -64,7 +79,10 @@ class Torso(nn.Module):
         self.encoder = make_encoder(observation_space, config.encoder, config.activation)
         width = int(self.encoder.features)  # type: ignore[arg-type]
         width += encoded_action * config.previous_action + config.previous_reward
-        self.memory = make_memory(config.memory, width, config.memory_hidden, config.memory_layers)
+        self.memory = make_memory(
+            config.memory, width, config.memory_hidden, config.memory_layers,
+            window=config.window, summary=config.summary,
+        )  # fmt: skip
         self.shortcut = config.shortcut and config.memory != "none"
         self.features = self.memory.features + width * self.shortcut
 
@@ -90,7 +108,7 @@ class ActorCritic(nn.Module):
         self,
         observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
-        config: NetworkConfig,
+        config: ActorCriticConfig,
     ) -> None:
         super().__init__()
         if config.separate_memory and config.memory == "none" and not config.encoder:
