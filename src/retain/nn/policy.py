@@ -134,6 +134,16 @@ class ActorCritic(nn.Module):
         self.normaliser = ObsNormaliser(observation_space) if config.normalise_obs else None
 
     @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one policy action."""
+        return self.head.event_shape
+
+    @property
+    def action_dtype(self) -> torch.dtype:
+        """Dtype of policy actions."""
+        return self.head.dtype
+
+    @property
     def recurrent(self) -> bool:
         """Whether more than the current step can influence an output."""
         return self.config.memory != "none"

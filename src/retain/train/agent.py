@@ -14,7 +14,8 @@ from torch import Tensor
 
 from retain._version import __version__
 from retain.algos.ppo import PPOConfig, PPOUpdate
-from retain.data.collector import Collector, as_tensors
+from retain.data.collector import Collector
+from retain.data.stream import as_tensors
 from retain.envs.contract import Backend
 from retain.envs.make import EnvLike, env_name, make
 from retain.errors import CheckpointError, UsageError, unknown

@@ -1,0 +1,132 @@
+"""What lives between two steps of a batch of environments, whatever the steps are used for."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retain.data.episodes import Episodes
+from retain.envs.contract import Backend, ObsArray
+from retain.types import Carry, Obs, tree_leaves, tree_map
+
+
+class Remembers(Protocol):
+    """The part of a policy that a stream needs to know: what it carries from step to step."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one policy action."""
+
+    @property
+    def action_dtype(self) -> torch.dtype:
+        """Dtype of policy actions."""
+
+    def initial_carry(self, batch_size: int) -> Carry:
+        """The carry before an episode's first observation."""
+
+
+def as_tensors(obs: ObsArray, device: torch.device) -> Obs:
+    """Arrays as tensors, without a copy on the CPU."""
+    return tree_map(lambda x: torch.from_numpy(x).to(device), obs)  # type: ignore[return-value]
+
+
+def observation_rows(space: gym.Space[Any], lead: tuple[int, ...]) -> ObsArray:
+    """Zeros `[*lead, ...]` for observations of one environment's space."""
+    if isinstance(space, gym.spaces.Dict):
+        return {key: observation_rows(sub, lead) for key, sub in space.spaces.items()}  # type: ignore[misc]
+    return np.zeros((*lead, *(space.shape or ())), dtype=space.dtype)
+
+
+class Stream:
+    """B environments and everything that a policy carries through them.
+
+    It holds what lives between two steps (carry, reset flags, last observation, episode counters,
+    action noise); `Episodes` holds what is needed to play the current episodes again.
+
+    Args:
+        seed: of the run; every episode's own seed and the action noise derive from it.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        remembers: Remembers,
+        *,
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self.backend = backend
+        self.device = device or torch.device("cpu")
+        self.num_envs = backend.num_envs
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.episodes = Episodes(backend, seed)
+        self.carry: Carry = tree_map(
+            lambda leaf: leaf.to(self.device), remembers.initial_carry(self.num_envs)
+        )
+        self.previous_action = torch.zeros(
+            (self.num_envs, *remembers.event_shape),
+            dtype=remembers.action_dtype,
+            device=self.device,
+        )
+        self.previous_reward = np.zeros(self.num_envs, dtype=np.float32)
+        self.reset_flags = np.ones(self.num_envs, dtype=np.bool_)
+        self.obs: ObsArray | None = None
+        self.steps = 0
+
+    def start(self) -> None:
+        """Begins the first episode of every environment; the first step does it."""
+        if self.obs is None:
+            self.obs = self.episodes.begin(np.ones(self.num_envs, dtype=np.bool_))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that lives between two segments: tensors, and JSON for the rest."""
+        tensors = {
+            "previous_action": self.previous_action,
+            "previous_reward": torch.from_numpy(self.previous_reward),
+            "reset_flags": torch.from_numpy(self.reset_flags),
+            "generator": self.generator.get_state(),
+        }
+        tensors |= {f"carry.{i}": leaf for i, leaf in enumerate(tree_leaves(self.carry))}
+        if self.obs is not None:
+            entries = self.obs if isinstance(self.obs, dict) else {"": self.obs}
+            tensors |= {f"obs.{key}": torch.from_numpy(x) for key, x in entries.items()}
+        episode_tensors, facts = self.episodes.state()
+        tensors |= {f"episodes.{key}": value for key, value in episode_tensors.items()}
+        return {k: v.detach().clone() for k, v in tensors.items()}, {
+            "steps": self.steps,
+            "episodes": facts,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> NDArray[np.bool_]:
+        """Takes back what `state` gave and plays every current episode to where it was.
+
+        Returns:
+            `[B]` true where an environment did not come back to its saved observation: it is not
+            deterministic given its seed. Its episode is cut there and a new one begun.
+        """
+        self.previous_action = tensors["previous_action"].to(self.device)
+        self.previous_reward = tensors["previous_reward"].numpy()
+        self.reset_flags = tensors["reset_flags"].numpy()
+        self.generator.set_state(tensors["generator"])
+        leaves = iter(range(len(tree_leaves(self.carry))))
+        self.carry = tree_map(
+            lambda _: tensors[f"carry.{next(leaves)}"].to(self.device), self.carry
+        )
+        self.steps = facts["steps"]
+        inside = {
+            key.removeprefix("episodes."): value
+            for key, value in tensors.items()
+            if key.startswith("episodes.")
+        }
+        self.obs = self.episodes.restore(inside, facts["episodes"])
+        differs = np.zeros(self.num_envs, dtype=np.bool_)
+        for key, now in (self.obs if isinstance(self.obs, dict) else {"": self.obs}).items():
+            same = now == tensors[f"obs.{key}"].numpy()
+            differs |= ~same.reshape(self.num_envs, -1).all(axis=1)
+        if differs.any():
+            self.episodes.finish(differs, counted=False)
+            self.obs = self.episodes.begin(differs)
+            self.reset_flags = self.reset_flags | differs
+        return differs
