@@ -12,18 +12,31 @@ from retain.envs.register import register_envs
 if TYPE_CHECKING:
     from retain import memory, ops
     from retain.errors import RetainError, UsageError
-    from retain.train.agent import PPO, Agent, load
+    from retain.train.agent import Agent
+    from retain.train.agents import DDPG, DQN, PPO, SAC, TD3, load
 
 _HOME = {
-    "PPO": "retain.train.agent",
+    **dict.fromkeys(("PPO", "DDPG", "TD3", "SAC", "DQN", "load"), "retain.train.agents"),
     "Agent": "retain.train.agent",
-    "load": "retain.train.agent",
     "RetainError": "retain.errors",
     "UsageError": "retain.errors",
 }
 _MODULES = ("memory", "ops")
 
-__all__ = ["PPO", "Agent", "RetainError", "UsageError", "__version__", "load", "memory", "ops"]
+__all__ = [
+    "DDPG",
+    "DQN",
+    "PPO",
+    "SAC",
+    "TD3",
+    "Agent",
+    "RetainError",
+    "UsageError",
+    "__version__",
+    "load",
+    "memory",
+    "ops",
+]
 
 register_envs()
 

@@ -9,6 +9,7 @@ import torch
 
 import retain
 from retain.envs.seeding import episode_seed
+from retain.nn.torso import previous_inputs
 from retain.types import tree_leaves
 
 
@@ -123,7 +124,8 @@ def test_previous_inputs_are_the_last_steps_and_zero_at_a_start():
     first = one.collector.collect(16)
     torch.testing.assert_close(first.previous_action[1:], first.action[:-1])
     torch.testing.assert_close(first.previous_reward[1:], first.reward[:-1])
-    features = one.policy.previous_inputs(first.previous_action, first.previous_reward, first.reset)
+    features = previous_inputs(one.config, one.policy.head.encode, first.previous_action,
+                               first.previous_reward, first.reset)  # fmt: skip
     for feature in features:
         assert not feature[first.reset].any()
     assert features[0][~first.reset].sum() == (~first.reset).sum()  # one-hot

@@ -78,6 +78,20 @@ class Adam(torch.optim.Adam):
             weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False, grad_scale=divisor,
         )  # fmt: skip
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as `index.key` -> tensor."""
+        slots = self.state_dict()["state"]
+        return {f"{i}.{key}": value for i, slot in slots.items() for key, value in slot.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Takes back what `tensors` gave."""
+        saved = self.state_dict()
+        saved["state"] = {}
+        for name, value in tensors.items():
+            index, key = name.split(".")
+            saved["state"].setdefault(int(index), {})[key] = value
+        self.load_state_dict(saved)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's; the next step looks its tensors up again."""
         super().load_state_dict(state_dict)

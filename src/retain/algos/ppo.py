@@ -293,9 +293,7 @@ class PPOUpdate:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Optimizer, generator and reward statistics: tensors, and JSON for the rest."""
         tensors = {"generator": self.generator.get_state()}
-        slots = self.optimizer.state_dict()["state"]
-        for index, slot in slots.items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in slot.items()}
+        tensors |= {f"optimizer.{key}": value for key, value in self.optimizer.tensors().items()}
         if self.reward_normaliser is not None:
             rewards = self.reward_normaliser.state_dict()
             tensors |= {f"reward.{key}": value for key, value in rewards.items()}
@@ -304,22 +302,14 @@ class PPOUpdate:
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
         self.generator.set_state(tensors["generator"])
-        saved = self.optimizer.state_dict()
-        saved["state"] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                saved["state"].setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(saved)
+        self.optimizer.restore(_part(tensors, "optimizer."))
         if self.reward_normaliser is not None:
-            self.reward_normaliser.load_state_dict(
-                {
-                    k.removeprefix("reward."): v
-                    for k, v in tensors.items()
-                    if k.startswith("reward.")
-                }
-            )
+            self.reward_normaliser.load_state_dict(_part(tensors, "reward."))
         self.gradient_steps = facts["gradient_steps"]
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _tensors(batch: Sequences) -> dict[str, Tensor]:

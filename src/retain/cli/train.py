@@ -9,7 +9,7 @@ from retain.algos.ppo import PPOConfig
 from retain.cli.flags import parse, value_of
 from retain.errors import UsageError, unknown
 from retain.memory import MEMORIES
-from retain.train.agent import AGENTS
+from retain.train.agents import AGENTS
 from retain.train.config import RunConfig, build, field_names
 from retain.train.presets import preset
 from retain.train.trainer import Interrupted, new_run_folder

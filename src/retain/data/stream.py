@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -207,9 +207,10 @@ class DiagonalGaussian(Distribution):
     def sample(self, generator: Generator | None = None) -> Tensor:
         """`[..., A]` float."""
         with torch.no_grad():
-            return self._reparameterised(generator)
+            return self.reparameterised(generator)
 
-    def _reparameterised(self, generator: Generator | None) -> Tensor:
+    def reparameterised(self, generator: Generator | None) -> Tensor:
+        """`[..., A]` a sample whose gradient reaches the parameters."""
         noise = torch.empty_like(self.mean).normal_(generator=generator)
         return torch.addcmul(self.mean, noise, self.log_std.exp())
 
@@ -275,7 +276,7 @@ class SquashedGaussian(DiagonalGaussian):
 
     def entropy(self, generator: Generator | None = None) -> Tensor:
         """No closed form: a one-sample estimate, reparameterised, so its gradient is unbiased."""
-        return reparameterised_entropy(self.log_prob(self._reparameterised(generator)))
+        return reparameterised_entropy(self.log_prob(self.reparameterised(generator)))
 
 
 class StateDependentGaussian(DiagonalGaussian):

@@ -11,6 +11,7 @@ from retain.ops.losses import (
     masked_std,
     normalise,
     policy_loss,
+    q_loss,
     ratio_statistics,
     value_loss,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "normalise",
     "normalise_with",
     "policy_loss",
+    "q_loss",
     "ratio_statistics",
     "reparameterised_entropy",
     "running_stats",

@@ -248,3 +248,35 @@ def value_loss(
     with torch.no_grad():
         fraction = masked_mean((moved.abs() > value_clip).to(value.dtype), mask)
     return ValueLoss(loss, fraction)
+
+
+def q_loss(
+    *,
+    value: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    huber: float | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Half the mean squared error of K action values, summed over them.
+
+    L = sum_k mean w (Q_k - y)^2 / 2   (Fujimoto et al. 2018, arXiv:1802.09477, algorithm 1)
+
+    Args:
+        value: [K, ...] the critics' values.
+        target: [...] y, without gradient.
+        weight: [...] or broadcastable, importance weights of prioritized sampling.
+        huber: threshold beyond which the error counts linearly, or None for the square.
+        mask: [...] bool, true for steps that count.
+    Returns:
+        Scalar.
+    """
+    if huber is not None:
+        error = F.huber_loss(value, target.expand_as(value), reduction="none", delta=huber)
+    else:
+        error = 0.5 * (value - target).square()
+    if weight is not None:
+        error = error * weight
+    if mask is None:
+        return error.mean() * len(value)
+    return masked_mean(error, mask.expand_as(error)) * len(value)

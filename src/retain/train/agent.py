@@ -1,7 +1,7 @@
-"""The agent as people use it: learn, act, predict, save, load."""
+"""The agent as people use it: learn, act, predict, save. `agents` has one for each algorithm."""
 
-import os
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,18 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retain._version import __version__
-from retain.algos.ppo import PPOConfig, PPOUpdate
-from retain.data.collector import Collector
-from retain.data.stream import as_tensors
+from retain.data.stream import Stream, as_tensors
 from retain.envs.contract import Backend
 from retain.envs.make import EnvLike, env_name, make
-from retain.errors import CheckpointError, UsageError, unknown
-from retain.nn.policy import ActorCritic
+from retain.errors import CheckpointError, UsageError
+from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.config import RunConfig, build, check_names, field_names, to_json
 from retain.train.presets import preset
-from retain.train.spaces import space_from_json, space_to_json
-from retain.types import Carry, tree_leaves, tree_map
+from retain.train.spaces import space_to_json
+from retain.types import Carry, Obs, tree_leaves, tree_map
 
 
 @contextmanager
@@ -39,7 +37,7 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Agent:
+class Agent(ABC):
     """A policy, what trains it, and the environments it learns in.
 
     Args:
@@ -51,13 +49,20 @@ class Agent:
     """
 
     algo: ClassVar[str]
-    config_kind: ClassVar[type[PPOConfig]]
+    config_kind: ClassVar[type[NetworkConfig]]
+    run_defaults: ClassVar[dict[str, Any]] = {}
+    """What the algorithm changes in `RunConfig` before a preset does."""
+    config: Any
+    policy: Any
+    """The networks: an nn.Module with `initial_carry`, `prepare`, `event_shape`, `recurrent`."""
+    update: Any
+    """What trains them, with `state` and `restore`."""
 
     def __init__(self, env: EnvLike, **settings: Any) -> None:
         kinds = (RunConfig, self.config_kind)
         check_names(settings, field_names(*kinds))
         known = preset(self.algo, env_name(env), str(settings.get("memory", "none")))
-        values = known | settings
+        values = self.run_defaults | known | settings
         run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
         config = build(
             self.config_kind,
@@ -69,25 +74,66 @@ class Agent:
         self,
         env: EnvLike | None,
         run: RunConfig,
-        config: PPOConfig,
+        config: Any,
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> None:
         self.env, self.run, self.config = env, run, config
         self._backend: Backend | None = None
-        self._collector: Collector | None = None
+        self._collector: Stream | None = None
         if spaces is None:
             spaces = (self.backend.observation_space, self.backend.action_space)
         self.observation_space, self.action_space = spaces
         self.device = torch.device(run.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
-            self.policy = ActorCritic(*spaces, config).to(self.device)
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
         self._seeds = [int(seed) for seed in seeds]
-        self.update = PPOUpdate(config, self.policy, seed=self._seeds[0], num_envs=run.num_envs)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            self._build()
         self._act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
         self._pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self.progress: dict[str, Any] = {}
+
+    @abstractmethod
+    def _build(self) -> None:
+        """Makes the policy and its update; torch's global generator is seeded."""
+
+    @abstractmethod
+    def _make_collector(self) -> Stream:
+        """Makes what acts in the training environments."""
+
+    @abstractmethod
+    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
+        """One turn of training: some steps, some updates; metrics by name, the same each time.
+
+        Args:
+            progress: share of the run that is over by now, in [0, 1].
+        Raises:
+            NonFiniteError: a loss or gradient was not finite.
+        """
+
+    @abstractmethod
+    def _act(
+        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor | None,
+        deterministic: bool,
+    ) -> tuple[Tensor, Carry]:  # fmt: skip
+        """One step with T = 1 of `[1, B, ...]` inputs: policy actions `[B, ...]`, next carry."""
+
+    @abstractmethod
+    def _to_env(self, action: Tensor) -> NDArray[Any]:
+        """Policy actions as the environment's own values."""
+
+    def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return self.update.state()  # type: ignore[no-any-return]
+
+    def _restore_learner(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.update.restore(tensors, facts)
+
+    def _save_large(self, folder: Path, shared: Path | None) -> dict[str, Any]:
+        """Writes what is too large for every checkpoint, to `shared` if given; facts about it."""
+        return {}
+
+    def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:  # noqa: B027 (optional)
+        """Remembers where `_save_large` wrote, for when it is needed."""
 
     @property
     def name(self) -> str:
@@ -108,16 +154,10 @@ class Agent:
         return self._backend
 
     @property
-    def collector(self) -> Collector:
+    def collector(self) -> Any:
         """Acts in the training environments; a loaded agent's episodes are replayed here."""
         if self._collector is None:
-            self._collector = Collector(
-                self.backend,
-                self.policy,
-                seed=self.run.seed,
-                chunk=self.config.sequence,
-                device=self.device,
-            )
+            self._collector = self._make_collector()
             if self._pending is not None:
                 differs = self._collector.restore(*self._pending)
                 self._pending = None
@@ -151,8 +191,8 @@ class Agent:
         return (
             tree_map(lambda x: x.to(self.device), self.policy.initial_carry(batch_size)),
             torch.zeros(
-                (batch_size, *self.policy.head.event_shape),
-                dtype=self.policy.head.dtype,
+                (batch_size, *self.policy.event_shape),
+                dtype=self.policy.action_dtype,
                 device=self.device,
             ),
         )
@@ -192,24 +232,24 @@ class Agent:
         if reward is not None:
             given = np.broadcast_to(np.asarray(reward, dtype=np.float32), size).copy()
             previous_reward = torch.from_numpy(given).to(self.device).unsqueeze(0)
-        elif self.config.previous_reward and not bool(flags.all()):
+        elif self.config.reads_reward and not bool(flags.all()):
             raise UsageError("this agent reads the previous reward: pass act(..., reward=...)")
-        elif self.config.previous_reward:
+        elif self.config.reads_reward:
             previous_reward = torch.zeros((1, size), device=self.device)
         with torch.inference_mode():
             prepared = self.policy.prepare(
                 tree_map(lambda x: x.unsqueeze(0), as_tensors(rows, self.device))
             )
-            dist, _, policy_carry = self.policy(
+            action, policy_carry = self._act(
                 prepared,
                 policy_carry,
                 flags.to(self.device).unsqueeze(0),
                 previous_action.unsqueeze(0),  # type: ignore[union-attr]
                 previous_reward,
+                deterministic,
             )
-            action = dist.mode() if deterministic else dist.sample(self._act_generator)
-            env_action = self.policy.head.to_env(action[0])
-        return (env_action[0] if single else env_action), (policy_carry, action[0])
+            env_action = self._to_env(action)
+        return (env_action[0] if single else env_action), (policy_carry, action)
 
     def _batched(self, obs: Any) -> tuple[Any, bool]:
         """Observations as `[B, ...]` arrays, and whether a single one was given."""
@@ -258,7 +298,7 @@ class Agent:
             carry = tree_map(lambda x: torch.from_numpy(next(arrays)).to(self.device), carry)
             starts = False if episode_start is None else np.asarray(episode_start, dtype=np.bool_)
         action, carry = self.act(observation, carry, starts, deterministic=deterministic)
-        if not (self.policy.recurrent or self.config.previous_action):
+        if not (self.policy.recurrent or self.config.reads_action):
             return action, None
         return action, tuple(leaf.cpu().numpy() for leaf in tree_leaves(carry))
 
@@ -287,11 +327,16 @@ class Agent:
             "action_space": space_to_json(self.action_space),
         }
 
-    def save(self, path: str | Path, **progress: Any) -> Path:
-        """Writes the agent to a folder, whole or not at all: parameters, statistics, optimizer and
-        the current episodes, so that `load(path).learn(...)` goes on."""
+    def save(self, path: str | Path, *, shared: Path | None = None, **progress: Any) -> Path:
+        """Writes the agent to a folder, whole or not at all: parameters, statistics, optimizers,
+        replay and the current episodes, so that `load(path).learn(...)` goes on.
+
+        Args:
+            shared: a folder for what several checkpoints share (a replay), next to which `path`
+                stays; None keeps everything in one.
+        """
         path = Path(path)
-        update_tensors, update_facts = self.update.state()
+        update_tensors, update_facts = self._learner_state()
         training = {f"update.{key}": value for key, value in update_tensors.items()}
         facts: dict[str, Any] = {"update": update_facts}
         if self._pending is not None or self._collector is not None:
@@ -304,6 +349,7 @@ class Agent:
             model=self.policy.state_dict(),
             training=training,
             state=facts | {"progress": self.progress | progress},
+            extra=lambda folder: self._save_large(folder, shared),
         )
         return path
 
@@ -322,7 +368,8 @@ class Agent:
                 if key.startswith(prefix)
             }
 
-        self.update.restore(part("update."), state["update"])
+        self._restore_learner(part("update."), state["update"])
+        self._restore_large(folder, state)
         self._collector = None
         if "collector" in state:
             self._pending = (part("collector."), state["collector"])
@@ -335,44 +382,3 @@ def _dig(obs: Any, key: str) -> Any:
     for part in key.split("/"):
         obs = obs[part] if isinstance(obs, dict) else obs[int(part)]
     return obs
-
-
-class PPO(Agent):
-    """Proximal policy optimisation with any memory.
-
-    `PPO("CartPoleNoVel-v1", memory="lstm", seed=1, num_envs=8, learning_rate=1e-3, ...)`
-    """
-
-    algo = "ppo"
-    config_kind = PPOConfig
-
-
-AGENTS: dict[str, type[Agent]] = {"ppo": PPO}
-
-
-def load(path: str | os.PathLike[str], *, env: EnvLike | None = None, which: str = "last") -> Agent:
-    """An agent from what `save` wrote or from a run folder.
-
-    Args:
-        env: another environment of the same spaces, or the callable it was trained with.
-        which: for a run folder, its "last" or its "best" checkpoint.
-    Raises:
-        CheckpointError: nothing is there, or it is broken; the line names the file.
-    """
-    folder = store.find_checkpoint(Path(path), which)
-    facts = store.read_json(folder / store.CONFIG)
-    if facts["algo"] not in AGENTS:
-        raise unknown("algorithm", facts["algo"], AGENTS)
-    kind = AGENTS[facts["algo"]]
-    agent = kind.__new__(kind)
-    agent._setup(
-        env if env is not None else facts["env"],
-        build(RunConfig, facts["run"]),
-        build(kind.config_kind, facts[facts["algo"]]),
-        (
-            space_from_json(facts["observation_space"]),
-            space_from_json(facts["action_space"]),
-        ),
-    )
-    agent.restore(folder)
-    return agent

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,13 @@ def save_checkpoint(
     model: dict[str, Tensor],
     training: dict[str, Tensor],
     state: dict[str, Any],
+    extra: Callable[[Path], dict[str, Any]] | None = None,
 ) -> None:
-    """Writes a checkpoint folder whole: it has its name only when everything is on the disk."""
+    """Writes a checkpoint folder whole: it has its name only when everything is on the disk.
+
+    Args:
+        extra: writes more into the folder it is given, and returns facts for the state.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -66,7 +72,8 @@ def save_checkpoint(
         contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         write_bytes(temporary / name, save(contiguous))
     write_json(temporary / CONFIG, config)
-    write_json(temporary / STATE, {"format": FORMAT} | state)
+    more = extra(temporary) if extra is not None else {}
+    write_json(temporary / STATE, {"format": FORMAT} | state | more)
     replace_folder(temporary, folder)
 
 

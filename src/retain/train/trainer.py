@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from retain.errors import CheckpointError, NonFiniteError, UsageError
 from retain.train import checkpoint as store
-from retain.train.agent import Agent, cpu_threads, load
+from retain.train.agent import Agent, cpu_threads
+from retain.train.agents import load
 from retain.train.logs import CSVSink, Row, Sink, TensorBoardSink, TerminalSink
 from retain.train.plot import plot
 
@@ -153,9 +154,7 @@ class Loop:
             if self.folder is not None and collector.steps == self.start:
                 self._checkpoint()
             while collector.steps < self.start + self.total:
-                share = (collector.steps - self.start) / self.total
-                rollout = collector.collect(agent.config.num_steps)
-                metrics = agent.update.update(rollout, share)
+                metrics = agent.iterate(self._progress)
                 seconds = time.monotonic() - began
                 agent.progress["seconds"] = before + seconds
                 rate = (collector.steps - done) / seconds
@@ -175,6 +174,10 @@ class Loop:
         if self.folder is not None:
             plot([self.folder], self.folder / "learning_curve.png")
 
+    def _progress(self) -> float:
+        done: float = (self.agent.collector.steps - self.start) / self.total
+        return min(done, 1.0)
+
     def _log(self, metrics: dict[str, float], rate: float) -> None:
         episodes = self.agent.collector.episodes
         recent = episodes.recent
@@ -192,7 +195,7 @@ class Loop:
         for sink in self.sinks:
             sink.write(row)
         self.row = row
-        if metrics["first_log_ratio"] > PARITY:
+        if metrics.get("first_log_ratio", 0.0) > PARITY:
             self._once(
                 "acting and training disagree: |log ratio| "
                 f"{metrics['first_log_ratio']:.2g} before an update's first step "
@@ -216,7 +219,7 @@ class Loop:
         if better:
             agent.progress["best"] = score
         path = self.folder / store.FOLDER / store.checkpoint_name(agent.collector.steps)
-        agent.save(path)
+        agent.save(path, shared=self.folder)
         if better:
             store.keep_best(self.folder, path)
         store.prune(self.folder, agent.run.keep)

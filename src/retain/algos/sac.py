@@ -1,0 +1,120 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), any memory, tuned entropy.
+
+y = r + gamma (min_k Q'_k(s', a') - alpha log pi(a'|s')),   a' ~ pi(s')
+L_actor = alpha log pi(a|s) - min_k Q_k(s, a),   a ~ pi(s) reparameterised
+L_alpha = -log alpha (log pi(a|s) + target entropy)
+
+Box actions; `sac_discrete` is the same with the expectations over Discrete actions written out.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
+from retain.errors import UsageError
+from retain.nn.distributions import SquashedGaussian
+from retain.nn.off_policy import GaussianActor, OffPolicyNets, entropy_target
+from retain.ops import masked_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACConfig(OffPolicyConfig):
+    """Everything SAC reads."""
+
+    alpha: float | None = None
+    """Fixed weight of the entropy; None tunes it to the target."""
+    alpha_init: float = 1.0
+    """What a tuned weight starts from."""
+    target_entropy: float | None = None
+    """Entropy to hold, in nats; None: minus the Box's dimensions, or 0.89 log n."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot mean anything."""
+        super().__post_init__()
+        if self.alpha is not None and self.alpha < 0:
+            raise UsageError(f"alpha is {self.alpha} (expected 0 or more, or None)")
+        if not self.alpha_init > 0:
+            raise UsageError(f"alpha_init is {self.alpha_init} (expected more than 0)")
+
+
+class Temperature(nn.Module):
+    """log alpha, the logarithm of the entropy's weight."""
+
+    def __init__(self, initial: float) -> None:
+        super().__init__()
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(initial)))
+
+
+class SACUpdate(OffPolicyUpdate):
+    """Two critics, a stochastic actor, and the entropy's weight."""
+
+    METRICS = (*OffPolicyUpdate.METRICS, "entropy", "alpha")
+    config: SACConfig
+
+    @staticmethod
+    def networks(
+        observation_space: gym.Space[Any], action_space: gym.Space[Any], config: SACConfig
+    ) -> OffPolicyNets:
+        """Two critics with targets, a Gaussian actor without."""
+        return OffPolicyNets(
+            observation_space, action_space, config, actor=GaussianActor, critics=2,
+            target_actor=False, own_torso=config.memory_owner == "separate",
+        )  # fmt: skip
+
+    def __init__(self, config: SACConfig, nets: OffPolicyNets, *, seed: int) -> None:
+        super().__init__(config, nets, seed=seed)
+        chosen = config.target_entropy
+        self.target_entropy = entropy_target(nets.actions) if chosen is None else chosen
+        # With the networks, so that it is saved with the model.
+        nets.temperature = Temperature(config.alpha_init).to(self.generator.device)
+        self.temperature = nets.temperature
+        if config.alpha is None:
+            self._own("alpha", self.temperature, config.learning_rate)
+
+    def scale(self, progress: float) -> float:
+        """Acting samples the policy itself."""
+        return 1.0
+
+    @property
+    def alpha(self) -> Tensor:
+        """Scalar, without gradient."""
+        if self.config.alpha is not None:
+            return torch.tensor(self.config.alpha)
+        return self.temperature.log_alpha.detach().exp()
+
+    def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
+        """min Q'(s', a') - alpha log pi(a'|s')."""
+        dist = self._policy(batch.features_after if actor_after is None else actor_after)
+        action = dist.sample(self.generator)
+        value = self.nets.target_critic.forward(after, torch.tanh(action)).amin(0)
+        soft: Tensor = value - self.alpha * dist.log_prob(action)
+        return soft
+
+    def actor_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """alpha log pi - min Q; no gradient of it reaches the critics."""
+        dist = self._policy(features)
+        action = dist.reparameterised(self.generator)
+        log_prob = dist.log_prob(action)
+        critic = self.nets.critic
+        value = critic.forward(batch.features.detach(), torch.tanh(action), frozen=True).amin(0)
+        self._entropy = -masked_mean(log_prob, batch.mask).detach()
+        loss = masked_mean(self.alpha * log_prob - value, batch.mask)
+        return loss, {"entropy": self._entropy}
+
+    def _policy(self, features: Tensor) -> SquashedGaussian:
+        assert self.nets.actor is not None
+        dist: SquashedGaussian = self.nets.actor.forward(features)
+        return dist
+
+    def after_update(self) -> dict[str, Tensor]:
+        """Moves alpha towards the target entropy."""
+        used = self.alpha
+        if self.config.alpha is None:
+            loss = self.temperature.log_alpha * (self._entropy - self.target_entropy)
+            self.steps["alpha"](loss, {"alpha_loss": loss})
+        return {"alpha": used}

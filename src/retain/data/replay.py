@@ -1,0 +1,386 @@
+"""The replay buffer: the timeline itself, one row a step, kept for as long as it fits.
+
+A row holds one observation and, unless it is the last of its episode, what was done there. The
+final observation of an episode is a row of its own, so *the successor of a row is always the next
+row* and every observation is stored once. Sequences and windows are rebuilt from the rows when
+they are sampled; a window of 200 costs no more memory than one of 1.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retain.data.priorities import SumTree
+from retain.data.stream import as_tensors
+from retain.envs.contract import ObsArray
+from retain.errors import UsageError
+from retain.types import Carry, Obs, tree_leaves, tree_map
+
+RESET, TERMINATED, TRUNCATED, ACTED = 1, 2, 4, 8
+"""Bits of a row's flags; a row that has not ACTED holds only a final observation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """N pieces of the timeline of S + 1 rows each; row t + 1 is the true successor of row t."""
+
+    obs: Obs
+    """`[S + 1, N, ...]` raw."""
+    reset: Tensor
+    """`[S + 1, N]` bool."""
+    action: Tensor
+    """`[S, N, ...]` policy actions."""
+    reward: Tensor
+    """`[S, N]`"""
+    terminated: Tensor
+    """`[S, N]` bool."""
+    truncated: Tensor
+    """`[S, N]` bool."""
+    acted: Tensor
+    """`[S, N]` bool, false where a row is only the final observation of its episode."""
+    previous_action: Tensor
+    """`[S + 1, N, ...]` of the row before; meaningless at resets."""
+    previous_reward: Tensor
+    """`[S + 1, N]`"""
+    carry: Carry | None
+    """Leaves `[N, ...]`: what acting carried to the first row, if carries are stored."""
+    weight: Tensor | None
+    """`[N]` importance weights, with priorities."""
+    slot: NDArray[np.int64]
+    """`[N]` which pieces these are, for `set_priorities`."""
+
+
+class Replay:
+    """Rows of B environments in rings of R = capacity / B rows each.
+
+    Args:
+        observation_space: one environment's.
+        event_shape, action_dtype: of policy actions.
+        capacity: rows of all environments together.
+        carry: an example `[B, ...]` of the carry to be stored at every `stride`-th row; None
+            stores none.
+        stride: rows between stored carries, and between the starts of sampled sequences.
+        priority_exponent: alpha; None samples uniformly.
+        folder: keep the observations in memory-mapped files there instead of in RAM.
+        seed: of sampling.
+    Raises:
+        UsageError: the capacity does not hold two rows for each environment.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        event_shape: tuple[int, ...],
+        action_dtype: torch.dtype,
+        *,
+        num_envs: int,
+        capacity: int,
+        carry: Carry | None = None,
+        stride: int = 1,
+        priority_exponent: float | None = None,
+        folder: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        B, self.stride = num_envs, stride
+        R = capacity // B // stride * stride
+        if 2 * stride > R:
+            raise UsageError(
+                f"replay of {capacity} rows is too small (expected at least {2 * stride * B})"
+            )
+        self.num_envs, self.rows = B, R
+        self.obs = _allocate(observation_space, (R, B), folder)
+        self.action = torch.zeros((R, B, *event_shape), dtype=action_dtype)
+        self.reward = np.zeros((R, B), dtype=np.float32)
+        self.flags = np.zeros((R, B), dtype=np.uint8)
+        self.carry: Carry | None = None
+        if carry is not None:
+            self.carry = tree_map(
+                lambda x: torch.zeros((R // stride, *x.shape), dtype=x.dtype), carry
+            )
+        self.written = np.zeros(B, dtype=np.int64)
+        """`[B]` completed rows since the beginning; the row at `written % rows` is being written:
+        it holds the current observation and waits for its action."""
+        self.priority_exponent = priority_exponent
+        self.tree = None if priority_exponent is None else SumTree(R // stride * B)
+        self.largest_priority = 1.0
+        self.random = np.random.Generator(np.random.PCG64(seed))
+        self._env = np.arange(B)
+        self._flat_obs = tree_map(lambda x: x.flatten(0, 1), as_tensors(self.obs, CPU))
+        self._flat_action = self.action.flatten(0, 1)
+        self._flat_reward = torch.from_numpy(self.reward).flatten()
+        self._flat_flags = torch.from_numpy(self.flags).flatten()
+
+    def __len__(self) -> int:
+        """Rows that can be read, of all environments."""
+        return int(np.minimum(self.written, self.rows - 1).sum())
+
+    def nbytes(self) -> int:
+        """Bytes of all columns."""
+        columns = [*tree_leaves(as_tensors(self.obs, CPU)), self.action]
+        columns += tree_leaves(self.carry) if self.carry is not None else []
+        held = sum(column.numel() * column.element_size() for column in columns)
+        return held + self.reward.nbytes + self.flags.nbytes
+
+    def begin(self, obs: ObsArray, mask: NDArray[np.bool_]) -> None:
+        """First observations of new episodes where `mask` `[B]` is true.
+
+        What is in the row there becomes the final observation of the episode before, if one was.
+        """
+        ended = mask & (self.written > 0)
+        self._close(self._env[ended])
+        self._advance(ended)
+        index, row = self._env[mask], (self.written % self.rows)[mask]
+        self._write_obs(obs, row, index)
+        self.flags[row, index] = RESET
+
+    def _close(self, index: NDArray[np.int64]) -> None:
+        """The rows being written become final observations; an episode that was cut from outside
+        the environment ends as truncated."""
+        row = self.written[index] % self.rows
+        self.flags[row, index] = 0
+        last = (row - 1) % self.rows
+        over = self.flags[last, index] & (TERMINATED + TRUNCATED) > 0
+        self.flags[last[~over], index[~over]] |= TRUNCATED
+
+    def store_carry(self, carry: Carry) -> None:
+        """The carry `[B, ...]` that acting brought to the current rows; kept where a piece can
+        start."""
+        row = self.written % self.rows
+        here = np.flatnonzero(row % self.stride == 0)
+        if self.carry is None or not len(here):
+            return
+        slot, index = torch.from_numpy(row[here] // self.stride), torch.from_numpy(here)
+
+        for column, leaf in zip(tree_leaves(self.carry), tree_leaves(carry), strict=True):
+            column[slot, index] = leaf.to(CPU)[index]
+
+    def add(
+        self,
+        action: Tensor,
+        reward: NDArray[Any],
+        terminated: NDArray[np.bool_],
+        truncated: NDArray[np.bool_],
+        successor: ObsArray,
+    ) -> None:
+        """Completes the current rows with what was done there, and opens the next ones with the
+        true successors."""
+        row = self.written % self.rows
+        self.action[torch.from_numpy(row), torch.from_numpy(self._env)] = action.to(CPU)
+        self.reward[row, self._env] = reward
+        bits = ACTED + TERMINATED * terminated + TRUNCATED * truncated
+        self.flags[row, self._env] = (self.flags[row, self._env] & RESET) | bits.astype(np.uint8)
+        self._advance(np.ones(self.num_envs, dtype=np.bool_))
+        row = self.written % self.rows
+        self._write_obs(successor, row, self._env)
+        self.flags[row, self._env] = 0
+
+    def _advance(self, mask: NDArray[np.bool_]) -> None:
+        if self.tree is not None:
+            self._open_slots(mask)
+        self.written += mask
+
+    def _open_slots(self, mask: NDArray[np.bool_]) -> None:
+        """The pieces that begin in completed rows are new: they get the largest priority."""
+        row = self.written % self.rows
+        here = np.flatnonzero(mask & (row % self.stride == 0))
+        if len(here):
+            assert self.tree is not None
+            self.tree.set(row[here] // self.stride * self.num_envs + here, self.largest_priority)
+
+    def _write_obs(self, obs: ObsArray, row: NDArray[np.int64], index: NDArray[np.int64]) -> None:
+        if isinstance(obs, dict):
+            for key, column in self.obs.items():  # type: ignore[union-attr]
+                column[row, index] = obs[key][index]
+        else:
+            self.obs[row, index] = obs[index]  # type: ignore[index]
+
+    def _usable(self, slot: NDArray[np.int64], before: int, after: int) -> NDArray[np.bool_]:
+        """Whether pieces have `before` rows of history, and `after` rows from their first on."""
+        row, index = slot // self.num_envs * self.stride, slot % self.num_envs
+        written = self.written[index]
+        oldest = np.maximum(written - self.rows + 1, 0)
+        first = oldest + (row - oldest) % self.rows
+        # A ring that never turned over has a reset before everything: nothing is missing there.
+        history = (first - oldest >= before) | (oldest == 0)
+        enough = first + after <= written
+        usable: NDArray[np.bool_] = history & enough
+        if self.carry is None:  # a piece is about its first row alone
+            usable &= (self.flags[row, index] & ACTED) > 0
+        return usable
+
+    def can_sample(self, length: int, before: int = 0) -> bool:
+        """Whether any piece of `length` rows with `before` rows of history is there."""
+        slot = np.arange(self._begun() * self.num_envs)
+        return bool(self._usable(slot, before + 1, length).any())
+
+    def _begun(self) -> int:
+        """Pieces of each environment whose first row may have been written."""
+        return min(int(self.written.max()) // self.stride + 1, self.rows // self.stride)
+
+    def _draw(self, count: int, before: int, after: int) -> NDArray[np.int64]:
+        """`[count]` slots of pieces that can be read, with replacement."""
+        slots: list[NDArray[np.int64]] = []
+        missing = count
+        high = self._begun()
+        for _ in range(1000):
+            if self.tree is None:
+                slot = self.random.integers(0, high * self.num_envs, size=missing)
+            else:
+                slot = self.tree.find(self.random.random(missing) * self.tree.total)
+            slots.append(slot[self._usable(slot, before, after)])
+            missing -= len(slots[-1])
+            if not missing:
+                return np.concatenate(slots)
+        raise UsageError(f"the replay holds no piece of {after} rows yet")
+
+    def sample(self, count: int, length: int, *, before: int = 0, beta: float = 1.0) -> Sample:
+        """`count` pieces, uniformly or by priority.
+
+        Args:
+            length: rows from a piece's first on that its losses read, the successors besides.
+            before: rows of history in front of those; a piece starts that much earlier, and rows
+                that never were are zeros which a reset follows. With stored carries 0: a piece
+                starts where its carry is.
+            beta: exponent of the importance weights.
+        Raises:
+            UsageError: nothing that long is there.
+        """
+        slot = self._draw(count, before + 1, length)
+        row, index = slot // self.num_envs * self.stride, slot % self.num_envs
+        steps = np.arange(-before - 1, length + 1)[:, None]
+        flat = torch.from_numpy((row + steps) % self.rows * self.num_envs + index)
+        S = before + length
+
+        def take(column: Tensor, rows: Tensor) -> Tensor:
+            picked = column.index_select(0, rows.reshape(-1))
+            return picked.view(*rows.shape, *column.shape[1:])
+
+        flags = take(self._flat_flags, flat[1:])
+        action = take(self._flat_action, flat[:-1])
+        reward = take(self._flat_reward, flat[:-1])
+        done = flags[:-1]
+        carry = None
+        if self.carry is not None:
+            at = torch.from_numpy(slot // self.num_envs), torch.from_numpy(index)
+            carry = tree_map(lambda column: column[at], self.carry)
+        return Sample(
+            obs=tree_map(lambda column: take(column, flat[1:]), self._flat_obs),
+            reset=(flags & RESET).bool(),
+            action=action[1:],
+            reward=reward[1:],
+            terminated=(done & TERMINATED).bool(),
+            truncated=(done & TRUNCATED).bool(),
+            acted=(done & ACTED).bool(),
+            previous_action=action[: S + 1],
+            previous_reward=reward[: S + 1],
+            carry=carry,
+            weight=self._weights(slot, beta) if self.tree is not None else None,
+            slot=slot,
+        )
+
+    def _weights(self, slot: NDArray[np.int64], beta: float) -> Tensor:
+        """(n p)^-beta, scaled to a largest of 1 in the batch."""
+        assert self.tree is not None
+        weight = self.tree.get(slot) ** -beta
+        return torch.from_numpy((weight / weight.max()).astype(np.float32))
+
+    def rows_since(self, since: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows of each environment from number `since` `[B]` on that are still held, the ones
+        being written included: their numbers, and whose they are, `[n]` each."""
+        first = np.maximum(since, self.written - self.rows + 1)
+        counts = self.written - first + 1
+        index = np.repeat(self._env, counts)
+        ahead = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return first[index] + ahead, index
+
+    def read(self, number: NDArray[np.int64], index: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Rows by number and environment as named tensors `[n, ...]`."""
+        flat = torch.from_numpy(number % self.rows * self.num_envs + index)
+        named = {"action": self._flat_action[flat], "reward": self._flat_reward[flat],
+                 "flags": self._flat_flags[flat]}  # fmt: skip
+        named |= {f"obs.{key}": column[flat] for key, column in self._obs_columns().items()}
+        if self.carry is not None:
+            at = self._carried(number, index)
+            for leaf, column in enumerate(tree_leaves(self.carry)):
+                named[f"carry.{leaf}"] = column[at]
+        return named
+
+    def put(
+        self, number: NDArray[np.int64], index: NDArray[np.int64], named: dict[str, Tensor]
+    ) -> None:
+        """Takes back what `read` gave."""
+        flat = torch.from_numpy(number % self.rows * self.num_envs + index)
+        self._flat_action[flat] = named["action"]
+        self._flat_reward[flat] = named["reward"]
+        self._flat_flags[flat] = named["flags"]
+        for key, column in self._obs_columns().items():
+            column[flat] = named[f"obs.{key}"]
+        if self.carry is not None:
+            at = self._carried(number, index)
+            for leaf, column in enumerate(tree_leaves(self.carry)):
+                column[at] = named[f"carry.{leaf}"]
+
+    def _obs_columns(self) -> dict[str, Tensor]:
+        return self._flat_obs if isinstance(self._flat_obs, dict) else {"": self._flat_obs}
+
+    def _carried(
+        self, number: NDArray[np.int64], index: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
+        """Where the carries of those rows are that have one."""
+        row = number % self.rows
+        here = row % self.stride == 0
+        return torch.from_numpy(row[here] // self.stride), torch.from_numpy(index[here])
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything but the rows: tensors, and JSON for the rest."""
+        tensors = {"written": torch.from_numpy(self.written.copy())}
+        if self.tree is not None:
+            tensors["priorities"] = torch.from_numpy(self.tree.nodes.copy())
+        return tensors, {
+            "random": self.random.bit_generator.state,
+            "largest_priority": self.largest_priority,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.written[:] = tensors["written"].numpy()
+        if self.tree is not None:
+            self.tree.nodes[:] = tensors["priorities"].numpy()
+        self.random.bit_generator.state = facts["random"]
+        self.largest_priority = facts["largest_priority"]
+
+    def set_priorities(self, slot: NDArray[np.int64], error: NDArray[Any]) -> None:
+        """New priorities |error|^alpha of the pieces that `Sample.slot` names."""
+        if self.tree is None or self.priority_exponent is None:
+            return
+        priority = (np.abs(error).astype(np.float64) + 1e-6) ** self.priority_exponent
+        self.largest_priority = max(self.largest_priority, float(priority.max()))
+        self.tree.set(slot, priority)
+
+
+CPU = torch.device("cpu")
+
+
+def _allocate(
+    space: gym.Space[Any], lead: tuple[int, ...], folder: Path | None, name: str = "obs"
+) -> ObsArray:
+    """Zeros `[*lead, ...]` of the space's own dtype, in RAM or in files that are read back."""
+    if isinstance(space, gym.spaces.Dict):
+        return {
+            key: _allocate(sub, lead, folder, f"{name}.{number}")  # type: ignore[misc]
+            for number, (key, sub) in enumerate(space.spaces.items())
+        }
+    shape = (*lead, *(space.shape or ()))
+    if folder is None:
+        return np.zeros(shape, dtype=space.dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    mapped: NDArray[Any] = np.memmap(
+        folder / f"{name}.dat", dtype=np.dtype(space.dtype), mode="w+", shape=shape
+    )
+    return mapped

@@ -1,0 +1,363 @@
+"""Actors and critics that learn from a replay, and the memory between them.
+
+The critic's torso (encoder and memory) belongs to the critic's loss. The actor reads the same
+features without gradient, or has a torso of its own that belongs to its own loss. Target networks
+are copies of everything that a value rests on, the memory included.
+"""
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from retain.errors import UsageError
+from retain.nn.distributions import Categorical, SquashedGaussian
+from retain.nn.normaliser import ObsNormaliser
+from retain.nn.stacked import StackedMLP, tanh
+from retain.nn.torso import NetworkConfig, Torso, previous_inputs
+from retain.types import Carry, Obs
+
+LOG_STD = (-20.0, 2.0)
+"""Bounds of a Gaussian actor's log standard deviation (Haarnoja et al. 2018)."""
+
+
+class ActionCoder(nn.Module, ABC):
+    """Policy actions of one space: as stored, as features, as the environment takes them."""
+
+    event_shape: tuple[int, ...]
+    dtype: torch.dtype
+    encoded: int
+
+    @abstractmethod
+    def encode(self, action: Tensor) -> Tensor:
+        """Stored actions as features `[..., encoded]`."""
+
+    @abstractmethod
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """Stored actions as the environment's own values."""
+
+    @abstractmethod
+    def random(self, batch_size: int, generator: Generator) -> Tensor:
+        """`[batch_size, ...]` uniform actions."""
+
+
+class BoxActions(ActionCoder):
+    """A bounded Box; stored actions are scaled to [-1, 1].
+
+    Raises:
+        UsageError: the Box has no finite bounds or more than one dimension.
+    """
+
+    low: Tensor
+    high: Tensor
+    dtype = torch.float32
+
+    def __init__(self, space: gym.spaces.Box) -> None:
+        super().__init__()
+        if not space.is_bounded() or len(space.shape) != 1:
+            raise UsageError(
+                f"these actions must be a bounded one-dimensional Box, but the space is {space}"
+            )
+        self.space, self.event_shape, self.encoded = space, space.shape, int(space.shape[0])
+        self.register_buffer("low", torch.as_tensor(space.low).float(), False)
+        self.register_buffer("high", torch.as_tensor(space.high).float(), False)
+
+    def encode(self, action: Tensor) -> Tensor:
+        """As they are."""
+        return action
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """Scaled to the bounds."""
+        scaled = torch.lerp(self.low, self.high, (action + 1) * 0.5)
+        values: NDArray[Any] = scaled.cpu().numpy()
+        return values.astype(self.space.dtype, copy=False)
+
+    def random(self, batch_size: int, generator: Generator) -> Tensor:
+        """Uniform within the bounds."""
+        shape = (batch_size, *self.event_shape)
+        return torch.rand(shape, generator=generator, device=self.low.device) * 2 - 1
+
+
+class DiscreteActions(ActionCoder):
+    """A Discrete space; stored actions count from 0."""
+
+    dtype = torch.int64
+    event_shape = ()
+
+    def __init__(self, space: gym.spaces.Discrete) -> None:
+        super().__init__()
+        self.encoded, self.start = int(space.n), int(space.start)
+
+    def encode(self, action: Tensor) -> Tensor:
+        """One-hot."""
+        return F.one_hot(action, self.encoded).float()
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """Counted from the space's `start`."""
+        values: NDArray[Any] = action.cpu().numpy()
+        return values + self.start if self.start else values
+
+    def random(self, batch_size: int, generator: Generator) -> Tensor:
+        """Uniform."""
+        return torch.randint(
+            self.encoded, (batch_size,), generator=generator, device=generator.device
+        )
+
+
+def action_coder(space: gym.Space[Any]) -> ActionCoder:
+    """The coder of an action space; UsageError when there is none."""
+    if isinstance(space, gym.spaces.Box):
+        return BoxActions(space)
+    if isinstance(space, gym.spaces.Discrete):
+        return DiscreteActions(space)
+    raise UsageError(
+        f"no off-policy algorithm for the action space {space} "
+        "(expected a bounded one-dimensional Box, or Discrete)"
+    )
+
+
+class Critic(nn.Module):
+    """K action values over the features of one torso.
+
+    Args:
+        count: K
+        actions: for Discrete actions, how many: a value for each comes out at once.
+        action_width: for Box actions, their width: they go in beside the features.
+        dueling: a value and advantages around it (Wang et al. 2016, arXiv:1511.06581).
+    """
+
+    def __init__(
+        self,
+        torso: Torso,
+        config: NetworkConfig,
+        *,
+        count: int,
+        actions: int = 0,
+        action_width: int = 0,
+        dueling: bool = False,
+    ) -> None:
+        super().__init__()
+        self.torso, self.count, self.dueling = torso, count, dueling
+        self.net = StackedMLP(
+            count, torso.features + action_width, config.hidden, config.activation,
+            out=max(actions, 1) + dueling, init="uniform",
+        )  # fmt: skip
+        self.discrete = actions > 0
+
+    def forward(
+        self, features: Tensor, action: Tensor | None = None, *, frozen: bool = False
+    ) -> Tensor:
+        """Values `[K, ...]` of features `[..., F]` and Box actions `[..., A]`; for Discrete ones
+        `[K, ..., n]` of all of them.
+
+        Args:
+            frozen: the gradient passes through to the action, and reaches no parameter.
+        """
+        x = features if action is None else torch.cat((features, action), dim=-1)
+        out = self.net.forward(x, frozen=frozen)
+        if not self.discrete:
+            return out.squeeze(-1)
+        if self.dueling:
+            value, advantage = out[..., :1], out[..., 1:]
+            return value + advantage - advantage.mean(-1, keepdim=True)
+        return out
+
+
+class Actor(nn.Module, ABC):
+    """A policy over features; `torso` is its own, or None where it reads the critic's."""
+
+    def __init__(self, torso: Torso | None, features: int, config: NetworkConfig, out: int) -> None:
+        super().__init__()
+        self.torso = torso
+        self.net = StackedMLP(
+            1, features, config.hidden, config.activation, out=out, init="uniform"
+        )
+
+    @abstractmethod
+    def act(self, features: Tensor, scale: float, generator: Generator) -> Tensor:
+        """`[..., A]` stored actions to explore with; a `scale` of 0 is the deterministic choice."""
+
+
+class DeterministicActor(Actor):
+    """tanh of an MLP, in [-1, 1]."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`[..., F] -> [..., A]`."""
+        return tanh(self.net.forward(features)[0])
+
+    def act(self, features: Tensor, scale: float, generator: Generator) -> Tensor:
+        """Gaussian noise of standard deviation `scale`, clipped to the bounds."""
+        action = self.forward(features)
+        if scale == 0:
+            return action
+        noise = torch.empty_like(action).normal_(generator=generator)
+        return torch.add(action, noise, alpha=scale).clamp_(-1, 1)
+
+
+class GaussianActor(Actor):
+    """A tanh-squashed Gaussian with a mean and a spread for every state."""
+
+    def forward(self, features: Tensor) -> SquashedGaussian:
+        """`[..., F]` to a distribution over pre-tanh actions `[..., A]`."""
+        mean, log_std = self.net.forward(features)[0].chunk(2, -1)
+        return SquashedGaussian(mean, log_std.clamp(*LOG_STD))
+
+    def act(self, features: Tensor, scale: float, generator: Generator) -> Tensor:
+        """A sample, or tanh of the mean."""
+        dist = self.forward(features)
+        return torch.tanh(dist.mode() if scale == 0 else dist.sample(generator))
+
+
+class CategoricalActor(Actor):
+    """Probabilities of Discrete actions."""
+
+    def forward(self, features: Tensor) -> Categorical:
+        """`[..., F]` to a distribution."""
+        return Categorical(self.net.forward(features)[0])
+
+    def act(self, features: Tensor, scale: float, generator: Generator) -> Tensor:
+        """A sample, or the most probable."""
+        dist = self.forward(features)
+        return dist.mode() if scale == 0 else dist.sample(generator)
+
+
+class OffPolicyNets(nn.Module):
+    """Actor, critics, their memories and the targets' copies.
+
+    Args:
+        actor: its class; None acts greedily on the critic's values (DQN).
+        critics: K
+        target_actor: whether the targets include the actor's copy.
+        own_torso: the actor has an encoder and a memory of its own.
+        dueling: of a Discrete critic.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        config: NetworkConfig,
+        *,
+        actor: type[Actor] | None,
+        critics: int,
+        target_actor: bool,
+        own_torso: bool,
+        dueling: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.actions = action_coder(action_space)
+        discrete = isinstance(self.actions, DiscreteActions)
+        width = self.actions.encoded
+
+        def torso() -> Torso:
+            return Torso(observation_space, width, config)
+
+        self.critic = Critic(
+            torso(), config, count=critics, dueling=dueling,
+            actions=width if discrete else 0, action_width=0 if discrete else width,
+        )  # fmt: skip
+        self.actor: Actor | None = None
+        if actor is not None:
+            own = torso() if own_torso else None
+            out = 2 * width if actor is GaussianActor else width
+            self.actor = actor(own, self.critic.torso.features, config, out)
+        self.target_critic = _frozen_copy(self.critic)
+        self.target_actor = _frozen_copy(self.actor) if target_actor else None
+        self.normaliser = ObsNormaliser(observation_space) if config.normalise_obs else None
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one policy action."""
+        return self.actions.event_shape
+
+    @property
+    def action_dtype(self) -> torch.dtype:
+        """Dtype of policy actions."""
+        return self.actions.dtype
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether more than the current step can influence an output."""
+        return self.config.memory != "none"
+
+    @property
+    def torsos(self) -> Sequence[Torso]:
+        """The critic's, and the actor's own if it has one: the order of the carry."""
+        own = self.actor.torso if self.actor is not None else None
+        return [self.critic.torso] if own is None else [self.critic.torso, own]
+
+    def initial_carry(self, batch_size: int) -> Carry:
+        """The carry before an episode's first observation; a tuple of torso carries."""
+        return tuple(torso.memory.initial_carry(batch_size) for torso in self.torsos)
+
+    def prepare(self, obs: Obs) -> Obs:
+        """Raw observations as the networks read them; the statistics stay as they are."""
+        if self.normaliser is None:
+            return obs
+        out: Obs = self.normaliser(obs)
+        return out
+
+    def previous(self, action: Tensor, reward: Tensor, reset: Tensor) -> list[Tensor]:
+        """What the torsos read besides the observation."""
+        if not (self.config.reads_action or self.config.reads_reward):
+            return []
+        return previous_inputs(self.config, self.actions.encode, action, reward, reset)
+
+    def act(
+        self,
+        obs: Obs,
+        carry: Carry,
+        reset: Tensor,
+        previous_action: Tensor,
+        previous_reward: Tensor,
+        *,
+        scale: float,
+        generator: Generator,
+    ) -> tuple[Tensor, Carry]:
+        """One step, with the forward that training unrolls.
+
+        Args:
+            obs: `[1, B, ...]` prepared.
+            reset: `[1, B]`, as are the previous action `[1, B, ...]` and reward.
+            scale: of exploration: a standard deviation or a probability; 0 = none.
+        Returns:
+            stored actions `[B, ...]` and the next carry.
+        """
+        previous = self.previous(previous_action, previous_reward, reset)
+        *others, acting = self.torsos
+        *before, mine = carry
+        features, after = acting.forward(obs, previous, mine, reset)
+        rest = [
+            torso.absorb(obs, previous, one, reset)
+            for torso, one in zip(others, before, strict=True)
+        ]
+        if self.actor is not None:
+            action = self.actor.act(features, scale, generator)[0]
+        else:
+            action = self.critic(features)[0].argmax(-1)[0]
+            if scale > 0:
+                dice = torch.rand(len(action), generator=generator, device=action.device)
+                random = self.actions.random(len(action), generator)
+                action = torch.where(dice < scale, random, action)
+        return action, (*rest, after)
+
+
+def _frozen_copy(module: nn.Module | None) -> Any:
+    copied = copy.deepcopy(module)
+    return None if copied is None else copied.requires_grad_(False)
+
+
+def entropy_target(coder: ActionCoder) -> float:
+    """SAC's usual target: minus the number of Box dimensions, 0.89 log n for n choices."""
+    if isinstance(coder, DiscreteActions):
+        return 0.89 * math.log(coder.encoded)
+    return -float(np.prod(coder.event_shape))

@@ -1,0 +1,128 @@
+"""What every network begins with: an encoder, what happened before, and a memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from retain.errors import UsageError
+from retain.memory import MemoryKind, Summary, make_memory
+from retain.nn.encoders import make_encoder
+from retain.types import Carry, Obs
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """What the networks are made of."""
+
+    memory: MemoryKind = "none"
+    """What the agent remembers with. Start with lstm where the observation hides something."""
+    memory_hidden: int = 128
+    """Width of the recurrent state."""
+    memory_layers: int = 1
+    """Recurrent layers on top of each other; one is nearly always enough."""
+    window: int = 8
+    """Entries that a window holds, the current one included."""
+    summary: Summary = "lstm"
+    """How a window becomes features: side by side, by a recurrence, or by attention."""
+    shortcut: bool = False
+    """The current features also go past the memory to the heads."""
+    previous_action: bool = False
+    """The network also reads the last action (zero at an episode's start)."""
+    previous_reward: bool = False
+    """The network also reads the last reward (zero at an episode's start)."""
+    encoder: tuple[int, ...] = ()
+    """MLP widths before the memory; images always go through the Nature CNN."""
+    hidden: tuple[int, ...] = (64, 64)
+    """MLP widths after the memory, for the actor and for the critic each."""
+    activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
+    """Activation of the MLPs."""
+    normalise_obs: bool = False
+    """Running mean and variance of vector observations, saved with the model."""
+
+    @property
+    def reads_action(self) -> bool:
+        """Whether the network reads the previous action."""
+        return self.previous_action
+
+    @property
+    def reads_reward(self) -> bool:
+        """Whether the network reads the previous reward."""
+        return self.previous_reward
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot mean anything."""
+        for name in ("memory_hidden", "memory_layers", "window"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)} (expected at least 1)")
+
+
+class Torso(nn.Module):
+    """Encoder, optional previous action and reward, memory, optional shortcut."""
+
+    def __init__(
+        self, observation_space: gym.Space[Any], encoded_action: int, config: NetworkConfig
+    ) -> None:
+        super().__init__()
+        self.encoder = make_encoder(observation_space, config.encoder, config.activation)
+        width = int(self.encoder.features)  # type: ignore[arg-type]
+        width += encoded_action * config.reads_action + config.reads_reward
+        self.memory = make_memory(
+            config.memory, width, config.memory_hidden, config.memory_layers,
+            window=config.window, summary=config.summary,
+        )  # fmt: skip
+        self.stateless = config.memory == "none"
+        self.shortcut = config.shortcut and not self.stateless
+        self.features = self.memory.features + width * self.shortcut
+
+    def forward(
+        self, obs: Obs, previous: list[Tensor], carry: Carry, reset: Tensor
+    ) -> tuple[Tensor, Carry]:
+        """`[T, B, ...]` to features `[T, B, features]` and the carry after the last step."""
+        x = self.encoder.forward(obs)
+        if previous:
+            x = torch.cat([x, *previous], dim=-1)
+        out, carry = self.memory.forward(x, carry, reset)
+        return (torch.cat([out, x], dim=-1) if self.shortcut else out), carry
+
+    def absorb(self, obs: Obs, previous: list[Tensor], carry: Carry, reset: Tensor) -> Carry:
+        """The carry after T steps, where nobody asks for the features."""
+        if self.stateless:
+            return carry
+        x = self.encoder.forward(obs)
+        if previous:
+            x = torch.cat([x, *previous], dim=-1)
+        return self.memory.absorb(x, carry, reset)
+
+
+def previous_inputs(
+    config: NetworkConfig,
+    encode: Callable[[Tensor], Tensor],
+    action: Tensor | None,
+    reward: Tensor | None,
+    reset: Tensor,
+) -> list[Tensor]:
+    """The previous action and reward as features, zero where an episode starts.
+
+    Args:
+        encode: policy actions to features `[T, B, A]`.
+        action: `[T, B, ...]` policy action of the step before, or None.
+        reward: `[T, B]` reward of the step before, or None.
+        reset: `[T, B]` bool.
+    Raises:
+        UsageError: the network reads one of them and it was not given.
+    """
+    inputs: list[Tensor] = []
+    drop = reset.unsqueeze(-1)
+    if config.reads_action:
+        if action is None:
+            raise UsageError("this network reads the previous action, which was not given")
+        inputs.append(encode(action).masked_fill(drop, 0.0))
+    if config.reads_reward:
+        if reward is None:
+            raise UsageError("this network reads the previous reward, which was not given")
+        inputs.append(reward.unsqueeze(-1).masked_fill(drop, 0.0))
+    return inputs

@@ -1,0 +1,297 @@
+"""One agent for each algorithm, and loading any of them."""
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retain.algos.ddpg import DDPGConfig, DDPGUpdate
+from retain.algos.dqn import DQNConfig, DQNUpdate
+from retain.algos.off_policy import OffPolicyConfig, OffPolicyUpdate
+from retain.algos.ppo import PPOConfig, PPOUpdate
+from retain.algos.sac import SACConfig, SACUpdate
+from retain.algos.sac_discrete import DiscreteSACUpdate
+from retain.algos.td3 import TD3Config, TD3Update
+from retain.data.collector import Collector
+from retain.data.experience import Experience
+from retain.data.replay import Replay
+from retain.envs.make import EnvLike
+from retain.errors import unknown
+from retain.nn.policy import ActorCritic
+from retain.train import checkpoint as store
+from retain.train.agent import Agent
+from retain.train.config import RunConfig, build
+from retain.train.replay_files import FOLDER, add_rows, load_rows
+from retain.train.spaces import space_from_json
+from retain.types import Carry, Obs
+
+
+class PPO(Agent):
+    """Proximal policy optimisation with any memory.
+
+    `PPO("CartPoleNoVel-v1", memory="lstm", seed=1, num_envs=8, learning_rate=1e-3, ...)`
+    """
+
+    algo = "ppo"
+    config_kind = PPOConfig
+    config: PPOConfig
+
+    def _build(self) -> None:
+        spaces = self.observation_space, self.action_space
+        self.policy = ActorCritic(*spaces, self.config).to(self.device)
+        self.update = PPOUpdate(
+            self.config, self.policy, seed=self._seeds[0], num_envs=self.run.num_envs
+        )
+
+    def _make_collector(self) -> Collector:
+        return Collector(
+            self.backend, self.policy,
+            seed=self.run.seed, chunk=self.config.sequence, device=self.device,
+        )  # fmt: skip
+
+    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
+        """A segment and an update on it; see `Agent.iterate`."""
+        share = progress()
+        rollout = self.collector.collect(self.config.num_steps)
+        metrics: dict[str, float] = self.update.update(rollout, share)
+        return metrics
+
+    def _act(
+        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor | None,
+        deterministic: bool,
+    ) -> tuple[Tensor, Carry]:  # fmt: skip
+        dist, _, carry = self.policy(obs, carry, reset, action, reward)
+        chosen = dist.mode() if deterministic else dist.sample(self._act_generator)
+        return chosen[0], carry
+
+    def _to_env(self, action: Tensor) -> NDArray[Any]:
+        values: NDArray[Any] = self.policy.head.to_env(action)
+        return values
+
+
+class OffPolicyAgent(Agent):
+    """What learns from a replay."""
+
+    run_defaults: ClassVar[dict[str, Any]] = {"num_envs": 1}
+    config: OffPolicyConfig
+
+    @classmethod
+    def update_kind(cls, action_space: gym.Space[Any]) -> type[OffPolicyUpdate]:
+        """The algorithm for an action space."""
+        raise NotImplementedError
+
+    def _build(self) -> None:
+        kind = self.update_kind(self.action_space)
+        self.policy = kind.networks(self.observation_space, self.action_space, self.config).to(
+            self.device
+        )
+        self.update: OffPolicyUpdate = kind(self.config, self.policy, seed=self._seeds[0])
+        self._replay: Replay | None = None
+        self._replay_state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self._replay_source: tuple[Path, list[dict[str, Any]]] | None = None
+        self._files: list[dict[str, Any]] = []
+        self._due = 0.0
+
+    @property
+    def replay(self) -> Replay:
+        """The replay, made on first use; a loaded agent's is read from its files here."""
+        if self._replay is None:
+            config = self.config
+            carry = self.policy.initial_carry(self.run.num_envs) if config.unbounded else None
+            folder = config.buffer_folder
+            self._replay = Replay(
+                self.observation_space,
+                self.policy.event_shape,
+                self.policy.action_dtype,
+                num_envs=self.run.num_envs,
+                capacity=config.buffer_size,
+                carry=carry,
+                stride=max(1, config.sequence_length // 2) if config.unbounded else 1,
+                priority_exponent=config.priority_exponent if config.prioritized else None,
+                folder=Path(folder) if folder is not None else None,
+                seed=self._seeds[2],
+            )
+            if self._replay_source is not None and self._replay_state is not None:
+                load_rows(self._replay, *self._replay_source)
+                self._replay.restore(*self._replay_state)
+            self.update.replay = self._replay
+        return self._replay
+
+    def _make_collector(self) -> Experience:
+        return Experience(
+            self.backend, self.policy, self.replay, seed=self.run.seed, device=self.device
+        )
+
+    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
+        """`num_steps` steps of every environment and the updates due; see `Agent.iterate`."""
+        config, collector, update = self.config, self.collector, self.update
+        before = self.replay.written.copy()
+        seen: dict[str, list[Tensor]] = {name: [] for name in update.METRICS}
+        for _ in range(config.num_steps):
+            share = progress()
+            collector.step(
+                scale=update.scale(share), random=collector.steps < config.learning_starts
+            )
+            if collector.steps < config.learning_starts or not update.ready():
+                continue
+            self._due += config.update_ratio * self.run.num_envs
+            while self._due >= 1.0:
+                self._due -= 1.0
+                for name, value in update.update(share).items():
+                    seen[name].append(value)
+        if self.policy.normaliser is not None:
+            columns = self.replay.read(*self.replay.rows_since(before))
+            self.policy.normaliser.update(self._observations(columns))
+        row = {
+            name: torch.stack(values).mean().item() if values else math.nan
+            for name, values in seen.items()
+        }
+        return row | {
+            "exploration": update.scale(progress()),
+            "replay_size": float(len(self.replay)),
+            "gradient_steps": float(update.gradient_steps),
+        }
+
+    def _observations(self, columns: dict[str, Tensor]) -> Obs:
+        """The observations among a replay's columns, as one step of many environments."""
+        obs = {
+            key.removeprefix("obs."): x.unsqueeze(0).to(self.device)
+            for key, x in columns.items()
+            if key.startswith("obs.")
+        }
+        return obs[""] if list(obs) == [""] else obs
+
+    def _act(
+        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor | None,
+        deterministic: bool,
+    ) -> tuple[Tensor, Carry]:  # fmt: skip
+        scale = 0.0 if deterministic else self.update.scale(1.0)
+        out: tuple[Tensor, Carry] = self.policy.act(
+            obs, carry, reset, action, reward, scale=scale, generator=self._act_generator
+        )
+        return out
+
+    def _to_env(self, action: Tensor) -> NDArray[Any]:
+        values: NDArray[Any] = self.policy.actions.to_env(action)
+        return values
+
+    def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, facts = self.update.state()
+        if self._replay is not None:
+            self._replay_state = self._replay.state()
+        if self._replay_state is not None:
+            rows, replay = self._replay_state
+            tensors |= {f"replay.{key}": x for key, x in rows.items()}
+            facts |= {"replay": replay}
+        return tensors, facts | {"due": self._due}
+
+    def _restore_learner(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        prefix = "replay."
+        inside = {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
+        self._replay_state = (inside, facts["replay"]) if "replay" in facts else None
+        self._due = facts["due"]
+        self.update.restore(tensors, facts)
+
+    def _save_large(self, folder: Path, shared: Path | None) -> dict[str, Any]:
+        if self._replay is None and self._replay_state is None:
+            return {}
+        if shared is None:
+            entries = add_rows(self.replay, folder / FOLDER, [])
+            return {"replay": {"shared": False, "files": entries}}
+        self._files = add_rows(self.replay, shared / FOLDER, self._files)
+        return {"replay": {"shared": True, "files": self._files}}
+
+    def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:
+        if "replay" not in facts:
+            return
+        shared, entries = facts["replay"]["shared"], facts["replay"]["files"]
+        self._files = entries if shared else []
+        # A shared replay lies beside the folder of the checkpoints.
+        home = folder.parent.parent if shared else folder
+        self._replay_source = (home / FOLDER, entries)
+
+
+class DDPG(OffPolicyAgent):
+    """Deep deterministic policy gradient with any memory; Box actions."""
+
+    algo = "ddpg"
+    config_kind = DDPGConfig
+
+    @classmethod
+    def update_kind(cls, action_space: gym.Space[Any]) -> type[OffPolicyUpdate]:
+        """See `OffPolicyAgent.update_kind`."""
+        return DDPGUpdate
+
+
+class TD3(OffPolicyAgent):
+    """Twin delayed DDPG with any memory; Box actions."""
+
+    algo = "td3"
+    config_kind = TD3Config
+
+    @classmethod
+    def update_kind(cls, action_space: gym.Space[Any]) -> type[OffPolicyUpdate]:
+        """See `OffPolicyAgent.update_kind`."""
+        return TD3Update
+
+
+class SAC(OffPolicyAgent):
+    """Soft actor-critic with any memory; Box or Discrete actions."""
+
+    algo = "sac"
+    config_kind = SACConfig
+
+    @classmethod
+    def update_kind(cls, action_space: gym.Space[Any]) -> type[OffPolicyUpdate]:
+        """See `OffPolicyAgent.update_kind`."""
+        discrete = isinstance(action_space, gym.spaces.Discrete)
+        return DiscreteSACUpdate if discrete else SACUpdate
+
+
+class DQN(OffPolicyAgent):
+    """Deep Q-learning with any memory; Discrete actions."""
+
+    algo = "dqn"
+    config_kind = DQNConfig
+
+    @classmethod
+    def update_kind(cls, action_space: gym.Space[Any]) -> type[OffPolicyUpdate]:
+        """See `OffPolicyAgent.update_kind`."""
+        return DQNUpdate
+
+
+AGENTS: dict[str, type[Agent]] = {kind.algo: kind for kind in (PPO, DDPG, TD3, SAC, DQN)}
+
+
+def load(path: str | os.PathLike[str], *, env: EnvLike | None = None, which: str = "last") -> Agent:
+    """An agent from what `save` wrote or from a run folder.
+
+    Args:
+        env: another environment of the same spaces, or the callable it was trained with.
+        which: for a run folder, its "last" or its "best" checkpoint.
+    Raises:
+        CheckpointError: nothing is there, or it is broken; the line names the file.
+    """
+    folder = store.find_checkpoint(Path(path), which)
+    facts = store.read_json(folder / store.CONFIG)
+    if facts["algo"] not in AGENTS:
+        raise unknown("algorithm", facts["algo"], AGENTS)
+    kind = AGENTS[facts["algo"]]
+    agent = kind.__new__(kind)
+    agent._setup(
+        env if env is not None else facts["env"],
+        build(RunConfig, facts["run"]),
+        build(kind.config_kind, facts[facts["algo"]]),
+        (
+            space_from_json(facts["observation_space"]),
+            space_from_json(facts["action_space"]),
+        ),
+    )
+    agent.restore(folder)
+    return agent

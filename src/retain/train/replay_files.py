@@ -1,0 +1,63 @@
+"""A replay on the disk: every checkpoint adds a file with the rows since the last, and rewrites
+none."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from retain.data.replay import Replay
+from retain.errors import CheckpointError
+from retain.train.checkpoint import load_tensors, write_bytes
+
+FOLDER = "replay"
+
+Entry = dict[str, Any]
+"""A file: its number, and how many rows of each environment were complete when it was written."""
+
+
+def file_name(entry: Entry) -> str:
+    """`rows_000001.safetensors`, ..."""
+    return f"rows_{entry['number']:06d}.safetensors"
+
+
+def add_rows(replay: Replay, folder: Path, entries: list[Entry]) -> list[Entry]:
+    """Writes what the files of `entries` do not hold; the files that now make up the replay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    since = np.array(entries[-1]["written"]) if entries else np.zeros_like(replay.written)
+    number, index = replay.rows_since(since)
+    tensors = replay.read(number, index)
+    tensors |= {"row": torch.from_numpy(number), "env": torch.from_numpy(index)}
+    entry = {
+        "number": entries[-1]["number"] + 1 if entries else 1,
+        "written": replay.written.tolist(),
+    }
+    temporary = folder / f".{file_name(entry)}.tmp"
+    write_bytes(temporary, save({key: x.contiguous() for key, x in tensors.items()}))
+    temporary.replace(folder / file_name(entry))
+    oldest = replay.written - replay.rows
+    return [e for e in entries if (np.array(e["written"]) > oldest).any()] + [entry]
+
+
+def load_rows(replay: Replay, folder: Path, entries: list[Entry]) -> None:
+    """Fills an empty replay from its files, oldest first.
+
+    Raises:
+        CheckpointError: one is missing or broken; names it.
+    """
+    for entry in entries:
+        tensors = load_tensors(folder, file_name(entry))
+        try:
+            number, index = tensors.pop("row").numpy(), tensors.pop("env").numpy()
+            replay.put(number, index, tensors)
+        except (KeyError, IndexError, RuntimeError) as error:
+            raise CheckpointError(f"{folder / file_name(entry)} does not fit: {error}") from None
+
+
+def prune_rows(folder: Path, needed: set[int]) -> None:
+    """Removes the files whose number no checkpoint needs any more."""
+    for path in folder.glob("rows_*.safetensors"):
+        if int(path.stem.removeprefix("rows_")) not in needed:
+            path.unlink()
