@@ -1,11 +1,10 @@
 """`retain train ALGO`"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any
 
-from retain.algos.ppo import PPOConfig
 from retain.cli.flags import parse, value_of
 from retain.errors import UsageError, unknown
 from retain.memory import MEMORIES
@@ -17,7 +16,7 @@ from retain.train.trainer import Interrupted, new_run_folder
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What `retain train ppo` reads."""
+    """What `retain train` reads whatever the algorithm."""
 
     env: str = "CartPole-v1"
     """A gymnasium id, or module:id; `retain envs` lists the well-known ones."""
@@ -26,19 +25,27 @@ class TrainOptions:
     out: Path | None = None
     """Run folder; by default a new one in runs/."""
     run: RunConfig = field(default_factory=RunConfig)
-    ppo: PPOConfig = field(default_factory=PPOConfig)
+
+
+def options_kind(algo: str) -> type[TrainOptions]:
+    """`TrainOptions` with the algorithm's own config besides."""
+    config = AGENTS[algo].config_kind
+    extra = [("algo", config, field(default_factory=config))]
+    return make_dataclass("TrainOptions", extra, bases=(TrainOptions,), frozen=True, kw_only=True)
 
 
 def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
     """The options before flags: the preset of the environment and memory that the flags name."""
     env = value_of("--env", arguments) or TrainOptions.env
     memory = value_of("--memory", arguments) or "none"
-    values: dict[str, Any] = preset(algo, env, memory)
+    agent = AGENTS[algo]
+    values: dict[str, Any] = agent.run_defaults | preset(algo, env, memory)
     if memory in MEMORIES:  # any other is refused when the flags are parsed
         values["memory"] = memory
     run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
-    ppo = build(PPOConfig, {k: v for k, v in values.items() if k in field_names(PPOConfig)})
-    return TrainOptions(env=env, run=run, ppo=ppo)
+    own = field_names(agent.config_kind)
+    config = build(agent.config_kind, {k: v for k, v in values.items() if k in own})
+    return options_kind(algo)(env=env, run=run, algo=config)  # type: ignore[call-arg]
 
 
 def command(arguments: list[str]) -> int:
@@ -51,16 +58,17 @@ def command(arguments: list[str]) -> int:
     algo, rest = arguments[0], arguments[1:]
     if algo not in AGENTS:
         raise unknown("algorithm", algo, AGENTS)
+    default = defaults(algo, rest)
     options = parse(
-        TrainOptions,
+        type(default),
         rest,
         verb=f"train {algo}",
-        default=defaults(algo, rest),
-        description="Train an agent. Defaults shown are the preset of --env and --memory.",
+        default=default,
+        description="Train an agent. Defaults shown are the preset of --env and --memory. "
+        f"Algorithms: {', '.join(AGENTS)}.",
     )
-    settings = {
-        f.name: getattr(part, f.name) for part in (options.run, options.ppo) for f in fields(part)
-    }
+    parts = (options.run, options.algo)  # type: ignore[attr-defined]
+    settings = {f.name: getattr(part, f.name) for part in parts for f in fields(part)}
     agent = AGENTS[algo](options.env, **settings)
     folder = options.out or new_run_folder(agent)
     print(f"run folder: {folder}", flush=True)
