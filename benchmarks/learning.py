@@ -3,10 +3,14 @@
     python benchmarks/learning.py --seeds 5 --jobs 2 --write
 
 Prints one row a task: the return of 20 deterministic evaluation episodes of the final agent for
-each seed (not of the best checkpoint), the number of seeds that meet the goal, and time.
+each seed (not of the best checkpoint), the number of seeds that meet the goal, and time. Where a
+goal is about training itself ("within"), the mean of ten training episodes in a row counts
+instead, with the episode at which it got there; training stops then.
+With --write and --only, the other rows of the table stay.
 """
 
 import argparse
+import contextlib
 import statistics
 import sys
 import time
@@ -28,8 +32,23 @@ class Task:
     memory: str
     steps: int
     goal: float
-    need: int | None = 5
+    need: int | None = None
     peer: str = ""
+    algo: str = "PPO"
+    within: bool = False
+    """The goal is a mean of ten training episodes, at any time."""
+    below: bool = False
+    """The goal is not to be passed: what no memory can do."""
+    settings: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def what(self) -> str:
+        """The memory, and what was set besides the preset."""
+        return " ".join([self.memory, *(f"{name}={value}" for name, value in self.settings)])
+
+
+def window(length: int, summary: str) -> tuple[tuple[str, object], ...]:
+    return (("window", length), ("summary", summary))
 
 
 TASKS = (
@@ -40,32 +59,74 @@ TASKS = (
     Task("CartPoleNoVel-v1", "gru", 100_000, 475, 4, ""),
     Task("PendulumNoVel-v1", "lstm", 100_000, -250, None, "rl-zoo -218 ± 140"),
     Task("MountainCarContinuousNoVel-v0", "lstm", 300_000, 88, 4, "rl-zoo 91.5 ± 1.8"),
-)
+    Task("Pendulum-v1", "none", 20_000, -250, 4, "", "DDPG", within=True),
+    Task("Pendulum-v1", "none", 20_000, -200, None, "rl-zoo -152", "TD3"),
+    Task("Pendulum-v1", "none", 20_000, -200, None, "rl-zoo -157", "SAC"),
+    Task("Pendulum-v1", "window", 48_000, -300, 4, "Pearl's first: near -1000", "DDPG",
+         within=True, settings=window(8, "lstm")),
+    Task("Pendulum-v1", "window", 48_000, -300, 4, "Pearl's first: near -1000", "DDPG",
+         within=True, settings=window(32, "lstm")),
+    Task("PendulumNoVel-v1", "lstm", 30_000, -200, None, "pomdp-baselines -184 at 31k", "TD3"),
+    Task("PendulumNoVel-v1", "lstm", 30_000, -200, None, "", "SAC"),
+    Task("PendulumNoVel-v1", "window", 30_000, -200, None, "", "DDPG",
+         settings=window(3, "stack")),
+    Task("PendulumNoVel-v1", "none", 30_000, -800, 5, "", "DDPG", below=True),
+    Task("CartPoleNoVel-v1", "lstm", 100_000, 400, None, "", "DQN"),
+    Task("CartPoleNoVel-v1", "none", 100_000, 100, 5, "", "DQN", below=True),
+)  # fmt: skip
 
 
-def one(task: Task, seed: int) -> tuple[float, float]:
-    """Trains one seed; evaluation return and training seconds."""
+class ReachedError(Exception):
+    """Ten training episodes in a row have the mean asked for."""
+
+
+def one(task: Task, seed: int) -> tuple[float, float, int]:
+    """Trains one seed; its return, training seconds, and training episodes."""
     import retain
 
-    agent = retain.PPO(task.env, memory=task.memory, seed=seed)
+    kind = getattr(retain, task.algo)
+    agent = kind(task.env, memory=task.memory, seed=seed, threads=1, **dict(task.settings))
+    episodes = agent.collector.episodes
+    take, returns = episodes.take_finished, []
+
+    def tee() -> list:
+        finished = take()
+        for episode in finished:
+            returns.append(episode.ret)
+            if task.within and len(returns) >= 10 and statistics.mean(returns[-10:]) >= task.goal:
+                raise ReachedError
+        return finished
+
+    episodes.take_finished = tee
     began = time.perf_counter()
-    agent.learn(task.steps)
+    with contextlib.suppress(ReachedError):
+        agent.learn(task.steps)
     seconds = time.perf_counter() - began
-    return agent.evaluate(20).return_mean, seconds
+    if task.within:
+        return statistics.mean(returns[-10:]), seconds, len(returns)
+    return agent.evaluate(20).return_mean, seconds, len(returns)
 
 
-def row(task: Task, returns: list[float], seconds: list[float]) -> str:
+def row(task: Task, results: list[tuple[float, float, int]]) -> str:
     """The table's line for a task."""
+    returns = [value for value, _, _ in results]
+    shown = [f"{v:.0f}" + f"@{episode}" * task.within for v, _, episode in results]
     median = statistics.median(returns)
-    met = sum(value >= task.goal for value in returns)
-    enough = median >= task.goal if task.need is None else met >= task.need
-    goal = f"{task.goal:g} median" if task.need is None else f"{task.goal:g} on {task.need}"
+    met = sum((value >= task.goal) != task.below for value in returns)
+    enough = (median >= task.goal) != task.below if task.need is None else met >= task.need
+    goal = ("below " if task.below else "") + f"{task.goal:g}"
+    goal += " median" if task.need is None else f" on {task.need}"
+    goal += " within" if task.within else ""
     return (
-        f"| {task.env} | {task.memory} | {task.steps // 1000}k | "
-        f"{' '.join(f'{value:.0f}' for value in returns)} | {median:.1f} | "
+        f"{key(task)}{' '.join(shown)} | {median:.1f} | "
         f"{goal}: {'met' if enough else 'missed'} ({met}/{len(returns)}) | {task.peer} | "
-        f"{statistics.median(seconds):.0f} s |"
+        f"{statistics.median(seconds for _, seconds, _ in results):.0f} s |"
     )
+
+
+def key(task: Task) -> str:
+    """The columns that say which row it is."""
+    return f"| {task.algo} | {task.env} | {task.what} | {task.steps // 1000}k | "
 
 
 def main() -> None:
@@ -75,25 +136,34 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of an environment's or memory's name")
     parser.add_argument("--write", action="store_true", help="write results/learning.md")
     options = parser.parse_args()
-    tasks = [task for task in TASKS if options.only in f"{task.env} {task.memory}"]
-    lines = [
-        f"# Learning\n\n{machine_line()}\n",
-        "`python benchmarks/learning.py`: presets, 20 deterministic episodes of the final agent.\n",
-        "| environment | memory | steps | return of each seed | median | goal | peer | training |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    print("\n".join(lines), flush=True)
+    tasks = [t for t in TASKS if options.only in f"{t.algo} {t.env} {t.what} {t.steps // 1000}k"]
+    table = RESULTS / "learning.md"
+    old = table.read_text().splitlines() if table.exists() else []
+    rows = {k: next((line for line in old if line.startswith(k)), "") for k in map(key, TASKS)}
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         futures = {
             task: [pool.submit(one, task, seed) for seed in range(1, options.seeds + 1)]
             for task in tasks
         }
         for task, waiting in futures.items():
-            returns, seconds = zip(*(future.result() for future in waiting), strict=True)
-            lines.append(row(task, list(returns), list(seconds)))
-            print(lines[-1], flush=True)
-    if options.write:
-        (RESULTS / "learning.md").write_text("\n".join(lines) + "\n")
+            rows[key(task)] = row(task, [future.result() for future in waiting])
+            print(rows[key(task)], flush=True)
+            if options.write:
+                write(table, [line for line in rows.values() if line])
+
+
+def write(table: Path, rows: list[str]) -> None:
+    """The whole table, after every task: a run of an hour may be interrupted."""
+    head = [
+        f"# Learning\n\n{machine_line()}\n",
+        "`python benchmarks/learning.py`: presets; 20 deterministic episodes of the final agent, "
+        "or where it says *within*, the mean of ten training episodes in a row @ the last one's "
+        "number.\n",
+        "| algorithm | environment | memory | steps | return of each seed | median | goal | peer |"
+        " training |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    table.write_text("\n".join(head + rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -36,9 +36,23 @@ def flags(settings: dict) -> list[str]:
     return out
 
 
-def start(folder, memory, steps, env="CartPoleNoVel-v1"):
-    command = [sys.executable, "-m", "retain.cli", "train", "ppo", "--env", env, "--memory", memory,
-               "--steps", str(steps), "--out", str(folder), *flags(SMALL)]  # fmt: skip
+OFF_POLICY = {
+    "hidden": 16,
+    "memory_hidden": 16,
+    "batch_size": 64,
+    "num_steps": 50,
+    "learning_starts": 100,
+    "num_envs": 2,
+    "buffer_size": 1500,
+    "normalise_obs": True,
+    "checkpoint_every": 400,
+    "update_ratio": 0.25,
+}
+
+
+def start(folder, memory, steps, env="CartPoleNoVel-v1", algo="ppo", settings=SMALL):
+    command = [sys.executable, "-m", "retain.cli", "train", algo, "--env", env, "--memory", memory,
+               "--steps", str(steps), "--out", str(folder), *flags(settings)]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -68,13 +82,22 @@ def wait_for(condition, seconds=60.0):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("memory", ["none", "lstm", "gru"])
-def test_killed_run_resumes_bit_identically(tmp_path, memory):
-    steps = 12_000
+@pytest.mark.parametrize(
+    ("memory", "steps", "other"),
+    [
+        ("none", 12_000, {}),
+        ("lstm", 12_000, {}),
+        ("gru", 12_000, {}),
+        ("window", 4_000, {"algo": "ddpg", "env": "PendulumNoVel-v1", "settings": OFF_POLICY}),
+        ("lstm", 4_000, {"algo": "sac", "settings": OFF_POLICY | {"prioritized": True}}),
+    ],
+    ids=["ppo-none", "ppo-lstm", "ppo-gru", "ddpg-window", "sac-lstm-prioritized"],
+)
+def test_killed_run_resumes_bit_identically(tmp_path, memory, steps, other):
     whole = tmp_path / "whole"
-    assert start(whole, memory, steps).wait(timeout=120) == 0
+    assert start(whole, memory, steps, **other).wait(timeout=120) == 0
     killed = tmp_path / "killed"
-    process = start(killed, memory, steps)
+    process = start(killed, memory, steps, **other)
     wait_for(lambda: len(store.checkpoints(killed)) > 1)
     time.sleep(random.uniform(0.0, 0.6))
     process.send_signal(signal.SIGKILL)
@@ -189,3 +212,58 @@ def test_resuming_what_is_no_run_or_finished_is_one_clear_error(tmp_path):
         resume(tmp_path / "run")
     with pytest.raises(UsageError, match="already holds a run"):
         agent().learn(300, out=tmp_path / "run")
+
+
+def off_policy(**changes):
+    settings = OFF_POLICY | {"hidden": (16,), "keep": 2, "memory": "lstm", "seed": 2}
+    return retain.DDPG("PendulumNoVel-v1", **(settings | changes))
+
+
+def test_a_replay_is_added_to_and_never_rewritten(tmp_path):
+    run = tmp_path / "run"
+    times = {}
+    agent = off_policy(buffer_size=10_000, keep=100)
+    agent.learn(4000, out=run)
+    files = sorted((run / "replay").iterdir())
+    assert len(files) == len(store.checkpoints(run)) == 11
+    rows = [len(load_file(file)["row"]) for file in files]
+    assert max(rows[1:]) < 450  # what a checkpoint adds, not all there is
+    times = {file: file.stat().st_mtime_ns for file in files}
+    again = retain.load(run)
+    again.learn(100)
+    assert {file: file.stat().st_mtime_ns for file in files} == times
+
+
+def test_files_that_no_checkpoint_needs_are_removed(tmp_path):
+    run = tmp_path / "run"
+    off_policy(buffer_size=800).learn(4000, out=run)
+    files = {int(file.stem.removeprefix("rows_")) for file in (run / "replay").iterdir()}
+    needed = {file["number"] for path in store.checkpoints(run)
+              for file in store.load_state(path)["replay"]["files"]}  # fmt: skip
+    assert files == needed
+    assert min(files) > 1
+    retain.load(run).learn(100)
+
+
+@pytest.mark.parametrize("memory", ["none", "window", "gru"])
+def test_a_saved_off_policy_agent_learns_on_as_if_never_stopped(tmp_path, memory):
+    one = off_policy(memory=memory, memory_owner="separate").learn(1000)
+    one.save(tmp_path / "saved")
+    one.learn(500)
+    two = retain.load(tmp_path / "saved")
+    two.save(tmp_path / "again")  # before anything needed the replay
+    two = retain.load(tmp_path / "again")
+    assert two.steps == 1000
+    two.learn(500)
+    for name, value in one.policy.state_dict().items():
+        assert torch.equal(value, two.policy.state_dict()[name]), name
+
+
+def test_a_missing_replay_file_is_named(tmp_path):
+    off_policy().learn(1000, out=tmp_path / "run")
+    file = sorted((tmp_path / "run" / "replay").iterdir())[-1]
+    file.unlink()
+    agent = retain.load(tmp_path / "run")
+    assert agent.evaluate(1).episodes == 1  # playing needs no replay
+    with pytest.raises(CheckpointError, match=file.name):
+        agent.learn(100)

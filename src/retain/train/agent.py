@@ -135,6 +135,9 @@ class Agent(ABC):
     def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:  # noqa: B027 (optional)
         """Remembers where `_save_large` wrote, for when it is needed."""
 
+    def prune(self, run: Path) -> None:  # noqa: B027 (optional)
+        """Removes what only checkpoints needed that a run folder no longer holds."""
+
     @property
     def name(self) -> str:
         """What a run folder of this agent is called."""

@@ -27,7 +27,7 @@ from retain.nn.policy import ActorCritic
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.config import RunConfig, build
-from retain.train.replay_files import FOLDER, add_rows, load_rows
+from retain.train.replay_files import FOLDER, add_rows, load_rows, prune_rows
 from retain.train.spaces import space_from_json
 from retain.types import Carry, Obs
 
@@ -135,6 +135,8 @@ class OffPolicyAgent(Agent):
         seen: dict[str, list[Tensor]] = {name: [] for name in update.METRICS}
         for _ in range(config.num_steps):
             share = progress()
+            if share >= 1.0:
+                break
             collector.step(
                 scale=update.scale(share), random=collector.steps < config.learning_starts
             )
@@ -206,6 +208,12 @@ class OffPolicyAgent(Agent):
             return {"replay": {"shared": False, "files": entries}}
         self._files = add_rows(self.replay, shared / FOLDER, self._files)
         return {"replay": {"shared": True, "files": self._files}}
+
+    def prune(self, run: Path) -> None:
+        """Removes the files of a run's replay that no checkpoint needs any more."""
+        states = [store.load_state(path) for path in store.checkpoints(run)]
+        files = [file for state in states for file in state.get("replay", {}).get("files", [])]
+        prune_rows(run / FOLDER, {file["number"] for file in files})
 
     def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:
         if "replay" not in facts:

@@ -26,6 +26,12 @@ SHOWN = {
     "value_clip_fraction": "value clip fraction",
     "entropy": "entropy",
     "explained_variance": "explained variance",
+    "critic_loss": "critic loss",
+    "q_mean": "mean Q",
+    "actor_loss": "actor loss",
+    "alpha": "alpha",
+    "exploration": "exploration",
+    "replay_size": "replay",
 }
 
 

@@ -22,7 +22,7 @@ _ZOO_PENDULUM: Preset = {
 
 # Our own: rl-zoo's step sizes, longer segments cut into sequences of 32.
 _POLE_MEMORY: Preset = _ZOO_CARTPOLE | {
-    "num_steps": 128, "batch_size": 256, "sequence_length": 32, "epochs": 10,
+    "num_envs": 16, "num_steps": 128, "batch_size": 512, "sequence_length": 32, "epochs": 10,
     "gae_lambda": 0.95, "memory_hidden": 64, "separate_memory": True, "shortcut": True,
     "previous_action": True, "hidden": (64,), "activation": "relu",
     "normalise_obs": True, "normalise_reward": True,
@@ -44,6 +44,7 @@ _PRESETS: dict[str, dict[str, Preset]] = {
     "CartPoleNoVel-v1": {
         "none": _ZOO_CARTPOLE | {"normalise_obs": True},
         "recurrent": _POLE_MEMORY,
+        "lstm": _POLE_MEMORY | {"epochs": 6},
     },
     "Acrobot-v1": {
         "none": {"num_envs": 4, "num_steps": 128, "batch_size": 128},
@@ -72,9 +73,29 @@ _PRESETS: dict[str, dict[str, Preset]] = {
 _PRESETS["MountainCarContinuousNoVel-v0"] = _PRESETS["MountainCarContinuous-v0"]
 
 
+_DQN: dict[str, dict[str, Preset]] = {}
+
+_OFF_POLICY_MEMORY: Preset = {"hidden": (128, 128), "memory_hidden": 64, "update_ratio": 0.5}
+
+# Our own: pomdp-baselines' short discount where velocities are hidden, smaller networks.
+_OFF_POLICY: dict[str, dict[str, Preset]] = {
+    "Pendulum-v1": {
+        "none": {"gamma": 0.98, "batch_size": 128},
+        "recurrent": _OFF_POLICY_MEMORY | {"gamma": 0.9, "sequence_length": 32},
+        "window": _OFF_POLICY_MEMORY | {"gamma": 0.98, "batch_size": 128, "update_ratio": 0.25},
+    },
+    "PendulumNoVel-v1": {
+        "none": {"gamma": 0.9, "batch_size": 128},
+        "recurrent": _OFF_POLICY_MEMORY | {"gamma": 0.9, "sequence_length": 32},
+        "window": _OFF_POLICY_MEMORY | {"gamma": 0.9, "batch_size": 128, "window": 3,
+                                        "summary": "stack"},
+    },
+}  # fmt: skip
+
+
 def preset(algo: str, env: str, memory: str) -> Preset:
     """Field values for an environment, empty where none are known."""
-    kind = "none" if memory == "none" else "recurrent"
-    if algo != "ppo":
-        return {}
-    return dict(_PRESETS.get(env.removeprefix("retain/"), {}).get(kind, {}))
+    table = _PRESETS if algo == "ppo" else _DQN if algo == "dqn" else _OFF_POLICY
+    kinds = table.get(env.removeprefix("retain/"), {})
+    general = "none" if memory == "none" else "recurrent"
+    return dict(kinds.get(memory, kinds.get(general, {})))

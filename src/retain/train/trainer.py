@@ -223,6 +223,7 @@ class Loop:
         if better:
             store.keep_best(self.folder, path)
         store.prune(self.folder, agent.run.keep)
+        agent.prune(self.folder)
 
     def _report(self, error: NonFiniteError) -> NonFiniteError:
         """Saves the minibatch that broke, and says where and where to go on from."""
