@@ -8,8 +8,9 @@ import torch
 import retain
 from retain.errors import NonFiniteError, UsageError
 
-SMALL = {"learning_starts": 20, "num_steps": 40, "batch_size": 32, "hidden": (16,),
-         "memory_hidden": 8, "buffer_size": 2000, "sequence_length": 8}  # fmt: skip
+SMALL = {"learning_starts": 20, "num_steps": 40, "batch_size": 32, "hidden": (16,), "window": 8,
+         "memory_hidden": 8, "buffer_size": 2000, "sequence_length": 8, "summary": "lstm",
+         "update_ratio": 1.0, "gamma": 0.9}  # fmt: skip
 
 MEMORIES = [
     {"memory": "none"},
