@@ -20,6 +20,7 @@ from torch import Generator, Tensor, nn
 
 from retain.errors import UsageError
 from retain.nn.distributions import Categorical, SquashedGaussian
+from retain.nn.encoders import ACTION_MASK
 from retain.nn.normaliser import ObsNormaliser
 from retain.nn.stacked import StackedMLP, tanh
 from retain.nn.torso import NetworkConfig, Torso, previous_inputs
@@ -253,6 +254,13 @@ class OffPolicyNets(nn.Module):
         dueling: bool = False,
     ) -> None:
         super().__init__()
+        if (
+            isinstance(observation_space, gym.spaces.Dict)
+            and ACTION_MASK in observation_space.keys()
+        ):
+            raise UsageError(
+                f"observations with {ACTION_MASK!r} need ppo: no other algorithm reads it"
+            )
         self.config = config
         self.actions = action_coder(action_space)
         discrete = isinstance(self.actions, DiscreteActions)

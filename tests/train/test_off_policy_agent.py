@@ -1,0 +1,120 @@
+"""Off-policy agents as people use them: the same API as PPO's."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+
+import retain
+from retain.errors import UsageError
+
+SMALL = {"learning_starts": 50, "num_steps": 50, "batch_size": 32, "hidden": (16,), "window": 4,
+         "memory_hidden": 8, "buffer_size": 1000, "sequence_length": 8, "update_ratio": 0.5}  # fmt: skip
+CASES = [("DDPG", "PendulumNoVel-v1", "window"), ("TD3", "PendulumNoVel-v1", "lstm"),
+         ("SAC", "Pendulum-v1", "none"), ("SAC", "CartPoleNoVel-v1", "gru"),
+         ("DQN", "CartPoleNoVel-v1", "lstm")]  # fmt: skip
+
+
+def make(algo, env, memory, **changes):
+    return getattr(retain, algo)(env, memory=memory, **(SMALL | {"seed": 2} | changes))
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in
+               zip(one.policy.state_dict().values(), two.policy.state_dict().values(), strict=True))  # fmt: skip
+
+
+@pytest.mark.parametrize(("algo", "env", "memory"), CASES)
+def test_learn_act_save_load_and_evaluate(algo, env, memory, tmp_path):
+    agent = make(algo, env, memory).learn(150)
+    agent.save(tmp_path / "agent")
+    again = retain.load(tmp_path / "agent")
+    assert same(agent, again)
+    assert type(again) is type(agent)
+    assert again.evaluate(3, seed=5) == agent.evaluate(3, seed=5)
+    obs = np.stack([agent.observation_space.sample() for _ in range(4)])
+    carry, other = agent.initial_carry(4), again.initial_carry(4)
+    for reset in (True, False, np.array([False, True, False, False])):
+        action, carry = agent.act(obs, carry, reset, deterministic=True, reward=1.0)
+        twin, other = again.act(obs, other, reset, deterministic=True, reward=1.0)
+        assert np.array_equal(action, twin)
+        assert all(agent.action_space.contains(one) for one in action)
+
+
+@pytest.mark.parametrize(("algo", "env", "memory"), CASES)
+def test_a_run_is_the_same_twice_and_on_either_backend(algo, env, memory):
+    one = make(algo, env, memory, num_envs=2).learn(200)
+    two = make(algo, env, memory, num_envs=2).learn(200)
+    gymnasium = make(algo, env, memory, num_envs=2, native=False).learn(200)
+    assert same(one, two)
+    assert same(one, gymnasium)
+    assert not same(one, make(algo, env, memory, num_envs=2, seed=7).learn(200))
+
+
+@pytest.mark.parametrize(("algo", "env", "memory"), CASES)
+def test_evaluation_leaves_training_untouched(algo, env, memory):
+    one, two = make(algo, env, memory), make(algo, env, memory)
+    for _ in range(2):
+        one.learn(100)
+        one.evaluate(2)
+        two.learn(100)
+    assert same(one, two)
+
+
+def test_stable_baselines3_evaluates_them_unchanged():
+    agent = make("DQN", "CartPoleNoVel-v1", "lstm", previous_reward=False).learn(100)
+    for env in (gym.make("CartPoleNoVel-v1"), make_vec_env("CartPoleNoVel-v1", n_envs=3, seed=0)):
+        mean, _ = evaluate_policy(agent, env, n_eval_episodes=4, warn=False)
+        assert 8 <= mean <= 500
+
+
+class Seen(gym.Env):
+    """An image and a number; the reward is the action that the number names."""
+
+    observation_space = gym.spaces.Dict({"image": gym.spaces.Box(0, 255, (36, 36, 1), np.uint8),
+                                         "count": gym.spaces.Discrete(3)})  # fmt: skip
+    action_space = gym.spaces.Discrete(3)
+
+    def _obs(self):
+        self.count = int(self.np_random.integers(3))
+        return {"image": np.full((36, 36, 1), 50 * self.t, np.uint8), "count": self.count}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        reward = float(action == self.count)
+        self.t += 1
+        return self._obs(), reward, self.t == 5, False, {}
+
+
+class Masked(Seen):
+    observation_space = gym.spaces.Dict(
+        Seen.observation_space.spaces | {"action_mask": gym.spaces.MultiBinary(3)}
+    )
+
+
+def test_images_and_dict_observations_stay_as_they_are_until_the_encoder():
+    agent = retain.DQN(Seen, **(SMALL | {"num_steps": 20, "learning_starts": 10})).learn(40)
+    assert agent.replay.obs["image"].dtype == np.uint8
+    assert agent.update.gradient_steps > 0
+    obs, _ = Seen().reset(seed=1)
+    action, _ = agent.act(obs)
+    assert agent.action_space.contains(action)
+
+
+def test_an_action_mask_is_refused_rather_than_ignored():
+    with pytest.raises(UsageError, match="action_mask"):
+        retain.DQN(Masked, **SMALL)
+
+
+def test_steps_asked_for_are_steps_taken_and_learn_goes_on():
+    agent = make("DDPG", "Pendulum-v1", "none").learn(120)
+    assert agent.steps == 120
+    agent.learn(30)
+    assert agent.steps == 150
+    assert len(agent.replay) == 150
