@@ -10,23 +10,16 @@ ratios, not seconds: machines are noisy.
 """
 
 import argparse
-import multiprocessing
-import statistics
-import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 
-import torch
-
 import retain
+from interleave import Run, interleaved, matmul_roof, ratio_lines
 from machine import machine_line
 
 RESULTS = Path(__file__).parent / "results"
 WORK = {"num_steps": 128, "epochs": 4, "hidden": (64, 64), "activation": "tanh"}
-
-Run = Callable[[int], None]
-"""Learns from that many steps more."""
 
 
 def ours(memory: str, num_envs: int, *, separate: bool = False, native: bool = True) -> Run:
@@ -67,16 +60,16 @@ def peer(recurrent: bool, num_envs: int, *, separate: bool = False) -> Run:
 
 
 SYSTEMS: dict[str, Callable[[], Run]] = {
-    "retain PPO": lambda: ours("none", 8),
-    "retain PPO, gymnasium's own CartPole": lambda: ours("none", 8, native=False),
-    "SB3 PPO": lambda: peer(False, 8),
-    "retain PPO-LSTM": lambda: ours("lstm", 8),
-    "SB3 RecurrentPPO, shared LSTM": lambda: peer(True, 8),
-    "retain PPO-LSTM, own LSTM for the critic": lambda: ours("lstm", 8, separate=True),
-    "SB3 RecurrentPPO, own LSTM for the critic": lambda: peer(True, 8, separate=True),
-    "retain PPO-GRU": lambda: ours("gru", 8),
-    "retain PPO, 64 environments": lambda: ours("none", 64),
-    "SB3 PPO, 64 environments": lambda: peer(False, 64),
+    "retain PPO": partial(ours, "none", 8),
+    "retain PPO, gymnasium's own CartPole": partial(ours, "none", 8, native=False),
+    "SB3 PPO": partial(peer, False, 8),
+    "retain PPO-LSTM": partial(ours, "lstm", 8),
+    "SB3 RecurrentPPO, shared LSTM": partial(peer, True, 8),
+    "retain PPO-LSTM, own LSTM for the critic": partial(ours, "lstm", 8, separate=True),
+    "SB3 RecurrentPPO, own LSTM for the critic": partial(peer, True, 8, separate=True),
+    "retain PPO-GRU": partial(ours, "gru", 8),
+    "retain PPO, 64 environments": partial(ours, "none", 64),
+    "SB3 PPO, 64 environments": partial(peer, False, 64),
 }
 
 RATIOS = (
@@ -86,46 +79,6 @@ RATIOS = (
     ("retain PPO-LSTM", "retain PPO", 0.45),
     ("retain PPO, 64 environments", "SB3 PPO, 64 environments", 3.0),
 )
-
-
-def serve(name: str, pipe: Connection) -> None:
-    """Builds a system and answers (steps, threads) with steps per second, while anyone asks."""
-    run = SYSTEMS[name]()
-    while True:
-        try:
-            steps, threads = pipe.recv()
-        except EOFError:
-            return
-        torch.set_num_threads(threads)
-        began = time.perf_counter()
-        run(steps)
-        pipe.send(steps / (time.perf_counter() - began))
-
-
-class System:
-    """A system in its own process."""
-
-    def __init__(self, name: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(name, theirs), daemon=True)
-        self.process.start()
-
-    def __call__(self, steps: int, threads: int) -> float:
-        self.pipe.send((steps, threads))
-        return float(self.pipe.recv())
-
-
-def matmul_roof() -> float:
-    """GFLOP/s of a float32 product on one thread."""
-    torch.set_num_threads(1)
-    a, b = torch.randn(2, 1024, 1024)
-    best = 0.0
-    for _ in range(5):
-        began = time.perf_counter()
-        a @ b
-        best = max(best, 2 * 1024**3 / (time.perf_counter() - began) / 1e9)
-    return best
 
 
 def flops_per_step(memory: str) -> float:
@@ -145,27 +98,16 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write results/throughput.md")
     options = parser.parse_args()
     chosen = [name for name in SYSTEMS if options.only in name]
-    runs = {name: System(name) for name in chosen}
     steps = {
-        name: 1024 * (64 if "64" in name else 4 if "Recurrent" in name else 12) for name in runs
+        name: 1024 * (64 if "64" in name else 4 if "Recurrent" in name else 12) for name in chosen
     }
-    for name, run in runs.items():
-        run(steps[name] // 2, 1)
-    rates: dict[tuple[str, int], list[float]] = {(n, k): [] for n in runs for k in (1, 2)}
-    for _ in range(options.rounds):
-        for name, threads in rates:
-            rates[name, threads].append(runs[name](steps[name], threads))
-    median = {key: statistics.median(values) for key, values in rates.items()}
-    best = {name: max(median[name, 1], median[name, 2]) for name in runs}
+    median = interleaved({name: SYSTEMS[name] for name in chosen}, steps, options.rounds)
+    best = {name: max(median[name, 1], median[name, 2]) for name in chosen}
     lines = [f"# Throughput\n\n{machine_line()}\n", "`python benchmarks/throughput.py`\n",
              "| system | 1 thread | 2 threads | steps/s |", "|---|---|---|---|"]  # fmt: skip
     lines += [f"| {name} | {median[name, 1]:,.0f} | {median[name, 2]:,.0f} | {rate:,.0f} |"
               for name, rate in best.items()]  # fmt: skip
-    lines += ["", "| ratio | measured | goal |", "|---|---|---|"]
-    for one, other, goal in RATIOS:
-        if one in best and other in best:
-            ratio = best[one] / best[other]
-            lines.append(f"| {one} / {other} | {ratio:.2f} | {goal} |")
+    lines += ratio_lines(best, RATIOS)
     roof = matmul_roof()
     lines += ["", f"Roof of one thread: {roof:.0f} GFLOP/s (1024 x 1024 product, float32)."]
     for name, memory in (("retain PPO", "none"), ("retain PPO-LSTM", "lstm")):

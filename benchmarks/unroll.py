@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
+from interleave import matmul_roof
 from machine import machine_line
 from retain.memory import GRU, LSTM, step_loop
-from throughput import matmul_roof
 
 RESULTS = Path(__file__).parent / "results"
 T, H = 128, 128

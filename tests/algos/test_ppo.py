@@ -181,6 +181,17 @@ def test_non_finite_run_saves_the_minibatch_and_keeps_checkpoints(tmp_path):
     assert retain.load(tmp_path).steps == 384  # the last whole update before the poison
 
 
+def test_the_entropy_in_the_loss_is_the_analytic_one():
+    agent = retain.PPO("CartPole-v1", **BASE, entropy_coef=0.5)
+    rollout = agent.collector.collect(32)
+    sequences = rollout.sequences(obs=rollout.obs, advantage=rollout.value, target=rollout.value)
+    loss, terms, _ = agent.update.loss(sequences, 0.0)
+    dist, _, _ = agent.policy(sequences.obs, sequences.carry, sequences.reset)
+    assert terms["entropy"].item() == pytest.approx(dist.entropy().mean().item(), abs=1e-7)
+    whole = terms["policy_loss"] + agent.config.value_coef * terms["value_loss"]
+    assert (whole - loss).item() == pytest.approx(0.5 * terms["entropy"].item(), abs=1e-6)
+
+
 def test_every_parameter_has_exactly_one_optimizer():
     module = torch.nn.Linear(2, 2)
     one = Adam([module.weight], lr=0.1, eps=1e-8)
@@ -198,6 +209,16 @@ def test_gradient_norm_is_clipped_to_the_bound():
     after = torch.cat([p.grad.flatten() for p in module.parameters()]).norm()
     assert norm == pytest.approx(200.0)
     assert after.item() == pytest.approx(0.5, abs=1e-5)
+    moment = [slot["exp_avg"].clone() for slot in step.optimizer.state.values()]
+    for _ in range(2):  # the quick path's own clipping
+        step(100 * module(torch.ones(1, 3)).sum(), {})
+        after = torch.cat([p.grad.flatten() for p in module.parameters()]).norm()
+        assert after.item() == pytest.approx(0.5, abs=1e-5)
+        for p, slot, before in zip(
+            module.parameters(), step.optimizer.state.values(), moment, strict=True
+        ):
+            before.lerp_(p.grad, 0.1)
+            torch.testing.assert_close(slot["exp_avg"], before)
     assert step(0.01 * module(torch.ones(1, 3)).sum(), {}) == pytest.approx(0.02)  # left alone
 
 

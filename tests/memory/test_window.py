@@ -116,3 +116,28 @@ def test_a_window_that_means_nothing_is_refused():
         make_memory("window", D, H, window=0)
     with pytest.raises(UsageError, match="lstm"):
         make_memory("window", D, H, summary="lsmt")
+
+
+def test_attention_is_asked_by_the_current_entry_about_the_valid_ones():
+    """The reference: the block on the entries there are, head by head, without any mask."""
+    memory, (x, reset) = build("attention"), stream()
+    out, _ = memory(x, memory.initial_carry(B), reset)
+    net = memory.summary
+    seen = set()
+    for t in range(T):
+        for b in range(B):
+            rows = last_entries(x, reset, t, b)
+            seen.add(len(rows))
+            entry = net.embed(rows)
+            read = net.norm(entry + net.position[L - len(rows) :])
+            key, value = net.key_value(read).chunk(2, -1)
+            query = net.query(read[-1])
+            found = []
+            for head in range(net.heads):
+                part = slice(head * H // net.heads, (head + 1) * H // net.heads)
+                score = key[:, part] @ query[part] / (H // net.heads) ** 0.5
+                found.append(score.softmax(0) @ value[:, part])
+            y = entry[-1] + net.merge(torch.cat(found))
+            expected = y + net.mlp(net.norm_out(y))
+            torch.testing.assert_close(out[t, b], expected, atol=1e-5, rtol=1e-5)
+    assert seen == {1, 2, 3, 4}

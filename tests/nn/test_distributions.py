@@ -297,3 +297,30 @@ def test_log_prob_entropy_and_kl_keep_the_dtype(dtype):
         outs = (dist.log_prob(dist.sample(generator)), dist.entropy(generator), dist.kl(dist))
         assert {out.dtype for out in outs} == {dtype}
         assert {out.shape for out in outs} == {(4,)}
+
+
+@pytest.mark.parametrize("name", ["categorical", "masked", "multi", "bernoulli", "gaussian", "sde"])
+def test_joined_distributions_are_the_parts_one_after_the_other(name):
+    def draw(seed):
+        if name == "masked":
+            torch.manual_seed(seed)
+            mask = torch.rand(*SHAPE, 5) > 0.4
+            mask[..., 0] = True
+            return Categorical(torch.randn(*SHAPE, 5), mask)
+        if name == "sde":
+            torch.manual_seed(seed)
+            return StateDependentGaussian(torch.randn(*SHAPE, 2), torch.randn(*SHAPE, 6), log_std)
+        return case(name, seed)[0]
+
+    log_std = torch.randn(6, 2)
+    parts = [draw(seed) for seed in (0, 1, 2)]
+    if name == "gaussian":  # one parameter for every step
+        parts = [DiagonalGaussian(part.mean, parts[0].log_std) for part in parts]
+    joined = type(parts[0]).cat(parts)
+    action = torch.cat([part.mode() for part in parts])
+    torch.testing.assert_close(
+        joined.log_prob(action), torch.cat([part.log_prob(part.mode()) for part in parts])
+    )
+    entropy = joined.entropy()
+    assert torch.isfinite(entropy).all()
+    torch.testing.assert_close(entropy, torch.cat([part.entropy() for part in parts]))

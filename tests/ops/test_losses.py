@@ -10,6 +10,7 @@ from retain.ops import (
     masked_std,
     normalise,
     policy_loss,
+    q_loss,
     value_loss,
 )
 
@@ -214,3 +215,27 @@ def test_explained_variance_marks():
     assert explained_variance(value=target, target=target).item() == 1.0
     assert explained_variance(value=torch.zeros(3), target=target).item() == pytest.approx(0.0)
     assert torch.isnan(explained_variance(value=target, target=torch.ones(3)))
+
+
+def test_q_loss_by_hand():
+    value = torch.tensor([[1.0, 3.0], [0.0, 2.0]])  # two critics, two steps
+    target = torch.tensor([0.0, 1.0])
+    # half squares: .5, 2 | 0, .5; a mean for each critic, then their sum
+    assert q_loss(value=value, target=target).item() == pytest.approx(1.25 + 0.25)
+    weighted = q_loss(value=value, target=target, weight=torch.tensor([2.0, 0.5]))
+    assert weighted.item() == pytest.approx((1 + 1) / 2 + (0 + 0.25) / 2)
+    masked = q_loss(value=value, target=target, mask=torch.tensor([False, True]))
+    assert masked.item() == pytest.approx(2 + 0.5)
+    huber = q_loss(value=value, target=target, huber=1.0)
+    assert huber.item() == pytest.approx((0.5 + 1.5) / 2 + (0 + 0.5) / 2)
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_masked_steps_enter_no_q_loss(poison):
+    value = torch.tensor([[1.0, 3.0]], requires_grad=True)
+    mask = torch.tensor([True, False])
+    target = torch.tensor([0.0, poison])
+    loss = q_loss(value=value, target=target, mask=mask)
+    assert loss.item() == 0.5
+    loss.backward()
+    assert value.grad.tolist() == [[1.0, 0.0]]

@@ -254,13 +254,8 @@ class OffPolicyNets(nn.Module):
         dueling: bool = False,
     ) -> None:
         super().__init__()
-        if (
-            isinstance(observation_space, gym.spaces.Dict)
-            and ACTION_MASK in observation_space.keys()
-        ):
-            raise UsageError(
-                f"observations with {ACTION_MASK!r} need ppo: no other algorithm reads it"
-            )
+        if isinstance(observation_space, gym.spaces.Dict) and ACTION_MASK in observation_space:
+            raise UsageError(f"observations with {ACTION_MASK!r} need ppo: nothing else reads it")
         self.config = config
         self.actions = action_coder(action_space)
         discrete = isinstance(self.actions, DiscreteActions)

@@ -271,6 +271,8 @@ def q_loss(
     Returns:
         Scalar.
     """
+    if mask is not None:
+        value, target = value.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0.0)
     if huber is not None:
         error = F.huber_loss(value, target.expand_as(value), reduction="none", delta=huber)
     else:

@@ -73,7 +73,20 @@ _PRESETS: dict[str, dict[str, Preset]] = {
 _PRESETS["MountainCarContinuousNoVel-v0"] = _PRESETS["MountainCarContinuous-v0"]
 
 
-_DQN: dict[str, dict[str, Preset]] = {}
+_DQN_POLE: Preset = {
+    "num_envs": 8, "num_steps": 50, "hidden": (128, 128), "batch_size": 128, "normalise_obs": True,
+    "update_ratio": 0.125, "learning_rate": 1e-3, "gamma": 0.98, "n_step": 5, "tau": 0.01,
+    "epsilon_final": 0.02, "prioritized": True,
+}  # fmt: skip
+_DQN_POLE_MEMORY: Preset = _DQN_POLE | {
+    "hidden": (64,), "memory_hidden": 64, "batch_size": 256, "sequence_length": 16, "burn_in": 8,
+}  # fmt: skip
+
+# Our own: short sequences, long returns, priorities (R2D2 in small).
+_DQN: dict[str, dict[str, Preset]] = {
+    "CartPole-v1": {"none": _DQN_POLE, "recurrent": _DQN_POLE_MEMORY},
+    "CartPoleNoVel-v1": {"none": _DQN_POLE, "recurrent": _DQN_POLE_MEMORY},
+}
 
 _OFF_POLICY_MEMORY: Preset = {"hidden": (128, 128), "memory_hidden": 64, "update_ratio": 0.5}
 

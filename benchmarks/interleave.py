@@ -1,0 +1,75 @@
+"""Systems measured in turn, each in a process of its own, as in use."""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+
+import torch
+
+Run = Callable[[int], None]
+"""Learns from that many steps more."""
+
+
+def serve(build: Callable[[], Run], pipe: Connection) -> None:
+    """Builds a system and answers (steps, threads) with steps per second, while anyone asks."""
+    run = build()
+    while True:
+        try:
+            steps, threads = pipe.recv()
+        except EOFError:
+            return
+        torch.set_num_threads(threads)
+        began = time.perf_counter()
+        run(steps)
+        pipe.send(steps / (time.perf_counter() - began))
+
+
+class System:
+    """A system in its own process."""
+
+    def __init__(self, build: Callable[[], Run]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(build, theirs), daemon=True)
+        self.process.start()
+
+    def __call__(self, steps: int, threads: int) -> float:
+        self.pipe.send((steps, threads))
+        return float(self.pipe.recv())
+
+
+def interleaved(
+    builds: Mapping[str, Callable[[], Run]], steps: Mapping[str, int], rounds: int
+) -> dict[tuple[str, int], float]:
+    """Median steps per second over the rounds by (name, threads), with 1 and with 2 threads."""
+    systems = {name: System(build) for name, build in builds.items()}
+    for name, system in systems.items():
+        system(steps[name], 1)
+    rates: dict[tuple[str, int], list[float]] = {(n, k): [] for n in systems for k in (1, 2)}
+    for _ in range(rounds):
+        for name, threads in rates:
+            rates[name, threads].append(systems[name](steps[name], threads))
+    return {key: statistics.median(values) for key, values in rates.items()}
+
+
+def ratio_lines(best: Mapping[str, float], ratios: tuple[tuple[str, str, float], ...]) -> list[str]:
+    """A table of ratios and their goals."""
+    lines = ["", "| ratio | measured | goal |", "|---|---|---|"]
+    for one, other, goal in ratios:
+        if one in best and other in best:
+            lines.append(f"| {one} / {other} | {best[one] / best[other]:.2f} | {goal} |")
+    return lines
+
+
+def matmul_roof(threads: int = 1) -> float:
+    """GFLOP/s of a float32 product."""
+    torch.set_num_threads(threads)
+    a, b = torch.randn(2, 1024, 1024)
+    best = 0.0
+    for _ in range(5):
+        began = time.perf_counter()
+        a @ b
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - began) / 1e9)
+    return best

@@ -1,0 +1,132 @@
+"""Off-policy throughput against Stable-Baselines3, interleaved; the replay's cost.
+
+    python benchmarks/offpolicy.py --rounds 5 --write
+
+The same work for everybody: Pendulum-v1, one environment, [256, 256], batches of 256, one update
+for every step, logging off. Each system lives in a process of its own, with 1 and with 2 threads;
+its better median counts. Compare ratios, not seconds: machines are noisy.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import retain
+from interleave import Run, interleaved, matmul_roof, ratio_lines
+from machine import machine_line
+
+RESULTS = Path(__file__).parent / "results"
+ALGOS = ("DDPG", "TD3", "SAC")
+STEPS, BATCH = 400, 256
+
+
+def ours(algo: str, **changes: object) -> Run:
+    """retain, with the fields that make the work the same."""
+    settings: dict[str, object] = {
+        "hidden": (256, 256), "batch_size": BATCH, "learning_starts": 100, "update_ratio": 1.0,
+        "threads": 0, "num_envs": 1, "gamma": 0.99, "learning_rate": 1e-3,
+    }  # fmt: skip
+    agent = getattr(retain, algo)("Pendulum-v1", **(settings | changes))
+    return lambda steps: agent.learn(steps) and None
+
+
+def peer(algo: str) -> Run:
+    """Stable-Baselines3's."""
+    import stable_baselines3
+
+    model = getattr(stable_baselines3, algo)(
+        "MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [256, 256]}, batch_size=BATCH,
+        train_freq=1, gradient_steps=1, learning_starts=100, device="cpu", seed=1,
+    )  # fmt: skip
+    return lambda steps: model.learn(steps, reset_num_timesteps=False) and None
+
+
+WINDOW = "retain DDPG, LSTM window of 8"
+SYSTEMS: dict[str, Callable[[], Run]] = {
+    f"{who} {algo}": partial(make, algo)
+    for algo in ALGOS
+    for who, make in (("retain", ours), ("SB3", peer))
+}
+SYSTEMS[WINDOW] = partial(ours, "DDPG", memory="window", window=8, summary="lstm", memory_hidden=64)
+RATIOS = tuple((f"retain {algo}", f"SB3 {algo}", 2.5) for algo in ALGOS)
+
+
+def flops_of_update(algo: str) -> float:
+    """Of the products of an update: forwards, and backwards at twice a forward, or once where
+    only the input's gradient is wanted."""
+    actor, critic = 2 * (3 * 256 + 256 * 256 + 256), 2 * (4 * 256 + 256 * 256 + 256)
+    count = 1 if algo == "DDPG" else 2
+    target = actor + count * critic
+    learn = 3 * count * critic
+    if algo == "SAC":
+        return BATCH * (target + learn + 3 * actor + 2 * count * critic)
+    return BATCH * (target + learn + (3 * actor + 2 * critic) / (2 if algo == "TD3" else 1))
+
+
+def replay_costs() -> list[str]:
+    """Microseconds of a sample, and bytes of a transition."""
+    lines = ["", "| replay | µs a batch of 256 | bytes a transition |", "|---|---|---|"]
+    torch.set_num_threads(1)
+    for name, changes in (
+        ("transitions", {}),
+        ("windows of 8", {"memory": "window", "window": 8}),
+        ("windows of 200", {"memory": "window", "window": 200}),
+        ("LSTM sequences of 32", {"memory": "lstm", "sequence_length": 32}),
+        ("prioritized transitions", {"prioritized": True}),
+    ):
+        agent = retain.DDPG(
+            "Pendulum-v1", buffer_size=100_000, learning_starts=10**9, num_steps=5000, **changes
+        )
+        agent.iterate(lambda: 0.0)
+        config, before = agent.config, agent.config.history
+        rows, pieces = config.length, BATCH // config.length
+
+        def draw(agent=agent, pieces=pieces, rows=rows, before=before) -> None:
+            agent.replay.sample(pieces, rows, before=before)
+
+        for _ in range(20):
+            draw()
+        began = time.perf_counter()
+        for _ in range(200):
+            draw()
+        spent = (time.perf_counter() - began) / 200 * 1e6
+        lines.append(f"| {name} | {spent:.0f} | {agent.replay.nbytes() / 100_000:.0f} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="part of a system's name")
+    parser.add_argument("--write", action="store_true", help="write results/offpolicy.md")
+    options = parser.parse_args()
+    chosen = {name: build for name, build in SYSTEMS.items() if options.only in name}
+    median = interleaved(chosen, dict.fromkeys(chosen, STEPS), options.rounds)
+    best = {name: max(median[name, 1], median[name, 2]) for name in chosen}
+    lines = [f"# Off-policy throughput\n\n{machine_line()}\n", "`python benchmarks/offpolicy.py`\n",
+             "| system | 1 thread | 2 threads | steps/s |", "|---|---|---|---|"]  # fmt: skip
+    lines += [f"| {name} | {median[name, 1]:,.0f} | {median[name, 2]:,.0f} | {rate:,.0f} |"
+              for name, rate in best.items()]  # fmt: skip
+    lines += ratio_lines(best, RATIOS)
+    roof = matmul_roof(2)
+    lines += ["", f"Roof of two threads: {roof:.0f} GFLOP/s (1024 x 1024 product, float32)."]
+    for algo in ALGOS:
+        if f"retain {algo}" in best:
+            each = flops_of_update(algo) / 1e9
+            used = best[f"retain {algo}"] * each
+            lines.append(
+                f"{algo}: {each:.2f} GFLOP an update, {used:.0f} GFLOP/s, {used / roof:.0%} of it."
+            )
+    lines += replay_costs()
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.write:
+        (RESULTS / "offpolicy.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
