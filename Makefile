@@ -27,10 +27,11 @@ check: $(STAMP)  ## lint, format, types, layers
 learn: $(STAMP)  ## the slow learning tests, several seeds each
 	$(BIN)/python -m pytest -m learning -n 2 tests/learning
 
-bench: $(STAMP)  ## throughput against Stable-Baselines3, and the fused unroll
+bench: $(STAMP)  ## throughput against Stable-Baselines3, on- and off-policy, and the fused unroll
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]' -c constraints.txt
 	$(BIN)/python benchmarks/unroll.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/offpolicy.py
 
 clean:
 	rm -rf $(VENV) runs

@@ -44,7 +44,7 @@ class Task:
     @property
     def what(self) -> str:
         """The memory, and what was set besides the preset."""
-        return " ".join([self.memory, *(f"{name}={value}" for name, value in self.settings)])
+        return " ".join([self.memory, *(str(value) for _, value in self.settings)])
 
 
 def window(length: int, summary: str) -> tuple[tuple[str, object], ...]:

@@ -236,7 +236,7 @@ def test_burn_in_gets_no_gradient_and_a_windows_history_does():
         batch = batch_of(agent)
         batch.obs = batch.obs.clone().requires_grad_()
         torso = agent.policy.critic.torso
-        carry = agent.update._carries[0]
+        carry = batch.carries[0]
         agent.update._unroll(torso, batch, carry, 1).sum().backward()
         seen = batch.obs.grad.abs().sum((1, 2)) > 0
         assert seen[:4].tolist() == [history] * 4
@@ -323,6 +323,51 @@ def test_sac_actor_gradient_is_that_of_the_soft_value(env):
     assert abs(gradient) > 1e-3
 
 
+def test_sac_losses_are_the_papers():
+    agent = make("SAC", "PendulumNoVel-v1", alpha=0.4, batch_size=64)
+    for _ in range(2):
+        agent.iterate(lambda: 0.0)
+    update, nets = agent.update, agent.policy
+    batch = batch_of(agent)
+    features = update._actor_features(batch)
+    dist = nets.actor.forward(features)
+    action = dist.reparameterised(torch.Generator().manual_seed(4))
+    value = nets.critic.forward(features, torch.tanh(action)).min(0).values
+    expected = (0.4 * dist.log_prob(action) - value).mean()
+    update.generator.manual_seed(4)
+    loss, terms = update.actor_loss(batch, features)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(terms["entropy"], -dist.log_prob(action).mean())
+    after = batch.features_after
+    dist = nets.actor.forward(after)
+    action = dist.sample(torch.Generator().manual_seed(5))
+    value = nets.target_critic.forward(after, torch.tanh(action)).min(0).values
+    update.generator.manual_seed(5)
+    soft = update.next_value(batch, after, None)
+    torch.testing.assert_close(soft, value - 0.4 * dist.log_prob(action))
+
+
+def test_discrete_sac_losses_are_expectations_over_actions():
+    agent = make("SAC", "CartPoleNoVel-v1", alpha=0.4, batch_size=64)
+    for _ in range(2):
+        agent.iterate(lambda: 0.0)
+    update, nets = agent.update, agent.policy
+    batch = batch_of(agent)
+    features = update._actor_features(batch)
+    log_probs = nets.actor.forward(features).log_probs
+    value = nets.critic.forward(features).min(0).values
+    loss = sum((log_probs[..., a].exp() * (0.4 * log_probs[..., a] - value[..., a])).mean()
+               for a in range(2))  # fmt: skip
+    torch.testing.assert_close(update.actor_loss(batch, features)[0], loss)
+    after = batch.features_after
+    log_probs = nets.actor.forward(after).log_probs
+    value = nets.target_critic.forward(after).min(0).values
+    soft = sum(
+        log_probs[..., a].exp() * (value[..., a] - 0.4 * log_probs[..., a]) for a in range(2)
+    )
+    torch.testing.assert_close(update.next_value(batch, after, None), soft)
+
+
 def test_importance_weights_and_priorities_are_used(monkeypatch):
     agent = make("DQN", "CartPole-v1", prioritized=True, priority_beta=0.5, memory="lstm")
     agent.iterate(lambda: 0.0)
@@ -337,6 +382,14 @@ def test_importance_weights_and_priorities_are_used(monkeypatch):
     agent.update.update(0.5)
     assert betas == [0.75]
     assert (agent.replay.tree.nodes[agent.replay.tree.leaves :] != leaves).any()
+
+
+def test_sequences_of_one_step_still_leave_final_observations_out():
+    agent = make(env=Short, memory="lstm", sequence_length=1, num_envs=2)
+    agent.iterate(lambda: 0.0)
+    batch = batch_of(agent)
+    assert not batch.mask.all()
+    assert torch.equal(batch.mask, batch.sample.acted)
 
 
 def test_exploration_falls_as_asked():

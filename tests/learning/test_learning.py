@@ -11,11 +11,11 @@ SEEDS = range(1, 6)
 pytestmark = pytest.mark.learning
 
 
-def returns(env, memory, steps):
+def returns(env, memory, steps, algo="PPO"):
     """Deterministic evaluation of the final agent for each seed, under the presets users get."""
+    kind = getattr(retain, algo)
     return [
-        retain.PPO(env, memory=memory, seed=seed).learn(steps).evaluate(20).return_mean
-        for seed in SEEDS
+        kind(env, memory=memory, seed=seed).learn(steps).evaluate(20).return_mean for seed in SEEDS
     ]
 
 
@@ -43,3 +43,22 @@ def test_memory_swings_up_a_pendulum_without_velocity():
 def test_memory_rocks_a_car_out_of_the_valley_without_velocity():
     values = returns("MountainCarContinuousNoVel-v0", "lstm", 300_000)
     assert sum(value >= 88 for value in values) >= 4
+
+
+@pytest.mark.parametrize("algo", ["DDPG", "TD3", "SAC"])
+def test_off_policy_swings_up_a_pendulum(algo):
+    assert statistics.median(returns("Pendulum-v1", "none", 20_000, algo)) >= -250
+
+
+@pytest.mark.parametrize(("algo", "memory"), [("TD3", "lstm"), ("SAC", "lstm"), ("DDPG", "window")])
+def test_off_policy_memory_swings_up_a_pendulum_without_velocity(algo, memory):
+    assert statistics.median(returns("PendulumNoVel-v1", memory, 30_000, algo)) >= -250
+
+
+def test_without_memory_the_pendulum_without_velocity_stays_down():
+    assert max(returns("PendulumNoVel-v1", "none", 30_000, "DDPG")) < -800
+
+
+def test_deep_q_learning_balances_a_pole_without_velocities_with_memory_alone():
+    assert statistics.median(returns("CartPoleNoVel-v1", "lstm", 100_000, "DQN")) >= 400
+    assert max(returns("CartPoleNoVel-v1", "none", 100_000, "DQN")) < 100

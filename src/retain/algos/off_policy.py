@@ -140,6 +140,8 @@ class Batch:
     sample: Sample
     obs: Obs
     previous: list[Tensor]
+    carries: tuple[Carry, ...]
+    """Of each torso, before the first row."""
     before: int
     length: int
     features: Tensor = field(init=False)
@@ -150,7 +152,7 @@ class Batch:
     @property
     def mask(self) -> Tensor | None:
         """`[length, N]` steps that count; None where all do."""
-        if self.length == 1:
+        if self.sample.carry is None:  # a step that was drawn for what was done there
             return None
         return self.sample.acted[self.before : self.before + self.length]
 
@@ -313,17 +315,15 @@ class OffPolicyUpdate(ABC):
         inside, outside = (before, 0) if config.unbounded else (0, before)
         sample = self.replay.sample(
             config.batch_size // length, rows + inside, before=outside, beta=beta
-        )
+        ).to(self.generator.device)
         previous = self.nets.previous(sample.previous_action, sample.previous_reward, sample.reset)
-        batch = Batch(sample, self.nets.prepare(sample.obs), previous, before, length)
-        torsos = self.nets.torsos
-        count = sample.reset.shape[1]
         carries: Any = sample.carry
         if carries is None:
-            carries = tuple(torso.memory.initial_carry(count) for torso in torsos)
-        self._carries = carries
+            carries = self.nets.initial_carry(sample.reset.shape[1])
+        obs = self.nets.prepare(sample.obs)
+        batch = Batch(sample, obs, previous, carries, before, length)
         rows = length + config.n_step * self.reads_after
-        features = self._unroll(torsos[0], batch, carries[0], rows)
+        features = self._unroll(self.nets.critic.torso, batch, carries[0], rows)
         batch.features = features[:length]
         if self.reads_after:
             batch.features_after = features[1:].detach()
@@ -334,7 +334,7 @@ class OffPolicyUpdate(ABC):
         torsos = self.nets.torsos
         if len(torsos) == 1:
             return batch.features.detach()
-        return self._unroll(torsos[1], batch, self._carries[1], batch.length)
+        return self._unroll(torsos[1], batch, batch.carries[1], batch.length)
 
     def _unroll(
         self, torso: Torso, batch: Batch, carry: Carry, rows: int | None = None, skip: int = 0
@@ -355,12 +355,12 @@ class OffPolicyUpdate(ABC):
     def _target(self, batch: Batch) -> Tensor:
         """`[length, N]` n-step targets."""
         nets, sample = self.nets, batch.sample
-        after = self._unroll(nets.target_critic.torso, batch, self._carries[0], skip=1)
+        after = self._unroll(nets.target_critic.torso, batch, batch.carries[0], skip=1)
         actor_after = None
         own = nets.actor.torso if nets.actor is not None else None
         if own is not None:
             torso = nets.target_actor.torso if nets.target_actor is not None else own
-            actor_after = self._unroll(torso, batch, self._carries[1], skip=1)
+            actor_after = self._unroll(torso, batch, batch.carries[1], skip=1)
         rows = slice(batch.before, None)
         target = n_step_return(
             reward=sample.reward[rows],

@@ -6,7 +6,7 @@ row* and every observation is stored once. Sequences and windows are rebuilt fro
 they are sampled; a window of 200 costs no more memory than one of 1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,17 @@ class Sample:
     """`[N]` importance weights, with priorities."""
     slot: NDArray[np.int64]
     """`[N]` which pieces these are, for `set_priorities`."""
+
+    def to(self, device: torch.device) -> "Sample":
+        """The same with every tensor on `device`."""
+        if device.type == "cpu":
+            return self
+        moved = {
+            field.name: tree_map(lambda x: x.to(device), getattr(self, field.name))
+            for field in fields(self)
+            if field.name != "slot" and getattr(self, field.name) is not None
+        }
+        return replace(self, **moved)
 
 
 class Replay:
