@@ -254,7 +254,10 @@ class OffPolicyNets(nn.Module):
         dueling: bool = False,
     ) -> None:
         super().__init__()
-        if isinstance(observation_space, gym.spaces.Dict) and ACTION_MASK in observation_space:
+        if (
+            isinstance(observation_space, gym.spaces.Dict)
+            and ACTION_MASK in observation_space.spaces
+        ):
             raise UsageError(f"observations with {ACTION_MASK!r} need ppo: nothing else reads it")
         self.config = config
         self.actions = action_coder(action_space)
