@@ -85,8 +85,8 @@ def wait_for(condition, seconds=60.0):
 @pytest.mark.parametrize(
     ("memory", "steps", "other"),
     [
-        ("none", 6_000, {}),
-        ("lstm", 6_000, {}),
+        ("none", 20_000, {}),
+        ("lstm", 12_000, {}),
         ("gru", 6_000, {}),
         ("window", 4_000, {"algo": "ddpg", "env": "PendulumNoVel-v1", "settings": OFF_POLICY}),
         ("lstm", 4_000, {"algo": "sac", "settings": OFF_POLICY | {"prioritized": True}}),
