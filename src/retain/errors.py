@@ -4,6 +4,7 @@ This module imports nothing but the standard library: environment workers load i
 """
 
 from collections.abc import Iterable
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -25,6 +26,29 @@ class NonFiniteError(RetainError, ArithmeticError):
 
 class CheckpointError(RetainError):
     """A run folder or checkpoint is missing, incomplete or from another configuration."""
+
+
+def check_range(
+    config: Any, *names: str, low: float, high: float | None = None, above: bool = False
+) -> None:
+    """Every named field of a configuration lies in [low, high]; None is off and always fits.
+
+    Args:
+        high: None is no upper bound.
+        above: `low` itself is outside.
+    Raises:
+        UsageError: names the first that does not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if low <= value and (high is None or value <= high) and not (above and value == low):
+            continue
+        wanted = f"more than {low}" if above else f"at least {low}"
+        wanted = wanted if high is None else f"{low} to {high}"
+        may_be_off = any(f.name == name and "None" in str(f.type) for f in fields(config))
+        raise UsageError(f"{name} is {value} (expected {wanted}{', or None' * may_be_off})")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

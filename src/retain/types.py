@@ -6,7 +6,7 @@ One step of the timeline, the same from the environment to the loss (docs/timeli
     reset[t+1] = terminated[t] | truncated[t]
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, Union
 
 from torch import Tensor
@@ -33,6 +33,16 @@ def tree_map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     else:
         result = function(tree, *rest)
     return result  # type: ignore[no-any-return]
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors under longer names."""
+    return {f"{prefix}{name}": x for name, x in tensors.items()}
+
+
+def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
 
 
 def tree_leaves(tree: Any) -> list[Tensor]:

@@ -261,12 +261,28 @@ def test_td3_takes_the_smaller_critic_and_noise_on_the_targets_action():
     assert not torch.equal(both[0], both[1])
 
 
+@pytest.mark.parametrize(
+    ("algo", "changes", "reads"),
+    [("DDPG", {}, False), ("SAC", {}, True), ("SAC", {"memory_owner": "separate"}, False),
+     ("DQN", {"double": True}, True), ("DQN", {"double": False}, False)],
+)  # fmt: skip
+def test_successors_go_through_the_online_critic_only_where_a_target_reads_them(
+    algo, changes, reads
+):
+    agent = make(algo, "CartPole-v1" if algo == "DQN" else "Pendulum-v1", **changes)
+    agent.iterate(lambda: 0.0)
+    batch = batch_of(agent)
+    assert hasattr(batch, "features_after") == reads
+    assert np.isfinite(agent.update.update(0.0)["critic_loss"].item())
+
+
 def test_double_dqn_lets_the_online_network_choose():
     for double in (True, False):
         agent = make("DQN", "CartPole-v1", double=double)
         agent.iterate(lambda: 0.0)
         batch = batch_of(agent)
-        after = batch.features_after
+        after = torch.randn(1, 32, agent.policy.critic.torso.features)
+        batch.features_after = after
         with torch.no_grad():
             for parameter in agent.policy.target_critic.parameters():
                 parameter.normal_()
@@ -441,7 +457,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer(tmp_path):
     ("algo", "env", "changes", "message"),
     [
         ("DQN", "Pendulum-v1", {}, "dqn needs Discrete actions"),
-        ("DDPG", "CartPole-v1", {}, "deterministic policy needs Box"),
+        ("DDPG", "CartPole-v1", {}, "ddpg needs Box actions"),
         ("SAC", "Pendulum-v1", {"memory": "lstm", "batch_size": 33}, "nearest that is: 32"),
         ("SAC", "Pendulum-v1", {"tau": 1.5}, "tau is 1.5"),
         ("TD3", "Pendulum-v1", {"policy_delay": 0}, "policy_delay is 0"),
@@ -449,6 +465,8 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer(tmp_path):
         ("SAC", "Pendulum-v1", {"alpha_init": 0.0}, "alpha_init is 0.0"),
         ("DDPG", "Pendulum-v1", {"memory_owner": "actor"}, "memory_owner is 'actor'"),
         ("DDPG", "Pendulum-v1", {"memory": "window", "window": 0}, "window is 0"),
+        ("DDPG", "Pendulum-v1", {"memory": "window", "window": 64, "buffer_size": 65}, "least 66"),
+        ("DQN", "CartPole-v1", {"memory_owner": "separate"}, "dqn has no actor"),
         ("SAC", "Pendulum-v1", {"update_rato": 1}, "did you mean 'update_ratio'"),
     ],
 )

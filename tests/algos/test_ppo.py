@@ -257,7 +257,7 @@ def test_linear_schedule_falls_to_zero():
     ("changes", "message"),
     [
         ({"gamma": 1.5}, "gamma is 1.5"),
-        ({"value_clip": 0.0}, "value_clip is 0.0 .*None for off"),
+        ({"value_clip": 0.0}, "value_clip is 0.0 .*or None"),
         ({"memory": "lstm", "sequence_length": 7}, "does not divide num_steps 128; nearest .* 8"),
         ({"memory": "lstm", "batch_size": 200}, "batch_size 200 .*nearest that is: 256"),
         ({"sequence_length": 8}, "needs a memory"),

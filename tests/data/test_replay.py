@@ -226,3 +226,20 @@ def test_what_is_too_small_or_too_new_is_refused():
     assert not replay.can_sample(30)
     with pytest.raises(UsageError, match="no piece of 40 rows"):
         replay.sample(1, 40)
+
+
+@pytest.mark.parametrize(("stride", "span", "before"), [(1, 9, 6), (4, 9, 0), (5, 5, 0), (1, 1, 0)])
+def test_the_least_capacity_always_holds_a_piece_and_no_smaller_one_is_taken(stride, span, before):
+    options = {"stride": stride, "span": span}
+    if stride > 1:
+        options["carry"] = (torch.zeros(B, 3),)
+    with pytest.raises(UsageError, match="too small") as refusal:
+        build(capacity=B, **options)
+    least = int(str(refusal.value).split("at least ")[1].rstrip(")"))
+    with pytest.raises(UsageError, match=f"at least {least}"):
+        build(capacity=least - 1, **options)
+    world = World(build(capacity=least, **options), lengths=(1000,))
+    world.run(least // B)
+    for _ in range(3 * least // B):
+        world.run(1)
+        world.replay.sample(4, span - before, before=before)

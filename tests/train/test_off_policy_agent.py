@@ -8,7 +8,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import retain
-from retain.errors import UsageError
+from retain.errors import CheckpointError, UsageError
 
 SMALL = {"learning_starts": 50, "num_steps": 50, "batch_size": 32, "hidden": (16,), "window": 4,
          "memory_hidden": 8, "buffer_size": 1000, "sequence_length": 8, "update_ratio": 0.5}  # fmt: skip
@@ -118,3 +118,13 @@ def test_steps_asked_for_are_steps_taken_and_learn_goes_on():
     agent.learn(30)
     assert agent.steps == 150
     assert len(agent.replay) == 150
+
+
+def test_a_replay_that_cannot_be_read_is_never_taken_for_an_empty_one(tmp_path):
+    make("DDPG", "Pendulum-v1", "none").learn(100).save(tmp_path / "agent")
+    rows = next((tmp_path / "agent").rglob("rows_*"))
+    rows.write_bytes(rows.read_bytes()[:40])
+    agent = retain.load(tmp_path / "agent")
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=rows.name):
+            agent.learn(50)

@@ -6,14 +6,12 @@ The critic's loss owns the critic's torso; see `off_policy` for what the actor r
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-import gymnasium as gym
 from torch import Tensor
 
 from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
-from retain.errors import UsageError
-from retain.nn.off_policy import DeterministicActor, OffPolicyNets
+from retain.errors import check_range
+from retain.nn.off_policy import DeterministicActor
 from retain.ops import masked_mean
 
 
@@ -29,24 +27,17 @@ class DDPGConfig(OffPolicyConfig):
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
-        for name in ("exploration_noise", "exploration_noise_final"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise UsageError(f"{name} is {value} (expected 0 or more)")
+        check_range(self, "exploration_noise", "exploration_noise_final", low=0)
 
 
 class DDPGUpdate(OffPolicyUpdate):
     """One critic, its target, and the actor that climbs it."""
 
-    reads_after = False
+    actor = DeterministicActor
+    critics = 1
+    target_actor = True
+    others = "for Discrete ones there are dqn, sac and ppo"
     config: DDPGConfig
-
-    @staticmethod
-    def networks(
-        observation_space: gym.Space[Any], action_space: gym.Space[Any], config: DDPGConfig
-    ) -> OffPolicyNets:
-        """One critic; targets of both."""
-        return deterministic_networks(observation_space, action_space, config, critics=1)
 
     def scale(self, progress: float) -> float:
         """The noise's standard deviation."""
@@ -71,25 +62,3 @@ class DDPGUpdate(OffPolicyUpdate):
         action = self.nets.actor.forward(features)
         value = self.nets.critic.forward(batch.features.detach(), action, frozen=True)[0]
         return -masked_mean(value, batch.mask), {}
-
-
-def deterministic_networks(
-    observation_space: gym.Space[Any],
-    action_space: gym.Space[Any],
-    config: OffPolicyConfig,
-    critics: int,
-) -> OffPolicyNets:
-    """A deterministic actor and its critics, all with targets.
-
-    Raises:
-        UsageError: the actions are no Box.
-    """
-    if not isinstance(action_space, gym.spaces.Box):
-        raise UsageError(
-            f"a deterministic policy needs Box actions, but the action space is {action_space}; "
-            "for Discrete ones there are dqn, sac and ppo"
-        )
-    return OffPolicyNets(
-        observation_space, action_space, config, actor=DeterministicActor, critics=critics,
-        target_actor=True, own_torso=config.memory_owner == "separate",
-    )  # fmt: skip

@@ -7,13 +7,12 @@ There is one loss, and it owns everything.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import gymnasium as gym
 from torch import Tensor
 
 from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
-from retain.errors import UsageError
+from retain.errors import UsageError, check_range
 from retain.nn.off_policy import OffPolicyNets
 
 
@@ -39,35 +38,26 @@ class DQNConfig(OffPolicyConfig):
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
-        for name in ("epsilon", "epsilon_final", "exploration_fraction"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UsageError(f"{name} is {getattr(self, name)} (expected 0 to 1)")
+        check_range(self, "epsilon", "epsilon_final", "exploration_fraction", low=0, high=1)
+        if self.memory_owner != "critic":
+            raise UsageError(
+                f"memory_owner is {self.memory_owner!r}, but dqn has no actor (expected 'critic')"
+            )
 
 
 class DQNUpdate(OffPolicyUpdate):
     """One critic over all actions, and its target."""
 
     METRICS = ("critic_loss", "q_mean", "grad_norm")
+    action_space = gym.spaces.Discrete
+    others = "for Box ones there are ddpg, td3, sac and ppo"
+    actor = None
+    critics = 1
     config: DQNConfig
 
-    @staticmethod
-    def networks(
-        observation_space: gym.Space[Any], action_space: gym.Space[Any], config: DQNConfig
-    ) -> OffPolicyNets:
-        """One critic with its target, and no actor.
-
-        Raises:
-            UsageError: the actions are not Discrete.
-        """
-        if not isinstance(action_space, gym.spaces.Discrete):
-            raise UsageError(
-                f"dqn needs Discrete actions, but the action space is {action_space}; "
-                "for Box ones there are ddpg, td3, sac and ppo"
-            )
-        return OffPolicyNets(
-            observation_space, action_space, config, actor=None, critics=1,
-            target_actor=False, own_torso=False, dueling=config.dueling,
-        )  # fmt: skip
+    def __init__(self, config: DQNConfig, nets: OffPolicyNets, *, seed: int) -> None:
+        super().__init__(config, nets, seed=seed)
+        self.reads_after = config.double
 
     def scale(self, progress: float) -> float:
         """epsilon."""

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from retain.algos.base import Adam, SafeStep, check_ownership
 from retain.data.replay import Replay, Sample
-from retain.errors import NonFiniteError, UsageError
-from retain.nn.off_policy import OffPolicyNets
+from retain.errors import NonFiniteError, UsageError, check_range
+from retain.nn.off_policy import Actor, OffPolicyNets
 from retain.nn.torso import NetworkConfig, Torso
 from retain.ops import n_step_return, q_loss
-from retain.types import Carry, Obs, tree_map
+from retain.types import Carry, Obs, tree_map, under_prefix, with_prefix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,25 +82,26 @@ class OffPolicyConfig(NetworkConfig):
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
-        for name in ("batch_size", "sequence_length", "n_step", "buffer_size", "num_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)} (expected at least 1)")
-        for name in ("gamma", "tau", "priority_exponent", "priority_beta"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UsageError(f"{name} is {getattr(self, name)} (expected 0 to 1)")
-        for name in ("learning_rate", "actor_learning_rate", "update_ratio", "burn_in",
-                     "learning_starts"):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise UsageError(f"{name} is {value} (expected 0 or more)")
-        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise UsageError(f"max_grad_norm is {self.max_grad_norm} (expected more than 0)")
+        check_range(
+            self, "batch_size", "sequence_length", "n_step", "buffer_size", "num_steps", low=1
+        )
+        check_range(self, "gamma", "tau", "priority_exponent", "priority_beta", low=0, high=1)
+        check_range(
+            self, "learning_rate", "actor_learning_rate", "update_ratio", "burn_in",
+            "learning_starts", low=0,
+        )  # fmt: skip
+        check_range(self, "max_grad_norm", "huber", low=0, above=True)
         if self.batch_size % self.length:
             nearest = max(1, round(self.batch_size / self.length)) * self.length
             raise UsageError(
                 f"batch_size {self.batch_size} is no multiple of the sequence length "
                 f"{self.length}; nearest that is: {nearest}"
             )
+
+    @property
+    def dueling(self) -> bool:
+        """Whether the critic is a value and advantages around it; only DQN's may be."""
+        return False
 
     @property
     def unbounded(self) -> bool:
@@ -118,6 +119,16 @@ class OffPolicyConfig(NetworkConfig):
         if self.unbounded:
             return self.burn_in
         return self.window - 1 if self.memory == "window" else 0
+
+    @property
+    def span(self) -> int:
+        """Steps of a piece altogether, those that its targets look ahead included."""
+        return self.history + self.length + self.n_step - 1
+
+    @property
+    def stride(self) -> int:
+        """Steps between stored carries, where sequences may start."""
+        return max(1, self.sequence_length // 2) if self.unbounded else 1
 
     @property
     def reads_action(self) -> bool:
@@ -177,7 +188,16 @@ class OffPolicyUpdate(ABC):
 
     METRICS: ClassVar[tuple[str, ...]] = ("critic_loss", "q_mean", "grad_norm", "actor_loss")
     """Names that `update` returns, some not at every call."""
-    reads_after: ClassVar[bool] = True
+    action_space: ClassVar[type[gym.Space[Any]]] = gym.spaces.Box
+    """The kind of actions it can learn."""
+    others: ClassVar[str]
+    """For other actions: what does learn them."""
+    actor: ClassVar[type[Actor] | None]
+    """The kind of policy; None acts greedily on the critic's values."""
+    critics: ClassVar[int]
+    target_actor: ClassVar[bool] = False
+    """Whether the targets include a copy of the actor."""
+    reads_after: bool = False
     """Whether a target reads the online critic's features at the successors."""
     config: Any
 
@@ -200,12 +220,25 @@ class OffPolicyUpdate(ABC):
         self._ready = False
         self._pairs = self._target_pairs()
 
-    @staticmethod
-    @abstractmethod
+    @classmethod
     def networks(
-        observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any
+        cls, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any
     ) -> OffPolicyNets:
-        """The networks this algorithm trains; UsageError where it does not fit the spaces."""
+        """The networks this algorithm trains.
+
+        Raises:
+            UsageError: it cannot learn such actions.
+        """
+        if not isinstance(action_space, cls.action_space):
+            raise UsageError(
+                f"{cls.__name__.removesuffix('Update').lower()} needs {cls.action_space.__name__} "
+                f"actions, but the action space is {action_space}; {cls.others}"
+            )
+        return OffPolicyNets(
+            observation_space, action_space, config, actor=cls.actor, critics=cls.critics,
+            target_actor=cls.target_actor, own_torso=config.memory_owner == "separate",
+            dueling=config.dueling,
+        )  # fmt: skip
 
     @abstractmethod
     def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
@@ -385,15 +418,12 @@ class OffPolicyUpdate(ABC):
         """Optimizers and generator: tensors, and JSON for the rest."""
         tensors = {"generator": self.generator.get_state()}
         for name, optimizer in self.optimizers.items():
-            tensors |= {f"{name}.{key}": x for key, x in optimizer.tensors().items()}
+            tensors |= with_prefix(f"{name}.", optimizer.tensors())
         return tensors, {"gradient_steps": self.gradient_steps}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
         self.generator.set_state(tensors["generator"])
         for name, optimizer in self.optimizers.items():
-            prefix = f"{name}."
-            optimizer.restore(
-                {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
-            )
+            optimizer.restore(under_prefix(f"{name}.", tensors))
         self.gradient_steps = facts["gradient_steps"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retain.algos.base import Adam, SafeStep, Schedule, scheduled
 from retain.data.rollout import Rollout, Sequences
-from retain.errors import NonFiniteError, UsageError
+from retain.errors import NonFiniteError, UsageError, check_range
 from retain.nn.normaliser import RewardNormaliser
 from retain.nn.policy import ActorCritic, ActorCriticConfig
 from retain.ops import (
@@ -26,7 +26,7 @@ from retain.ops import (
     ratio_statistics,
     value_loss,
 )
-from retain.types import Carry, Obs, tree_leaves, tree_map
+from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
 
 TERMS = ("policy_loss", "value_loss", "entropy", "value_clip_fraction")
 """What a minibatch's loss is made of, and what it reports besides."""
@@ -84,19 +84,13 @@ class PPOConfig(ActorCriticConfig):
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
-        for name in ("num_steps", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)} (expected at least 1)")
-        for name in ("gamma", "gae_lambda"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UsageError(f"{name} is {getattr(self, name)} (expected 0 to 1)")
-        for name in ("clip_range", "clip_range_high", "value_clip", "value_huber",
-                     "max_grad_norm", "target_kl"):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"{name} is {value} (expected more than 0, or None for off)")
-        if self.learning_rate < 0:
-            raise UsageError(f"learning_rate is {self.learning_rate} (expected 0 or more)")
+        check_range(self, "num_steps", "epochs", "batch_size", low=1)
+        check_range(self, "gamma", "gae_lambda", low=0, high=1)
+        check_range(
+            self, "clip_range", "clip_range_high", "value_clip", "value_huber", "max_grad_norm",
+            "target_kl", low=0, above=True,
+        )  # fmt: skip
+        check_range(self, "learning_rate", low=0)
         if self.sequence_length is not None and self.memory == "none":
             raise UsageError("sequence_length needs a memory (memory is 'none')")
         if self.num_steps % self.sequence:
@@ -157,7 +151,8 @@ class PPOUpdate:
         Args:
             progress: share of the run that is over, in [0, 1], for the schedules.
         Returns:
-            Metrics by name (docs/metrics.md), means over the minibatches.
+            Metrics by name (docs/metrics.md): the losses' are means over the minibatches, the
+            probability ratio's are over every step that was trained on.
         Raises:
             NonFiniteError: a loss or gradient was not finite; the parameters are as they were,
                 and the minibatch travels on the error as `batch`.
@@ -293,23 +288,18 @@ class PPOUpdate:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Optimizer, generator and reward statistics: tensors, and JSON for the rest."""
         tensors = {"generator": self.generator.get_state()}
-        tensors |= {f"optimizer.{key}": value for key, value in self.optimizer.tensors().items()}
+        tensors |= with_prefix("optimizer.", self.optimizer.tensors())
         if self.reward_normaliser is not None:
-            rewards = self.reward_normaliser.state_dict()
-            tensors |= {f"reward.{key}": value for key, value in rewards.items()}
+            tensors |= with_prefix("reward.", self.reward_normaliser.state_dict())
         return tensors, {"gradient_steps": self.gradient_steps}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
         self.generator.set_state(tensors["generator"])
-        self.optimizer.restore(_part(tensors, "optimizer."))
+        self.optimizer.restore(under_prefix("optimizer.", tensors))
         if self.reward_normaliser is not None:
-            self.reward_normaliser.load_state_dict(_part(tensors, "reward."))
+            self.reward_normaliser.load_state_dict(under_prefix("reward.", tensors))
         self.gradient_steps = facts["gradient_steps"]
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _tensors(batch: Sequences) -> dict[str, Tensor]:

@@ -9,16 +9,15 @@ Box actions; `sac_discrete` is the same with the expectations over Discrete acti
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
 from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
-from retain.errors import UsageError
+from retain.errors import check_range
 from retain.nn.distributions import SquashedGaussian
-from retain.nn.off_policy import GaussianActor, OffPolicyNets, entropy_target
+from retain.nn.off_policy import Actor, GaussianActor, OffPolicyNets, entropy_target
 from retain.ops import masked_mean
 
 
@@ -36,10 +35,8 @@ class SACConfig(OffPolicyConfig):
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
-        if self.alpha is not None and self.alpha < 0:
-            raise UsageError(f"alpha is {self.alpha} (expected 0 or more, or None)")
-        if not self.alpha_init > 0:
-            raise UsageError(f"alpha_init is {self.alpha_init} (expected more than 0)")
+        check_range(self, "alpha", low=0)
+        check_range(self, "alpha_init", low=0, above=True)
 
 
 class Temperature(nn.Module):
@@ -54,20 +51,15 @@ class SACUpdate(OffPolicyUpdate):
     """Two critics, a stochastic actor, and the entropy's weight."""
 
     METRICS = (*OffPolicyUpdate.METRICS, "entropy", "alpha")
+    actor: ClassVar[type[Actor] | None] = GaussianActor
+    critics = 2
+    others = "for Discrete ones sac has a form of its own, for the rest there is ppo"
     config: SACConfig
-
-    @staticmethod
-    def networks(
-        observation_space: gym.Space[Any], action_space: gym.Space[Any], config: SACConfig
-    ) -> OffPolicyNets:
-        """Two critics with targets, a Gaussian actor without."""
-        return OffPolicyNets(
-            observation_space, action_space, config, actor=GaussianActor, critics=2,
-            target_actor=False, own_torso=config.memory_owner == "separate",
-        )  # fmt: skip
 
     def __init__(self, config: SACConfig, nets: OffPolicyNets, *, seed: int) -> None:
         super().__init__(config, nets, seed=seed)
+        # A target samples the online actor, which reads these unless its torso is its own.
+        self.reads_after = config.memory_owner == "critic"
         chosen = config.target_entropy
         self.target_entropy = entropy_target(nets.actions) if chosen is None else chosen
         # With the networks, so that it is saved with the model.

@@ -3,30 +3,21 @@
 SAC with its expectations over actions written out instead of sampled.
 """
 
-from typing import Any
-
 import gymnasium as gym
 from torch import Tensor
 
 from retain.algos.off_policy import Batch
-from retain.algos.sac import SACConfig, SACUpdate
+from retain.algos.sac import SACUpdate
 from retain.nn.distributions import Categorical
-from retain.nn.off_policy import CategoricalActor, OffPolicyNets
+from retain.nn.off_policy import CategoricalActor
 from retain.ops import masked_mean
 
 
 class DiscreteSACUpdate(SACUpdate):
     """Two critics that give every action's value, and a categorical actor."""
 
-    @staticmethod
-    def networks(
-        observation_space: gym.Space[Any], action_space: gym.Space[Any], config: SACConfig
-    ) -> OffPolicyNets:
-        """Two critics with targets, a categorical actor without."""
-        return OffPolicyNets(
-            observation_space, action_space, config, actor=CategoricalActor, critics=2,
-            target_actor=False, own_torso=config.memory_owner == "separate",
-        )  # fmt: skip
+    action_space = gym.spaces.Discrete
+    actor = CategoricalActor
 
     def predicted(self, batch: Batch) -> Tensor:
         """`[2, length, N]` values of the actions that were done."""

@@ -5,15 +5,12 @@ moves every other update.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import Tensor
 
-from retain.algos.ddpg import DDPGConfig, DDPGUpdate, deterministic_networks
-from retain.errors import UsageError
-from retain.nn.off_policy import OffPolicyNets
+from retain.algos.ddpg import DDPGConfig, DDPGUpdate
+from retain.errors import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,24 +27,15 @@ class TD3Config(DDPGConfig):
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
-        if self.policy_delay < 1:
-            raise UsageError(f"policy_delay is {self.policy_delay} (expected at least 1)")
-        for name in ("target_noise", "target_noise_clip"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} is {getattr(self, name)} (expected 0 or more)")
+        check_range(self, "policy_delay", low=1)
+        check_range(self, "target_noise", "target_noise_clip", low=0)
 
 
 class TD3Update(DDPGUpdate):
     """DDPG with two critics, a smoothed target and a slower actor."""
 
+    critics = 2
     config: TD3Config
-
-    @staticmethod
-    def networks(
-        observation_space: gym.Space[Any], action_space: gym.Space[Any], config: DDPGConfig
-    ) -> OffPolicyNets:
-        """Two critics; targets of all."""
-        return deterministic_networks(observation_space, action_space, config, critics=2)
 
     def next_action(self, features: Tensor) -> Tensor:
         """mu'(s') + clip(noise)."""

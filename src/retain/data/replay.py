@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retain.data.priorities import SumTree
-from retain.data.stream import as_tensors
+from retain.data.stream import as_tensors, observation_rows
 from retain.envs.contract import ObsArray
 from retain.errors import UsageError
 from retain.types import Carry, Obs, tree_leaves, tree_map
 
+CPU = torch.device("cpu")
 RESET, TERMINATED, TRUNCATED, ACTED = 1, 2, 4, 8
 """Bits of a row's flags; a row that has not ACTED holds only a final observation."""
 
@@ -67,6 +68,22 @@ class Sample:
         return replace(self, **moved)
 
 
+def check_capacity(capacity: int, *, num_envs: int, span: int, stride: int) -> None:
+    """A ring must always hold a piece of `span` rows that begins at a multiple of `stride`.
+
+    Raises:
+        UsageError: it does not; names the least capacity that would.
+    """
+    # A full ring holds all its rows but one complete; a piece needs the row before its first as
+    # well, and the next multiple may be stride - 1 rows further on.
+    least = -(-(span + stride + 1) // stride) * stride
+    if capacity // num_envs < least:
+        raise UsageError(
+            f"buffer_size is {capacity}, too small for pieces of {span} steps from {num_envs} "
+            f"environments (expected at least {least * num_envs})"
+        )
+
+
 class Replay:
     """Rows of B environments in rings of R = capacity / B rows each.
 
@@ -77,11 +94,12 @@ class Replay:
         carry: an example `[B, ...]` of the carry to be stored at every `stride`-th row; None
             stores none.
         stride: rows between stored carries, and between the starts of sampled sequences.
+        span: rows that the longest piece to be sampled takes, its history included.
         priority_exponent: alpha; None samples uniformly.
         folder: keep the observations in memory-mapped files there instead of in RAM.
         seed: of sampling.
     Raises:
-        UsageError: the capacity does not hold two rows for each environment.
+        UsageError: the capacity does not hold one piece of each environment.
     """
 
     def __init__(
@@ -94,18 +112,16 @@ class Replay:
         capacity: int,
         carry: Carry | None = None,
         stride: int = 1,
+        span: int = 1,
         priority_exponent: float | None = None,
         folder: Path | None = None,
         seed: int = 0,
     ) -> None:
+        check_capacity(capacity, num_envs=num_envs, span=span, stride=stride)
         B, self.stride = num_envs, stride
         R = capacity // B // stride * stride
-        if 2 * stride > R:
-            raise UsageError(
-                f"replay of {capacity} rows is too small (expected at least {2 * stride * B})"
-            )
         self.num_envs, self.rows = B, R
-        self.obs = _allocate(observation_space, (R, B), folder)
+        self.obs = observation_rows(observation_space, (R, B), folder)
         self.action = torch.zeros((R, B, *event_shape), dtype=action_dtype)
         self.reward = np.zeros((R, B), dtype=np.float32)
         self.flags = np.zeros((R, B), dtype=np.uint8)
@@ -162,12 +178,9 @@ class Replay:
     def store_carry(self, carry: Carry) -> None:
         """The carry `[B, ...]` that acting brought to the current rows; kept where a piece can
         start."""
-        row = self.written % self.rows
-        here = np.flatnonzero(row % self.stride == 0)
-        if self.carry is None or not len(here):
+        if self.carry is None:
             return
-        slot, index = torch.from_numpy(row[here] // self.stride), torch.from_numpy(here)
-
+        slot, index = self._carried(self.written, self._env)
         for column, leaf in zip(tree_leaves(self.carry), tree_leaves(carry), strict=True):
             column[slot, index] = leaf.to(CPU)[index]
 
@@ -373,25 +386,3 @@ class Replay:
         priority = (np.abs(error).astype(np.float64) + 1e-6) ** self.priority_exponent
         self.largest_priority = max(self.largest_priority, float(priority.max()))
         self.tree.set(slot, priority)
-
-
-CPU = torch.device("cpu")
-
-
-def _allocate(
-    space: gym.Space[Any], lead: tuple[int, ...], folder: Path | None, name: str = "obs"
-) -> ObsArray:
-    """Zeros `[*lead, ...]` of the space's own dtype, in RAM or in files that are read back."""
-    if isinstance(space, gym.spaces.Dict):
-        return {
-            key: _allocate(sub, lead, folder, f"{name}.{number}")  # type: ignore[misc]
-            for number, (key, sub) in enumerate(space.spaces.items())
-        }
-    shape = (*lead, *(space.shape or ()))
-    if folder is None:
-        return np.zeros(shape, dtype=space.dtype)
-    folder.mkdir(parents=True, exist_ok=True)
-    mapped: NDArray[Any] = np.memmap(
-        folder / f"{name}.dat", dtype=np.dtype(space.dtype), mode="w+", shape=shape
-    )
-    return mapped

@@ -1,5 +1,6 @@
 """What lives between two steps of a batch of environments, whatever the steps are used for."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from retain.data.episodes import Episodes
 from retain.envs.contract import Backend, ObsArray
-from retain.types import Carry, Obs, tree_leaves, tree_map
+from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
 
 
 class Remembers(Protocol):
@@ -33,11 +34,24 @@ def as_tensors(obs: ObsArray, device: torch.device) -> Obs:
     return tree_map(lambda x: torch.from_numpy(x).to(device), obs)  # type: ignore[return-value]
 
 
-def observation_rows(space: gym.Space[Any], lead: tuple[int, ...]) -> ObsArray:
-    """Zeros `[*lead, ...]` for observations of one environment's space."""
+def observation_rows(
+    space: gym.Space[Any], lead: tuple[int, ...], folder: Path | None = None, name: str = "obs"
+) -> ObsArray:
+    """Zeros `[*lead, ...]` for observations of one environment's space, in RAM or in files of
+    `folder` that are mapped into memory."""
     if isinstance(space, gym.spaces.Dict):
-        return {key: observation_rows(sub, lead) for key, sub in space.spaces.items()}  # type: ignore[misc]
-    return np.zeros((*lead, *(space.shape or ())), dtype=space.dtype)
+        return {
+            key: observation_rows(sub, lead, folder, f"{name}.{number}")  # type: ignore[misc]
+            for number, (key, sub) in enumerate(space.spaces.items())
+        }
+    shape = (*lead, *(space.shape or ()))
+    if folder is None:
+        return np.zeros(shape, dtype=space.dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    mapped: NDArray[Any] = np.memmap(
+        folder / f"{name}.dat", dtype=np.dtype(space.dtype), mode="w+", shape=shape
+    )
+    return mapped
 
 
 class Stream:
@@ -94,7 +108,7 @@ class Stream:
             entries = self.obs if isinstance(self.obs, dict) else {"": self.obs}
             tensors |= {f"obs.{key}": torch.from_numpy(x) for key, x in entries.items()}
         episode_tensors, facts = self.episodes.state()
-        tensors |= {f"episodes.{key}": value for key, value in episode_tensors.items()}
+        tensors |= with_prefix("episodes.", episode_tensors)
         return {k: v.detach().clone() for k, v in tensors.items()}, {
             "steps": self.steps,
             "episodes": facts,
@@ -116,11 +130,7 @@ class Stream:
             lambda _: tensors[f"carry.{next(leaves)}"].to(self.device), self.carry
         )
         self.steps = facts["steps"]
-        inside = {
-            key.removeprefix("episodes."): value
-            for key, value in tensors.items()
-            if key.startswith("episodes.")
-        }
+        inside = under_prefix("episodes.", tensors)
         self.obs = self.episodes.restore(inside, facts["episodes"])
         differs = np.zeros(self.num_envs, dtype=np.bool_)
         for key, now in (self.obs if isinstance(self.obs, dict) else {"": self.obs}).items():

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retain.errors import UsageError
+from retain.nn.actions import DiscreteActions
 from retain.nn.distributions import (
     Bernoulli,
     Categorical,
@@ -75,8 +76,9 @@ class DiscreteHead(ActionHead):
 
     def __init__(self, features: int, space: gym.spaces.Discrete) -> None:
         super().__init__()
-        self.encoded, self.start = int(space.n), int(space.start)
-        self.linear = orthogonal(nn.Linear(features, int(space.n)), 0.01)
+        self.actions = DiscreteActions(space)
+        self.encoded = self.actions.encoded
+        self.linear = orthogonal(nn.Linear(features, self.encoded), 0.01)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` to a Categorical."""
@@ -84,12 +86,11 @@ class DiscreteHead(ActionHead):
 
     def encode(self, action: Tensor) -> Tensor:
         """One-hot."""
-        return F.one_hot(action, self.encoded).float()
+        return self.actions.encode(action)
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """Counted from the space's `start`."""
-        values: NDArray[Any] = action.cpu().numpy()
-        return values + self.start if self.start else values
+        return self.actions.to_env(action)
 
 
 class MultiDiscreteHead(ActionHead):

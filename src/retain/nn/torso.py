@@ -8,7 +8,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from retain.errors import UsageError
+from retain.errors import UsageError, check_range
 from retain.memory import MemoryKind, Summary, make_memory
 from retain.nn.encoders import make_encoder
 from retain.types import Carry, Obs
@@ -55,9 +55,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
-        for name in ("memory_hidden", "memory_layers", "window"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)} (expected at least 1)")
+        check_range(self, "memory_hidden", "memory_layers", "window", low=1)
 
 
 class Torso(nn.Module):

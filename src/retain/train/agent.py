@@ -22,7 +22,7 @@ from retain.train import checkpoint as store
 from retain.train.config import RunConfig, build, check_names, field_names, to_json
 from retain.train.presets import preset
 from retain.train.spaces import space_to_json
-from retain.types import Carry, Obs, tree_leaves, tree_map
+from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
 
 
 @contextmanager
@@ -340,11 +340,11 @@ class Agent(ABC):
         """
         path = Path(path)
         update_tensors, update_facts = self._learner_state()
-        training = {f"update.{key}": value for key, value in update_tensors.items()}
+        training = with_prefix("update.", update_tensors)
         facts: dict[str, Any] = {"update": update_facts}
         if self._pending is not None or self._collector is not None:
             tensors, collector = self._pending or self.collector.state()
-            training |= {f"collector.{key}": value for key, value in tensors.items()}
+            training |= with_prefix("collector.", tensors)
             facts["collector"] = collector
         store.save_checkpoint(
             path,
@@ -363,19 +363,11 @@ class Agent(ABC):
         except RuntimeError as error:
             raise CheckpointError(f"{folder} does not fit this configuration: {error}") from None
         training, state = store.load_tensors(folder, store.TRAINING), store.load_state(folder)
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {
-                key.removeprefix(prefix): value
-                for key, value in training.items()
-                if key.startswith(prefix)
-            }
-
-        self._restore_learner(part("update."), state["update"])
+        self._restore_learner(under_prefix("update.", training), state["update"])
         self._restore_large(folder, state)
         self._collector = None
         if "collector" in state:
-            self._pending = (part("collector."), state["collector"])
+            self._pending = (under_prefix("collector.", training), state["collector"])
         self.progress = state["progress"]
         return self.progress
 

@@ -20,7 +20,7 @@ from retain.algos.sac_discrete import DiscreteSACUpdate
 from retain.algos.td3 import TD3Config, TD3Update
 from retain.data.collector import Collector
 from retain.data.experience import Experience
-from retain.data.replay import Replay
+from retain.data.replay import Replay, check_capacity
 from retain.envs.make import EnvLike
 from retain.errors import unknown
 from retain.nn.policy import ActorCritic
@@ -29,7 +29,7 @@ from retain.train.agent import Agent
 from retain.train.config import RunConfig, build
 from retain.train.replay_files import FOLDER, add_rows, load_rows, prune_rows
 from retain.train.spaces import space_from_json
-from retain.types import Carry, Obs
+from retain.types import Carry, Obs, under_prefix, with_prefix
 
 
 class PPO(Agent):
@@ -80,18 +80,25 @@ class OffPolicyAgent(Agent):
 
     run_defaults: ClassVar[dict[str, Any]] = {"num_envs": 1}
     config: OffPolicyConfig
-
-    @classmethod
-    def update_kind(cls, action_space: gym.Space[Any]) -> type[OffPolicyUpdate]:
-        """The algorithm for an action space."""
-        raise NotImplementedError
+    update_kind: ClassVar[type[OffPolicyUpdate]]
+    """The algorithm."""
+    discrete_kind: ClassVar[type[OffPolicyUpdate] | None] = None
+    """Its form for Discrete actions, where that is another."""
 
     def _build(self) -> None:
-        kind = self.update_kind(self.action_space)
-        self.policy = kind.networks(self.observation_space, self.action_space, self.config).to(
-            self.device
+        config = self.config
+        check_capacity(
+            config.buffer_size,
+            num_envs=self.run.num_envs,
+            span=config.span,
+            stride=config.stride,
         )
-        self.update: OffPolicyUpdate = kind(self.config, self.policy, seed=self._seeds[0])
+        kind = self.update_kind
+        if self.discrete_kind is not None and isinstance(self.action_space, gym.spaces.Discrete):
+            kind = self.discrete_kind
+        nets = kind.networks(self.observation_space, self.action_space, config)
+        self.policy = nets.to(self.device)
+        self.update: OffPolicyUpdate = kind(config, self.policy, seed=self._seeds[0])
         self._replay: Replay | None = None
         self._replay_state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._replay_source: tuple[Path, list[dict[str, Any]]] | None = None
@@ -102,25 +109,27 @@ class OffPolicyAgent(Agent):
     def replay(self) -> Replay:
         """The replay, made on first use; a loaded agent's is read from its files here."""
         if self._replay is None:
+            # Its own only once it is whole: what fails to load must not be taken for empty.
             config = self.config
             carry = self.policy.initial_carry(self.run.num_envs) if config.unbounded else None
             folder = config.buffer_folder
-            self._replay = Replay(
+            replay = Replay(
                 self.observation_space,
                 self.policy.event_shape,
                 self.policy.action_dtype,
                 num_envs=self.run.num_envs,
                 capacity=config.buffer_size,
                 carry=carry,
-                stride=max(1, config.sequence_length // 2) if config.unbounded else 1,
+                stride=config.stride,
+                span=config.span,
                 priority_exponent=config.priority_exponent if config.prioritized else None,
                 folder=Path(folder) if folder is not None else None,
                 seed=self._seeds[2],
             )
             if self._replay_source is not None and self._replay_state is not None:
-                load_rows(self._replay, *self._replay_source)
-                self._replay.restore(*self._replay_state)
-            self.update.replay = self._replay
+                load_rows(replay, *self._replay_source)
+                replay.restore(*self._replay_state)
+            self._replay = self.update.replay = replay
         return self._replay
 
     def _make_collector(self) -> Experience:
@@ -162,11 +171,8 @@ class OffPolicyAgent(Agent):
 
     def _observations(self, columns: dict[str, Tensor]) -> Obs:
         """The observations among a replay's columns, as one step of many environments."""
-        obs = {
-            key.removeprefix("obs."): x.unsqueeze(0).to(self.device)
-            for key, x in columns.items()
-            if key.startswith("obs.")
-        }
+        columns = under_prefix("obs.", columns)
+        obs = {key: x.unsqueeze(0).to(self.device) for key, x in columns.items()}
         return obs[""] if list(obs) == [""] else obs
 
     def _act(
@@ -189,13 +195,12 @@ class OffPolicyAgent(Agent):
             self._replay_state = self._replay.state()
         if self._replay_state is not None:
             rows, replay = self._replay_state
-            tensors |= {f"replay.{key}": x for key, x in rows.items()}
+            tensors |= with_prefix("replay.", rows)
             facts |= {"replay": replay}
         return tensors, facts | {"due": self._due}
 
     def _restore_learner(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        prefix = "replay."
-        inside = {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
+        inside = under_prefix("replay.", tensors)
         self._replay_state = (inside, facts["replay"]) if "replay" in facts else None
         self._due = facts["due"]
         self.update.restore(tensors, facts)
@@ -230,11 +235,7 @@ class DDPG(OffPolicyAgent):
 
     algo = "ddpg"
     config_kind = DDPGConfig
-
-    @classmethod
-    def update_kind(cls, action_space: gym.Space[Any]) -> type[OffPolicyUpdate]:
-        """See `OffPolicyAgent.update_kind`."""
-        return DDPGUpdate
+    update_kind = DDPGUpdate
 
 
 class TD3(OffPolicyAgent):
@@ -242,11 +243,7 @@ class TD3(OffPolicyAgent):
 
     algo = "td3"
     config_kind = TD3Config
-
-    @classmethod
-    def update_kind(cls, action_space: gym.Space[Any]) -> type[OffPolicyUpdate]:
-        """See `OffPolicyAgent.update_kind`."""
-        return TD3Update
+    update_kind = TD3Update
 
 
 class SAC(OffPolicyAgent):
@@ -254,12 +251,8 @@ class SAC(OffPolicyAgent):
 
     algo = "sac"
     config_kind = SACConfig
-
-    @classmethod
-    def update_kind(cls, action_space: gym.Space[Any]) -> type[OffPolicyUpdate]:
-        """See `OffPolicyAgent.update_kind`."""
-        discrete = isinstance(action_space, gym.spaces.Discrete)
-        return DiscreteSACUpdate if discrete else SACUpdate
+    update_kind = SACUpdate
+    discrete_kind = DiscreteSACUpdate
 
 
 class DQN(OffPolicyAgent):
@@ -267,11 +260,7 @@ class DQN(OffPolicyAgent):
 
     algo = "dqn"
     config_kind = DQNConfig
-
-    @classmethod
-    def update_kind(cls, action_space: gym.Space[Any]) -> type[OffPolicyUpdate]:
-        """See `OffPolicyAgent.update_kind`."""
-        return DQNUpdate
+    update_kind = DQNUpdate
 
 
 AGENTS: dict[str, type[Agent]] = {kind.algo: kind for kind in (PPO, DDPG, TD3, SAC, DQN)}

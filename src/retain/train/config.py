@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
-from retain.errors import UsageError, nearest
+from retain.errors import UsageError, check_range, nearest
 
 Config = TypeVar("Config")
 
@@ -36,9 +36,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
-        for name, least in (("num_envs", 1), ("threads", 0), ("checkpoint_every", 1), ("keep", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} is {getattr(self, name)} (expected at least {least})")
+        check_range(self, "num_envs", "checkpoint_every", "keep", low=1)
+        check_range(self, "threads", low=0)
 
 
 def _fits(value: Any, wanted: Any) -> bool:
