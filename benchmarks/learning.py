@@ -86,8 +86,8 @@ def one(task: Task, seed: int) -> tuple[float, float, int]:
 
     kind = getattr(retain, task.algo)
     agent = kind(task.env, memory=task.memory, seed=seed, threads=1, **dict(task.settings))
-    episodes = agent.collector.episodes
-    take, returns = episodes.take_finished, []
+    statistic = agent.collector.statistics
+    take, returns = statistic.take_finished, []
 
     def tee() -> list:
         finished = take()
@@ -97,7 +97,7 @@ def one(task: Task, seed: int) -> tuple[float, float, int]:
                 raise ReachedError
         return finished
 
-    episodes.take_finished = tee
+    statistic.take_finished = tee
     began = time.perf_counter()
     with contextlib.suppress(ReachedError):
         agent.learn(task.steps)

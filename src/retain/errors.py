@@ -24,6 +24,10 @@ class NonFiniteError(RetainError, ArithmeticError):
     """The minibatch as named tensors, for the report."""
 
 
+class EnvironmentFailure(RetainError):
+    """Environments or their workers fail again and again; the run stops with a checkpoint."""
+
+
 class CheckpointError(RetainError):
     """A run folder or checkpoint is missing, incomplete or from another configuration."""
 

@@ -91,7 +91,7 @@ def test_next_value_is_that_of_the_true_successor_under_the_carry_before_the_res
     one.collector.collect(16)
     rollout = one.collector.collect(16)
     assert rollout.truncated.sum() > 3
-    following = one.collector.obs
+    following = one.collector.streams[0].obs
     for env in range(3):
         carry = tuple(tuple(leaf[env : env + 1] for leaf in torso) for torso in rollout.carries[0])
         for t in range(16):
@@ -134,7 +134,7 @@ def test_previous_inputs_are_the_last_steps_and_zero_at_a_start():
 def test_episode_statistics_are_the_environments_own():
     one = agent()
     rollout = one.collector.collect(48)
-    finished = one.collector.episodes.take_finished()
+    finished = one.collector.statistics.take_finished()
     assert len(finished) == rollout.terminated.sum()
     for episode in finished:
         assert 5 <= episode.length <= 7
@@ -142,11 +142,11 @@ def test_episode_statistics_are_the_environments_own():
 
 
 def test_history_of_actions_is_trimmed_but_replays(monkeypatch):
-    monkeypatch.setattr("retain.data.episodes.TRIM", 20)
+    monkeypatch.setattr("retain.envs.history.TRIM", 20)
     one = agent("CartPole-v1")
     for _ in range(8):
         one.collector.collect(16)
-    assert len(one.collector.episodes._actions) < 100
+    assert len(one.backends[0].history._actions) < 100
     tensors, facts = one.collector.state()
     two = agent("CartPole-v1")
     assert not two.collector.restore(tensors, facts).any()
@@ -167,7 +167,7 @@ def test_an_environment_that_does_not_replay_is_noticed_and_its_episode_cut():
     one.collector.collect(15)
     tensors, facts = one.collector.state()
     two = agent(Fickle)
-    two.collector.start()
+    two.collector.streams[0].start()
     differs = two.collector.restore(tensors, facts)
-    assert np.array_equal(differs, two.collector.obs[:, 1] < 1)
-    assert two.collector.reset_flags[differs].all()
+    assert np.array_equal(differs, two.collector.streams[0].obs[:, 1] < 1)
+    assert two.collector.streams[0].reset_flags[differs].all()

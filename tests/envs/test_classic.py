@@ -5,6 +5,7 @@ import pytest
 
 from retain.envs.classic import NATIVE
 from retain.envs.make import make
+from retain.envs.options import EnvOptions
 from retain.envs.seeding import episode_seed
 
 B = 5
@@ -18,7 +19,7 @@ def actions(backend, rng):
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_native_batch_equals_gymnasium_bit_for_bit(name):
-    native, slow = make(name, B), make(name, B, native=False)
+    native, slow = make(name, B), make(name, B, EnvOptions(native=False))
     assert native.observation_space == slow.observation_space
     assert native.action_space == slow.action_space
     rng, number = np.random.default_rng(0), np.zeros(B, dtype=np.int64)
@@ -48,7 +49,7 @@ def test_native_batch_equals_gymnasium_bit_for_bit(name):
 
 def test_cartpole_truncates_after_500_steps_as_gymnasium_does():
     """A policy that balances: both flags at the limit, on both backends."""
-    native, slow = make("CartPole-v1", 1), make("CartPole-v1", 1, native=False)
+    native, slow = make("CartPole-v1", 1), make("CartPole-v1", 1, EnvOptions(native=False))
     for backend in (native, slow):
         obs = backend.reset(np.ones(1, dtype=np.bool_), np.array([3]))
         for step in range(500):
@@ -60,7 +61,7 @@ def test_cartpole_truncates_after_500_steps_as_gymnasium_does():
 
 @pytest.mark.parametrize("native", [True, False])
 def test_an_episode_is_its_seed_and_its_actions_at_any_index(native):
-    backend = make("CartPoleNoVel-v1", 3, native=native)
+    backend = make("CartPoleNoVel-v1", 3, EnvOptions(native=native))
     rng = np.random.default_rng(1)
     plan = rng.integers(0, 2, (8, 3))
 

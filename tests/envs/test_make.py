@@ -97,8 +97,9 @@ def test_wrong_arguments_are_one_clear_line():
         make("CartPole-v1", 0)
     with pytest.raises(UsageError, match="entry 4 is outside"):
         KeepEntries(gym.make("CartPole-v1"), (0, 4))
-    with pytest.raises(UsageError, match="cannot make 'CartPole-v1'"):
-        make_single("CartPole-v1", env_kwargs={"colour": "red"})
+    gym.register("NoFrills-v0", entry_point=Nested)
+    with pytest.raises(UsageError, match="cannot make 'NoFrills-v0'"):
+        make_single("NoFrills-v0", render_mode="red")
 
 
 class Wordy(gym.Env):

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retain.data.rollout import Rollout
-from retain.data.stream import Stream, as_tensors, observation_rows
+from retain.data.stream import Driver, Stream, as_tensors, observation_rows
 from retain.envs.contract import Backend, ObsArray
+from retain.envs.options import PLAIN, EnvOptions
+from retain.nn.distributions import Distribution
 from retain.nn.policy import ActorCritic
 from retain.types import Carry, Obs, tree_map
 
@@ -24,6 +26,11 @@ class Columns(NamedTuple):
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
 
+    def of(self, columns: slice) -> "Columns":
+        """Views of some environments' columns."""
+        parts: Any = tree_map(lambda x: x[:, columns], tuple(self))
+        return Columns(*parts)
+
 
 def split_steps(obs: Obs) -> Sequence[Obs]:
     """`[T, B, ...]` as T views `[1, B, ...]`."""
@@ -33,8 +40,44 @@ def split_steps(obs: Obs) -> Sequence[Obs]:
     return torch.tensor_split(obs, len(obs))
 
 
-class Collector(Stream):
+class Segment:
+    """A group's part of the segment that is being collected."""
+
+    def __init__(self, stream: Stream, columns: Columns) -> None:
+        self.stream, self.columns = stream, columns
+        steps = len(columns.reward)
+        self.each_obs = split_steps(as_tensors(columns.obs, torch.device("cpu")))
+        self.each_reset = torch.tensor_split(torch.from_numpy(columns.reset), steps)
+        self.exploration: Tensor | None = None
+        self.actions: list[Tensor] = []
+        self.dists: list[Distribution] = []
+        self.values: list[Tensor] = []
+        self.carries: list[Carry] = []
+        self.previous_actions: list[Tensor] = []
+        self.previous_rewards: list[Tensor] = []
+        self.final_values: list[tuple[int, NDArray[np.intp], Tensor]] = []
+
+    def write_obs(self, t: int) -> None:
+        """The stream's current observation as row t."""
+        rows, obs = self.columns.obs, self.stream.obs
+        if isinstance(rows, dict):
+            for key, row in rows.items():
+                row[t] = obs[key]  # type: ignore[index]
+        else:
+            rows[t] = obs
+
+    def next_value(self, last: Tensor) -> Tensor:
+        """`[T, B]` V of every true successor, given that of the last one `[1, B]`."""
+        following = torch.cat((*self.values[1:], last.clone()))
+        for t, rows, final_value in self.final_values:
+            following[t, torch.from_numpy(rows)] = final_value.clone()
+        return following
+
+
+class Collector(Driver):
     """Steps B environments with a policy and cuts the stream into segments.
+
+    With several groups of environments the policy acts on one while the others step.
 
     Args:
         chunk: steps between stored carries; must divide every segment's length.
@@ -42,137 +85,167 @@ class Collector(Stream):
 
     def __init__(
         self,
-        backend: Backend,
+        backends: Sequence[Backend],
         policy: ActorCritic,
         *,
         seed: int,
+        options: EnvOptions = PLAIN,
         chunk: int,
         device: torch.device | None = None,
     ) -> None:
-        super().__init__(backend, policy, seed=seed, device=device)
+        super().__init__(backends, policy, seed=seed, options=options, device=device)
         self.policy, self.chunk = policy, chunk
+        self.space = backends[0].observation_space
 
     def collect(self, num_steps: int) -> Rollout:
         """The next segment: `num_steps` steps of every environment, `[T, B, ...]`."""
-        self.start()
-        T, B, policy = num_steps, self.num_envs, self.policy
-        space = self.backend.observation_space
+        T, B = num_steps, self.num_envs
         columns = Columns(
-            observation_rows(space, (T, B)),
+            observation_rows(self.space, (T, B)),
             np.zeros((T, B), np.float32),
             *(np.zeros((T, B), np.bool_) for _ in range(3)),
         )
-        obs_rows = as_tensors(columns.obs, torch.device("cpu"))
-        reset_rows = torch.from_numpy(columns.reset)
-        each_obs, each_reset = split_steps(obs_rows), torch.tensor_split(reset_rows, T)
-        actions, dists, values = [], [], []
-        carries: list[Carry] = []
-        previous_actions, previous_rewards = [], []
-        final_values: list[tuple[int, NDArray[np.intp], Tensor]] = []
-        sde_every, exploration = policy.config.sde_sample_freq, None
-        reads_action, reads_reward = policy.config.previous_action, policy.config.previous_reward
-
+        for stream in self.streams:
+            stream.start()
+        segments = [Segment(stream, columns.of(stream.columns)) for stream in self.streams]
         with torch.inference_mode():
             for t in range(T):
-                self._write_obs(columns.obs, t)
-                columns.reset[t] = self.reset_flags
-                if t % self.chunk == 0:
-                    carries.append(self.carry)
-                if t == 0 or (sde_every > 0 and t % sde_every == 0):
-                    exploration = policy.head.draw_exploration(B, self.generator)
-                if reads_action:
-                    previous_actions.append(self.previous_action)
-                if reads_reward:
-                    previous_rewards.append(torch.from_numpy(self.previous_reward))
-                dist, value, self.carry = self._forward(each_obs[t], each_reset[t])
-                action = policy.head.sample(dist, exploration, self.generator)
-                dists.append(dist)
-                values.append(value)
-                actions.append(action)
-                action = action[0]
-                env_action = policy.head.to_env(action)
-                self.obs, reward, terminated, truncated = self.backend.step(env_action)
-                columns.reward[t], columns.terminated[t] = reward, terminated
-                columns.truncated[t] = truncated
-                ended = terminated | truncated
-                self.previous_action = action
-                self.previous_reward = columns.reward[t]
-                self.episodes.record(env_action, reward)
-                if ended.any():
-                    cut = truncated & ~terminated
-                    if cut.any():
-                        rows = np.flatnonzero(cut)
-                        final_values.append((t, rows, self._successor_value(rows)))
-                    self.episodes.finish(ended)
-                    self.obs = self.episodes.begin(ended)
-                self.reset_flags = ended
+                for segment in segments:
+                    if t:
+                        self._receive(segment, t - 1)
+                    self._send(segment, t)
+            for segment in segments:
+                self._receive(segment, T - 1)
             self.steps += T * B
-            last_value = self._last_value()
-            action = torch.cat(actions)
-            log_prob = type(dists[0]).cat(dists).log_prob(action)
+            next_values = [s.next_value(self._last_value(s.stream)) for s in segments]
+            return self._rollout(columns, segments, next_values)
 
-        value = torch.cat(values)
-        next_value = torch.cat((value[1:], last_value.clone()))
-        for t, rows, final_value in final_values:
-            next_value[t, torch.from_numpy(rows)] = final_value.clone()
+    def _send(self, segment: Segment, t: int) -> None:
+        """Acts on a group's observation and lets its environments step."""
+        policy, stream = self.policy, segment.stream
+        sde_every = policy.config.sde_sample_freq
+        segment.write_obs(t)
+        segment.columns.reset[t] = stream.reset_flags
+        if t % self.chunk == 0:
+            segment.carries.append(stream.carry)
+        if t == 0 or (sde_every > 0 and t % sde_every == 0):
+            segment.exploration = policy.head.draw_exploration(stream.num_envs, self.generator)
+        if policy.config.previous_action:
+            segment.previous_actions.append(stream.previous_action)
+        if policy.config.previous_reward:
+            segment.previous_rewards.append(torch.from_numpy(stream.previous_reward))
+        dist, value, stream.carry = self._forward(
+            stream, segment.each_obs[t], segment.each_reset[t]
+        )
+        action = policy.head.sample(dist, segment.exploration, self.generator)
+        segment.dists.append(dist)
+        segment.values.append(value)
+        segment.actions.append(action)
+        stream.previous_action = action[0]
+        stream.backend.send(policy.head.to_env(action[0]))
+
+    def _receive(self, segment: Segment, t: int) -> None:
+        """Takes what a group's environments answered to step t, and resets what ended."""
+        stream, columns = segment.stream, segment.columns
+        stream.obs, reward, terminated, truncated = stream.receive()
+        columns.reward[t], columns.terminated[t] = reward, terminated
+        columns.truncated[t] = truncated
+        stream.previous_reward = columns.reward[t]
+        ended = terminated | truncated
+        if ended.any():
+            cut = truncated & ~terminated
+            if cut.any():
+                rows = np.flatnonzero(cut)
+                segment.final_values.append((t, rows, self._successor_value(stream, rows)))
+            stream.restart(ended)
+        stream.reset_flags = ended
+
+    def _rollout(
+        self, columns: Columns, segments: list[Segment], next_values: list[Tensor]
+    ) -> Rollout:
+        config, device = self.policy.config, self.device
 
         def finished(x: Tensor) -> Tensor:
-            return x.to(self.device)
+            return x.to(device)
 
-        return Rollout(
-            obs=tree_map(finished, obs_rows),
-            action=action.clone(),
-            log_prob=log_prob.clone(),
-            value=value,
-            reward=finished(torch.from_numpy(columns.reward)),
-            reset=finished(reset_rows),
-            terminated=finished(torch.from_numpy(columns.terminated)),
-            truncated=finished(torch.from_numpy(columns.truncated)),
-            next_value=next_value,
-            carries=tuple(tree_map(torch.clone, carry) for carry in carries),
-            carry_out=tree_map(torch.clone, self.carry),
-            previous_action=torch.stack(previous_actions) if reads_action else None,
-            previous_reward=finished(torch.stack(previous_rewards)) if reads_reward else None,
-        )
+        def over_groups(parts: list[Tensor]) -> Tensor:
+            """Groups side by side, and a tensor that is no inference tensor."""
+            return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0].clone()
 
-    def _write_obs(self, rows: ObsArray, t: int) -> None:
-        if isinstance(rows, dict):
-            for key, row in rows.items():
-                row[t] = self.obs[key]  # type: ignore[index]
-        else:
-            rows[t] = self.obs
+        actions = [torch.cat(s.actions) for s in segments]
+        log_probs = [
+            type(s.dists[0]).cat(s.dists).log_prob(action)
+            for s, action in zip(segments, actions, strict=True)
+        ]
+        carry_out: Any = [s.stream.carry for s in segments]
+        with torch.inference_mode(False):
+            arrays: Any = tuple(columns)
+            obs, reward, reset, terminated, truncated = tree_map(torch.from_numpy, arrays)
+            return Rollout(
+                obs=tree_map(finished, obs),
+                action=over_groups(actions),
+                log_prob=over_groups(log_probs),
+                value=over_groups([torch.cat(s.values) for s in segments]),
+                reward=finished(reward),
+                reset=finished(reset),
+                terminated=finished(terminated),
+                truncated=finished(truncated),
+                next_value=over_groups(next_values),
+                carries=tuple(
+                    tree_map(_joined, *each)
+                    for each in zip(*(s.carries for s in segments), strict=True)
+                ),
+                carry_out=tree_map(_joined, *carry_out),
+                previous_action=(
+                    over_groups([torch.stack(s.previous_actions) for s in segments])
+                    if config.previous_action
+                    else None
+                ),
+                previous_reward=(
+                    finished(over_groups([torch.stack(s.previous_rewards) for s in segments]))
+                    if config.previous_reward
+                    else None
+                ),
+            )
 
-    def _forward(self, obs: Obs, reset: Tensor) -> Any:
+    def _forward(self, stream: Stream, obs: Obs, reset: Tensor) -> Any:
         """The policy's forward with T = 1 on the current carry."""
         previous: list[Tensor] = []
         config = self.policy.config
         if config.previous_action or config.previous_reward:
             previous = [
-                self.previous_action.unsqueeze(0),
-                torch.from_numpy(self.previous_reward).to(self.device).unsqueeze(0),
+                stream.previous_action.unsqueeze(0),
+                torch.from_numpy(stream.previous_reward).to(self.device).unsqueeze(0),
             ]
         if self.device.type != "cpu":
             obs = tree_map(lambda x: x.to(self.device), obs)
             reset = reset.to(self.device)
-        return self.policy(self.policy.prepare(obs), self.carry, reset, *previous)
+        return self.policy(self.policy.prepare(obs), stream.carry, reset, *previous)
 
-    def _successor_value(self, rows: NDArray[np.intp]) -> Tensor:
+    def _successor_value(self, stream: Stream, rows: NDArray[np.intp]) -> Tensor:
         """V of the final observations of cut episodes, `[rows]`, under the carry before any reset.
 
-        The whole batch is evaluated, so that a row's value never depends on which others ended.
+        The whole group is evaluated, so that a row's value never depends on which others ended.
         """
         _, value, _ = self._forward(
-            tree_map(lambda x: torch.from_numpy(x).unsqueeze(0), self.obs),  # type: ignore[arg-type]
-            torch.zeros(1, self.num_envs, dtype=torch.bool),
+            stream,
+            tree_map(lambda x: torch.from_numpy(x).unsqueeze(0), stream.obs),  # type: ignore[arg-type]
+            torch.zeros(1, stream.num_envs, dtype=torch.bool),
         )
         result: Tensor = value[0, torch.from_numpy(rows)]
         return result
 
-    def _last_value(self) -> Tensor:
+    def _last_value(self, stream: Stream) -> Tensor:
         """V of the observation after the segment, `[1, B]`; the carry does not advance."""
         _, value, _ = self._forward(
-            tree_map(lambda x: torch.from_numpy(x).unsqueeze(0), self.obs),  # type: ignore[arg-type]
-            torch.from_numpy(self.reset_flags).unsqueeze(0),
+            stream,
+            tree_map(lambda x: torch.from_numpy(x).unsqueeze(0), stream.obs),  # type: ignore[arg-type]
+            torch.from_numpy(stream.reset_flags).unsqueeze(0),
         )
         result: Tensor = value
         return result
+
+
+def _joined(*leaves: Tensor) -> Tensor:
+    """Carries of groups as one of all."""
+    return torch.cat(leaves) if len(leaves) > 1 else leaves[0].clone()

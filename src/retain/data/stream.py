@@ -1,5 +1,6 @@
 """What lives between two steps of a batch of environments, whatever the steps are used for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retain.data.episodes import Episodes
-from retain.envs.contract import Backend, ObsArray
+from retain.data.episodes import Episodes, Statistics
+from retain.data.incidents import Incidents
+from retain.envs.contract import Backend, EnvStep, ObsArray
+from retain.envs.options import PLAIN, EnvOptions
 from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
 
 
@@ -55,13 +58,17 @@ def observation_rows(
 
 
 class Stream:
-    """B environments and everything that a policy carries through them.
+    """The environments of one backend and everything that a policy carries through them.
 
-    It holds what lives between two steps (carry, reset flags, last observation, episode counters,
-    action noise); `Episodes` holds what is needed to play the current episodes again.
+    It holds what lives between two steps (carry, reset flags, last observation, episode counters);
+    the backend's history holds what is needed to play the current episodes again.
 
     Args:
-        seed: of the run; every episode's own seed and the action noise derive from it.
+        seed: of the run; every episode's own seed derives from it.
+        first: the run's number of the backend's first environment.
+        options: how rewards are scaled and clipped before anything learns from them.
+        statistics: of finished episodes, shared by the streams of a run.
+        incidents: likewise.
     """
 
     def __init__(
@@ -70,13 +77,18 @@ class Stream:
         remembers: Remembers,
         *,
         seed: int,
-        device: torch.device | None = None,
+        device: torch.device,
+        first: int = 0,
+        options: EnvOptions = PLAIN,
+        statistics: Statistics | None = None,
+        incidents: Incidents | None = None,
     ) -> None:
-        self.backend = backend
-        self.device = device or torch.device("cpu")
+        self.backend, self.device, self.options = backend, device, options
         self.num_envs = backend.num_envs
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.episodes = Episodes(backend, seed)
+        self.columns = slice(first, first + self.num_envs)
+        """Where its environments stand among all of the run."""
+        self.episodes = Episodes(backend, seed, first=first, statistics=statistics)
+        self.incidents = incidents or Incidents()
         self.carry: Carry = tree_map(
             lambda leaf: leaf.to(self.device), remembers.initial_carry(self.num_envs)
         )
@@ -88,20 +100,34 @@ class Stream:
         self.previous_reward = np.zeros(self.num_envs, dtype=np.float32)
         self.reset_flags = np.ones(self.num_envs, dtype=np.bool_)
         self.obs: ObsArray | None = None
-        self.steps = 0
 
-    def start(self) -> None:
-        """Begins the first episode of every environment; the first step does it."""
-        if self.obs is None:
-            self.obs = self.episodes.begin(np.ones(self.num_envs, dtype=np.bool_))
+    def start(self) -> bool:
+        """Begins the first episode of every environment, unless that was done."""
+        if self.obs is not None:
+            return False
+        self.obs = self.episodes.begin(np.ones(self.num_envs, dtype=np.bool_))
+        return True
+
+    def receive(self) -> EnvStep:
+        """What the backend answers to the action last sent; what went wrong is noted."""
+        step = self.backend.receive()
+        self.episodes.record(step.reward)
+        if self.backend.faults:
+            self.incidents.note(self.backend, self.episodes)
+        return step._replace(reward=self.options.learned_reward(step.reward))
+
+    def restart(self, ended: NDArray[np.bool_]) -> None:
+        """Closes the episodes that `ended` `[B]` and begins the next ones there."""
+        self.episodes.finish(ended)
+        self.incidents.ended(self.episodes.index[ended])
+        self.obs = self.episodes.begin(ended)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that lives between two segments: tensors, and JSON for the rest."""
+        """Everything that lives between two steps: tensors, and JSON for the rest."""
         tensors = {
             "previous_action": self.previous_action,
             "previous_reward": torch.from_numpy(self.previous_reward),
             "reset_flags": torch.from_numpy(self.reset_flags),
-            "generator": self.generator.get_state(),
         }
         tensors |= {f"carry.{i}": leaf for i, leaf in enumerate(tree_leaves(self.carry))}
         if self.obs is not None:
@@ -109,10 +135,7 @@ class Stream:
             tensors |= {f"obs.{key}": torch.from_numpy(x) for key, x in entries.items()}
         episode_tensors, facts = self.episodes.state()
         tensors |= with_prefix("episodes.", episode_tensors)
-        return {k: v.detach().clone() for k, v in tensors.items()}, {
-            "steps": self.steps,
-            "episodes": facts,
-        }
+        return tensors, {"episodes": facts}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> NDArray[np.bool_]:
         """Takes back what `state` gave and plays every current episode to where it was.
@@ -124,20 +147,81 @@ class Stream:
         self.previous_action = tensors["previous_action"].to(self.device)
         self.previous_reward = tensors["previous_reward"].numpy()
         self.reset_flags = tensors["reset_flags"].numpy()
-        self.generator.set_state(tensors["generator"])
         leaves = iter(range(len(tree_leaves(self.carry))))
         self.carry = tree_map(
             lambda _: tensors[f"carry.{next(leaves)}"].to(self.device), self.carry
         )
-        self.steps = facts["steps"]
+        differs = np.zeros(self.num_envs, dtype=np.bool_)
+        if "episodes.number" not in tensors or (tensors["episodes.number"] < 0).all():
+            return differs
         inside = under_prefix("episodes.", tensors)
         self.obs = self.episodes.restore(inside, facts["episodes"])
-        differs = np.zeros(self.num_envs, dtype=np.bool_)
         for key, now in (self.obs if isinstance(self.obs, dict) else {"": self.obs}).items():
             same = now == tensors[f"obs.{key}"].numpy()
             differs |= ~same.reshape(self.num_envs, -1).all(axis=1)
         if differs.any():
-            self.episodes.finish(differs, counted=False)
             self.obs = self.episodes.begin(differs)
             self.reset_flags = self.reset_flags | differs
         return differs
+
+
+class Driver:
+    """What acts in a run's environments: the streams of all groups, and the noise of acting.
+
+    Args:
+        backends: one for each group of environments.
+        seed: of the run.
+        options: as `Stream`'s.
+    """
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        remembers: Remembers,
+        *,
+        seed: int,
+        options: EnvOptions = PLAIN,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or torch.device("cpu")
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.statistics, self.incidents = Statistics(), Incidents()
+        self.streams: list[Stream] = []
+        self.num_envs = 0
+        for backend in backends:
+            self.streams.append(
+                Stream(
+                    backend,
+                    remembers,
+                    seed=seed,
+                    device=self.device,
+                    first=self.num_envs,
+                    options=options,
+                    statistics=self.statistics,
+                    incidents=self.incidents,
+                )
+            )
+            self.num_envs += backend.num_envs
+        self.steps = 0
+        """Of all environments together."""
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that lives between two segments: tensors, and JSON for the rest."""
+        tensors = {"generator": self.generator.get_state()}
+        facts: dict[str, Any] = {"steps": self.steps, "statistics": self.statistics.state()}
+        for number, stream in enumerate(self.streams):
+            inside, facts[f"stream.{number}"] = stream.state()
+            tensors |= with_prefix(f"stream.{number}.", inside)
+        return {k: v.detach().clone() for k, v in tensors.items()}, facts
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> NDArray[np.bool_]:
+        """Takes back what `state` gave; see `Stream.restore`."""
+        self.generator.set_state(tensors["generator"])
+        self.steps = facts["steps"]
+        self.statistics.restore(facts["statistics"])
+        return np.concatenate(
+            [
+                stream.restore(under_prefix(f"stream.{n}.", tensors), facts[f"stream.{n}"])
+                for n, stream in enumerate(self.streams)
+            ]
+        )

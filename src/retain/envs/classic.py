@@ -37,7 +37,8 @@ class ClassicBatch(Backend):
     time_limit: int
 
     def __init__(self, num_envs: int, *, velocity: bool = True) -> None:
-        self.num_envs, self.velocity = num_envs, velocity
+        super().__init__(num_envs)
+        self.velocity = velocity
         self.state: Rows = np.zeros((self.state_size, num_envs))
         self.elapsed = np.zeros(num_envs, dtype=np.int64)
         self._never = np.zeros(num_envs, dtype=np.bool_)
@@ -54,16 +55,15 @@ class ClassicBatch(Backend):
     def advance(self, action: NDArray[Any]) -> tuple[Rows, NDArray[np.bool_]]:
         """Moves the state one step; reward `[B]` and terminated `[B]`."""
 
-    def reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See the contract; the generator is the one gymnasium makes of a seed."""
+    def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The generator is the one gymnasium makes of a seed."""
         for index in np.flatnonzero(mask):
             generator = np.random.Generator(np.random.PCG64(int(seeds[index])))
             self.state[:, index] = self.draw(generator)
             self.elapsed[index] = 0
         return self.observe()
 
-    def step(self, action: NDArray[Any]) -> EnvStep:
-        """See the contract."""
+    def _step(self, action: NDArray[Any]) -> EnvStep:
         reward, terminated = self.advance(action)
         self.elapsed += 1
         return EnvStep(self.observe(), reward, terminated, self.elapsed >= self.time_limit)

@@ -6,11 +6,14 @@ actions and can always be played again.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+
+from retain.envs.history import History
 
 ObsArray: TypeAlias = NDArray[Any] | dict[str, NDArray[Any]]
 """`[B, ...]`, or a dict of such arrays for a Dict space."""
@@ -29,16 +32,38 @@ class EnvStep(NamedTuple):
     """`[B]` the episode was cut from outside: the successor still has a value."""
 
 
-class Backend(ABC):
-    """B environments stepped together, with explicit resets."""
+@dataclass(frozen=True)
+class Fault:
+    """Something that went wrong in an environment, and was dealt with."""
 
-    num_envs: int
+    kind: Literal["raised", "worker died", "worker hung", "not deterministic"]
+    """raised: the environment did; its episode is cut as truncated. Workers that died or hung are
+    replaced and their episodes replayed. not deterministic: a replayed episode did not come back to
+    where it was, and is cut as truncated."""
+    index: int
+    """Of the environment in its backend; -1 where it is of a worker."""
+    text: str
+    """A traceback, or which worker."""
+
+
+class Backend(ABC):
+    """B environments stepped together, with explicit resets.
+
+    A subclass implements `_reset` and `_step`, or `send` and `receive` where it steps elsewhere.
+    """
+
     observation_space: gym.Space[Any]
     """One environment's, not the batch's."""
     action_space: gym.Space[Any]
     """One environment's, not the batch's."""
 
-    @abstractmethod
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.history = History(num_envs)
+        """Of the current episodes."""
+        self.faults: list[Fault] = []
+        """What went wrong since somebody emptied the list."""
+
     def reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
         """Starts a new episode where `mask` `[B]` is true, seeded by `seeds` `[B]`.
 
@@ -46,13 +71,66 @@ class Backend(ABC):
             `[B, ...]` the new episodes' first observations; the other rows are unchanged from the
             last call. Valid until the next call.
         """
+        self.history.begin(mask, seeds)
+        return self._reset(mask, seeds)
 
-    @abstractmethod
     def step(self, action: NDArray[Any]) -> EnvStep:
         """Steps every environment with `action` `[B, ...]`, in the action space's own dtype.
 
-        An environment whose episode has ended must be reset before it is stepped again.
+        An environment whose episode has ended must be reset before it is stepped again. The array
+        of actions must not change afterwards: it is part of the episodes' history.
         """
+        self.send(action)
+        return self.receive()
+
+    def send(self, action: NDArray[Any]) -> None:
+        """Begins a step; `receive` must follow."""
+        self.history.record(action)
+        self._answer = self._step(action)
+
+    def receive(self) -> EnvStep:
+        """What the step that `send` began came to."""
+        return self._answer
+
+    def replay(
+        self, seeds: NDArray[np.int64], length: NDArray[np.int64], actions: NDArray[Any]
+    ) -> ObsArray:
+        """Plays episodes to where they were, in place of the current ones.
+
+        Args:
+            seeds, length: `[B]` of each episode.
+            actions: `[n, B, ...]` the last n steps of all, n at least the longest.
+        Returns:
+            `[B, ...]` the observations they come to.
+        """
+        self.history.load(seeds, length, actions)
+        return self._replay()
+
+    def _replay(self) -> ObsArray:
+        """Plays `history` again. The episodes are aligned at their ends, so one pass replays them
+        all; an environment whose turn has not come yet is idled through throw-away episodes."""
+        history, actions = self.history, self.history.actions()
+        began = history.began - (history.clock - len(actions))
+        obs = self._reset(np.ones(self.num_envs, dtype=np.bool_), history.seeds)
+        ended = np.zeros(self.num_envs, dtype=np.bool_)
+        for t, action in enumerate(actions):
+            starting = (began == t) | ended
+            if t and starting.any():
+                self._reset(starting, history.seeds)
+            obs, _, terminated, truncated = self._step(action)
+            ended = terminated | truncated
+        starting = began == len(actions)
+        if len(actions) and starting.any():
+            obs = self._reset(starting, history.seeds)
+        return obs
+
+    @abstractmethod
+    def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
+        """See `reset`."""
+
+    def _step(self, action: NDArray[Any]) -> EnvStep:
+        """See `step`."""
+        raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 (most backends hold nothing)
         """Releases what the environments hold; the backend is not used after."""

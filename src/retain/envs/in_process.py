@@ -1,5 +1,6 @@
 """Any gymnasium environments, stepped one after the other in this process."""
 
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,79 +8,26 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.contract import Backend, EnvStep, ObsArray
+from retain.envs.buffers import Buffers, arrays_in, buffers_layout, buffers_of
+from retain.envs.contract import Backend, EnvStep, Fault, ObsArray
+from retain.envs.spaces import action_converter, flat_space, leaves
 from retain.errors import UsageError
 
-SUPPORTED = (
-    gym.spaces.Box,
-    gym.spaces.Discrete,
-    gym.spaces.MultiDiscrete,
-    gym.spaces.MultiBinary,
-)
 
+class _Unstarted:
+    """Stands in for an environment whose reset raised."""
 
-def flat_space(space: gym.Space[Any]) -> gym.Space[Any]:
-    """The space as the library sees it: nested Dict and Tuple spaces become one flat Dict.
+    def __init__(self, text: str) -> None:
+        self.text = text
 
-    Keys of inner spaces are joined by "/", entries of a Tuple are called "0", "1", ...
-
-    Raises:
-        UsageError: a space of another kind is inside; the line names it.
-    """
-    if not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        if not isinstance(space, SUPPORTED):
-            raise UsageError(
-                f"unsupported observation space {space} (expected Box, Discrete, MultiDiscrete, "
-                "MultiBinary, or a Dict or Tuple of these)"
-            )
-        return space
-    flat: dict[str, gym.Space[Any]] = {}
-    for key, inner in _entries(space):
-        part = flat_space(inner)
-        if isinstance(part, gym.spaces.Dict):
-            flat |= {f"{key}/{name}": leaf for name, leaf in part.spaces.items()}
-        else:
-            flat[key] = part
-    return gym.spaces.Dict(flat)
-
-
-def _entries(space: gym.spaces.Dict | gym.spaces.Tuple[Any]) -> list[tuple[str, gym.Space[Any]]]:
-    if isinstance(space, gym.spaces.Dict):
-        return list(space.spaces.items())
-    return [(str(index), inner) for index, inner in enumerate(space.spaces)]
-
-
-def _leaves(observation: Any, space: gym.Space[Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """A nested observation as (flat key, value) pairs."""
-    if not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        return [(prefix, observation)]
-    found = []
-    for key, inner in _entries(space):
-        value = observation[key if isinstance(space, gym.spaces.Dict) else int(key)]
-        found += _leaves(value, inner, f"{prefix}/{key}" if prefix else key)
-    return found
-
-
-def flatten_observation(observation: Any, space: gym.Space[Any]) -> Any:
-    """One environment's observation as `flat_space(space)` shapes it."""
-    if not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        return observation
-    return dict(_leaves(observation, space))
-
-
-def _action_converter(space: gym.Space[Any]) -> Callable[[Any], Any]:
-    """What turns a row of the action array into what an environment takes."""
-    if isinstance(space, gym.spaces.Discrete):
-        return int
-    if isinstance(space, SUPPORTED):
-        return lambda action: action
-    raise UsageError(
-        f"unsupported action space {space} (expected Box, Discrete, MultiDiscrete or MultiBinary)"
-    )
+    def step(self, action: Any) -> Any:
+        raise RuntimeError(f"its last reset had raised:\n{self.text}")
 
 
 class InProcess(Backend):
     """A list of gymnasium environments without autoreset.
+
+    An environment that raises ends its episode there as truncated, and leaves a `Fault`.
 
     Args:
         factories: make one environment each; all of the same spaces.
@@ -88,8 +36,9 @@ class InProcess(Backend):
     """
 
     def __init__(self, factories: Sequence[Callable[[], gym.Env[Any, Any]]]) -> None:
+        super().__init__(len(factories))
         self.envs = [factory() for factory in factories]
-        self.num_envs = len(self.envs)
+        self._live: list[Any] = list(self.envs)
         first = self.envs[0]
         for env in self.envs:
             if (env.observation_space, env.action_space) != (
@@ -100,46 +49,84 @@ class InProcess(Backend):
         self._inner_space = first.observation_space
         self.observation_space = flat_space(self._inner_space)
         self.action_space = first.action_space
-        self._nested = isinstance(self._inner_space, gym.spaces.Dict | gym.spaces.Tuple)
-        self._convert = _action_converter(self.action_space)
-        B = self.num_envs
-        self._obs: ObsArray
-        if isinstance(self.observation_space, gym.spaces.Dict):
-            self._obs = {
-                key: np.zeros((B, *(leaf.shape or ())), dtype=leaf.dtype)
-                for key, leaf in self.observation_space.spaces.items()
-            }
-        else:
-            shape = self.observation_space.shape or ()
-            self._obs = np.zeros((B, *shape), dtype=self.observation_space.dtype)
-        self._reward = np.zeros(B, dtype=np.float64)
-        self._terminated = np.zeros(B, dtype=np.bool_)
-        self._truncated = np.zeros(B, dtype=np.bool_)
+        self._convert = action_converter(self.action_space)
+        layout = buffers_layout(self.observation_space, self.num_envs)
+        self.adopt(buffers_of(self.observation_space, arrays_in(layout)))
+
+    def adopt(self, buffers: Buffers) -> None:
+        """Writes into these arrays from now on."""
+        self.buffers, self._slot = buffers, 0
+        self._obs = buffers.slots[0]
+
+    def turn(self, slot: int) -> None:
+        """Which slot the next observations are written to."""
+        self._slot, self._obs = slot, self.buffers.slots[slot]
 
     def _write(self, index: int, observation: Any) -> None:
         if isinstance(self._obs, dict):
-            for key, value in _leaves(observation, self._inner_space):
+            for key, value in leaves(observation, self._inner_space):
                 self._obs[key][index] = value
         else:
             self._obs[index] = observation
 
-    def reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
-        """See the contract."""
+    def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
         for index in np.flatnonzero(mask):
-            observation, _ = self.envs[index].reset(seed=int(seeds[index]))
-            self._write(int(index), observation)
+            self._reset_one(int(index), int(seeds[index]))
         return self._obs
 
-    def step(self, action: NDArray[Any]) -> EnvStep:
-        """See the contract."""
-        convert, write = self._convert, self._write
-        reward, terminated, truncated = self._reward, self._terminated, self._truncated
-        for index, env in enumerate(self.envs):
-            observation, reward[index], terminated[index], truncated[index], _ = env.step(
-                convert(action[index])
-            )
-            write(index, observation)
-        return EnvStep(self._obs, reward, terminated.copy(), truncated.copy())
+    def _reset_one(self, index: int, seed: int) -> None:
+        try:
+            observation, _ = self.envs[index].reset(seed=seed)
+            self._write(index, observation)
+            self._live[index] = self.envs[index]
+        except Exception:
+            text = traceback.format_exc()
+            self._live[index] = _Unstarted(text)
+            self.faults.append(Fault("raised", index, text))
+
+    def _step(self, action: NDArray[Any]) -> EnvStep:
+        self.turn(1 - self._slot)
+        convert, write, out = self._convert, self._write, self.buffers
+        reward, terminated, truncated = out.reward, out.terminated, out.truncated
+        for index, env in enumerate(self._live):
+            try:
+                observation, reward[index], terminated[index], truncated[index], _ = env.step(
+                    convert(action[index])
+                )
+                write(index, observation)
+            except Exception:
+                self._cut(index)
+                self.faults.append(Fault("raised", index, traceback.format_exc()))
+        return EnvStep(self._obs, reward, terminated, truncated)
+
+    def _cut(self, index: int) -> None:
+        """The environment's episode ends where it was."""
+        now, before, out = self._obs, self.buffers.slots[1 - self._slot], self.buffers
+        if isinstance(now, dict) and isinstance(before, dict):
+            for key, column in now.items():
+                column[index] = before[key][index]
+        else:
+            now[index] = before[index]  # type: ignore[index]
+        out.reward[index], out.terminated[index], out.truncated[index] = 0.0, False, True
+
+    def _replay(self) -> ObsArray:
+        for index in range(self.num_envs):
+            self.replay_one(index, int(self.history.seeds[index]), self.history.actions_of(index))
+        return self._obs
+
+    def replay_one(self, index: int, seed: int, actions: Sequence[Any]) -> None:
+        """Plays one environment's episode to where it was, into the current slot.
+
+        What raises on the way leaves a fault; the observation is then not the one looked for.
+        """
+        self._reset_one(index, seed)
+        try:
+            for action in actions:
+                observation = self._live[index].step(self._convert(action))[0]
+            if len(actions):
+                self._write(index, observation)
+        except Exception:
+            self.faults.append(Fault("raised", index, traceback.format_exc()))
 
     def close(self) -> None:
         """Closes every environment."""

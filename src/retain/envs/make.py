@@ -1,6 +1,6 @@
 """From what a user writes (an id, `module:id`, a callable) to a batch of environments."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -9,7 +9,9 @@ import gymnasium as gym
 from retain.envs.classic import NATIVE
 from retain.envs.contract import Backend
 from retain.envs.in_process import InProcess
+from retain.envs.options import PLAIN, EnvOptions
 from retain.envs.register import register_envs
+from retain.envs.wrappers import wrap
 from retain.errors import UsageError, nearest
 
 EnvLike: TypeAlias = str | Callable[[], gym.Env[Any, Any]]
@@ -26,14 +28,20 @@ def env_name(env: EnvLike) -> str:
 
 
 def make_single(
-    env: EnvLike, *, render_mode: str | None = None, env_kwargs: Mapping[str, Any] | None = None
+    env: EnvLike, options: EnvOptions = PLAIN, *, render_mode: str | None = None
 ) -> gym.Env[Any, Any]:
-    """One gymnasium environment.
+    """One gymnasium environment, wrapped as the options say.
 
     Raises:
         UsageError: the id is unknown (the line gives the nearest), its module cannot be imported,
-            something it needs is not installed, or the callable returns something else.
+            something it needs is not installed, the callable returns something else, or a wrapper
+            does not fit.
     """
+    made = _bare(env, render_mode)
+    return wrap(made, options) if options.wrapped else made
+
+
+def _bare(env: EnvLike, render_mode: str | None) -> gym.Env[Any, Any]:
     register_envs()
     if not isinstance(env, str):
         made = env()
@@ -42,9 +50,7 @@ def make_single(
                 f"{env_name(env)} returned {type(made).__name__} (expected a gymnasium.Env)"
             )
         return made
-    options = dict(env_kwargs or {})
-    if render_mode is not None:
-        options["render_mode"] = render_mode
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
         return gym.make(env, disable_env_checker=True, **options)
     except gym.error.DependencyNotInstalled as error:
@@ -74,26 +80,48 @@ def _missing(env: str, error: Exception) -> str:
     return f"{env} needs something that is not installed: {error}"
 
 
-def make(
-    env: EnvLike,
-    num_envs: int,
-    *,
-    native: bool = True,
-    env_kwargs: Mapping[str, Any] | None = None,
-) -> Backend:
-    """A batch of environments with explicit resets.
+def factory(env: EnvLike, options: EnvOptions) -> Callable[[], gym.Env[Any, Any]]:
+    """What makes one environment."""
+    return partial(make_single, env, options)
+
+
+def make(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend:
+    """A batch of environments with explicit resets, in this process.
 
     Args:
         num_envs: B
-        native: use the batched NumPy version where there is one; its numbers are the same.
-        env_kwargs: for the environment's constructor.
     Raises:
         UsageError: as `make_single`, or `num_envs` is below 1, or a space is not supported.
     """
     if num_envs < 1:
         raise UsageError(f"num_envs is {num_envs} (expected at least 1)")
     short = env.removeprefix("retain/") if isinstance(env, str) else ""
-    if native and short in NATIVE and not env_kwargs:
+    if options.native and short in NATIVE and not options.wrapped:
         batch, velocity = NATIVE[short]
         return batch(num_envs, velocity=velocity)
-    return InProcess([partial(make_single, env, env_kwargs=env_kwargs)] * num_envs)
+    return InProcess([factory(env, options)] * num_envs)
+
+
+def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> list[Backend]:
+    """`num_envs` environments as the options say: in `env_groups` backends of equal size, in
+    `workers` processes or in this one.
+
+    Raises:
+        UsageError: as `make`, or the environments cannot be divided so.
+    """
+    groups, workers = options.env_groups, options.workers
+    if num_envs % groups:
+        near = max(1, round(num_envs / groups)) * groups
+        raise UsageError(
+            f"num_envs {num_envs} cannot be cut into {groups} env_groups; nearest that can: {near}"
+        )
+    if not workers:
+        return [make(env, num_envs // groups, options) for _ in range(groups)]
+    if workers > num_envs // groups:
+        raise UsageError(
+            f"workers is {workers}, but a group has {num_envs // groups} environments "
+            f"(expected at most one worker for each)"
+        )
+    from retain.envs.workers import Pool  # a worker itself never needs it
+
+    return list(Pool(env, num_envs, options).groups)

@@ -28,7 +28,7 @@ class Single(gym.Env[Any, Any]):
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        obs = self.batch.reset(np.ones(1, dtype=np.bool_), np.array([seed], dtype=np.int64))
+        obs: Any = self.batch.reset(np.ones(1, dtype=np.bool_), np.array([seed], dtype=np.int64))
         return obs[0], {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

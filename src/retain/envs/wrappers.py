@@ -1,4 +1,4 @@
-"""Observation wrappers for gymnasium environments."""
+"""Wrappers for gymnasium environments. Whatever they draw comes from the episode's seed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,18 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from retain.envs.options import EnvOptions
 from retain.errors import UsageError
+
+Env = gym.Env[Any, Any]
+ACTION_MASK = "action_mask"
+"""The entry of an observation or of `info` that says which actions are allowed."""
+
+
+def _vector(space: gym.Space[Any], wrapper: str) -> gym.spaces.Box:
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        raise UsageError(f"{wrapper} needs a Box vector, but the space is {space}")
+    return space
 
 
 class KeepEntries(gym.ObservationWrapper[Any, Any, Any]):
@@ -18,17 +29,12 @@ class KeepEntries(gym.ObservationWrapper[Any, Any, Any]):
         UsageError: the observations are no vector, or an index is outside.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], indices: Sequence[int]) -> None:
+    def __init__(self, env: Env, indices: Sequence[int]) -> None:
         super().__init__(env)
-        space = env.observation_space
-        if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-            raise UsageError(f"KeepEntries needs a Box vector, but the space is {space}")
+        space = _vector(env.observation_space, "KeepEntries")
         self.indices = np.asarray(indices, dtype=np.intp)
         for index in indices:
-            if not 0 <= index < space.shape[0]:
-                raise UsageError(
-                    f"entry {index} is outside the observation (expected 0 to {space.shape[0] - 1})"
-                )
+            _inside(index, space)
         self.observation_space = gym.spaces.Box(
             space.low[self.indices], space.high[self.indices], dtype=space.dtype.type
         )
@@ -36,3 +42,205 @@ class KeepEntries(gym.ObservationWrapper[Any, Any, Any]):
     def observation(self, observation: Any) -> Any:
         """The kept entries."""
         return observation[self.indices]
+
+
+def _inside(index: int, space: gym.spaces.Box) -> None:
+    if not 0 <= index < space.shape[0]:
+        raise UsageError(
+            f"entry {index} is outside the observation (expected 0 to {space.shape[0] - 1})"
+        )
+
+
+def hide_entries(env: Env, indices: Sequence[int]) -> Env:
+    """Shows all entries of a Box vector but some.
+
+    Raises:
+        UsageError: the observations are no vector, an index is outside, or nothing would be left.
+    """
+    space = _vector(env.observation_space, "hide")
+    for index in indices:
+        _inside(index, space)
+    left = [index for index in range(space.shape[0]) if index not in set(indices)]
+    if not left:
+        raise UsageError(f"hide {tuple(indices)} leaves no entry of the observation {space}")
+    return KeepEntries(env, left)
+
+
+class Seeded(gym.Wrapper[Any, Any, Any, Any]):
+    """A wrapper that draws: a generator of its own, made of the episode's seed."""
+
+    stream: int
+    """Tells the generators of stacked wrappers apart."""
+    random: np.random.Generator
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Starts an episode; without a seed the generator goes on."""
+        if seed is not None or not hasattr(self, "random"):
+            self.random = np.random.default_rng(None if seed is None else [seed, self.stream])
+        return self.env.reset(seed=seed, options=options)
+
+
+class Noise(Seeded):
+    """Gaussian noise on every entry of a Box of floats.
+
+    Args:
+        spread: standard deviation, in the observation's units.
+    Raises:
+        UsageError: the observations are no Box of floats.
+    """
+
+    stream = 1
+
+    def __init__(self, env: Env, spread: float) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        if not isinstance(space, gym.spaces.Box) or space.dtype.kind != "f":
+            raise UsageError(f"obs_noise needs a Box of floats, but the space is {space}")
+        self.spread, self.kind = spread, space.dtype
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, space.shape, space.dtype.type)
+
+    def _noisy(self, obs: Any) -> Any:
+        noise = self.random.normal(0.0, self.spread, np.shape(obs))
+        return (obs + noise).astype(self.kind)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Starts an episode."""
+        obs, info = super().reset(seed=seed, options=options)
+        return self._noisy(obs), info
+
+    def step(self, action: Any) -> Any:
+        """A step, seen through noise."""
+        obs, *rest = self.env.step(action)
+        return (self._noisy(obs), *rest)
+
+
+class Flicker(Seeded):
+    """The observation is blank, all zeros, with a probability (Hausknecht and Stone 2015).
+
+    Raises:
+        UsageError: the observations are no Box with zero inside.
+    """
+
+    stream = 2
+
+    def __init__(self, env: Env, probability: float) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        if not isinstance(space, gym.spaces.Box):
+            raise UsageError(f"flicker needs Box observations, but the space is {space}")
+        self.probability = probability
+        low, high = np.minimum(space.low, 0), np.maximum(space.high, 0)
+        self.observation_space = gym.spaces.Box(low, high, dtype=space.dtype.type)
+
+    def _seen(self, obs: Any) -> Any:
+        return np.zeros_like(obs) if self.random.random() < self.probability else obs
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Starts an episode."""
+        obs, info = super().reset(seed=seed, options=options)
+        return self._seen(obs), info
+
+    def step(self, action: Any) -> Any:
+        """A step, perhaps not seen."""
+        obs, *rest = self.env.step(action)
+        return (self._seen(obs), *rest)
+
+
+class StickyActions(Seeded):
+    """The last action is done again instead of the new one, with a probability (Machado 2018)."""
+
+    stream = 3
+
+    def __init__(self, env: Env, probability: float) -> None:
+        super().__init__(env)
+        self.probability = probability
+        self.last: Any = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Starts an episode, with no last action."""
+        self.last = None
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        """A step of the new action or the last."""
+        if self.last is None or self.random.random() >= self.probability:
+            self.last = np.copy(action) if isinstance(action, np.ndarray) else action
+        return self.env.step(self.last)
+
+
+class FrameSkip(gym.Wrapper[Any, Any, Any, Any]):
+    """Repeats each action; rewards add up, an end cuts the repetition short."""
+
+    def __init__(self, env: Env, times: int) -> None:
+        super().__init__(env)
+        self.times = times
+
+    def step(self, action: Any) -> Any:
+        """Up to `times` steps."""
+        total = 0.0
+        for _ in range(self.times):
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return obs, total, terminated, truncated, info
+
+
+class MaskFromInfo(gym.Wrapper[Any, Any, Any, Any]):
+    """Shows `info["action_mask"]` as a part of the observation, where policies look for it.
+
+    Raises:
+        UsageError: the actions are neither Discrete nor MultiDiscrete.
+    """
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        actions = env.action_space
+        if isinstance(actions, gym.spaces.Discrete):
+            width = int(actions.n)
+        elif isinstance(actions, gym.spaces.MultiDiscrete):
+            width = int(actions.nvec.sum())
+        else:
+            raise UsageError(f"mask_actions needs Discrete actions, but the space is {actions}")
+        mask = gym.spaces.Box(0, 1, (width,), np.int8)
+        self.width = width
+        self.observation_space = gym.spaces.Dict(obs=env.observation_space, action_mask=mask)
+
+    def _with_mask(self, obs: Any, info: dict[str, Any]) -> dict[str, Any]:
+        if ACTION_MASK not in info:
+            raise UsageError(f"mask_actions is set, but info has no {ACTION_MASK!r}")
+        mask = np.asarray(info[ACTION_MASK], dtype=np.int8).reshape(self.width)
+        return {"obs": obs, ACTION_MASK: mask}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Starts an episode."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        return self._with_mask(obs, info), info
+
+    def step(self, action: Any) -> Any:
+        """A step, and what is allowed next."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return self._with_mask(obs, info), reward, terminated, truncated, info
+
+
+def wrap(env: Env, options: EnvOptions) -> Env:
+    """The wrappers that the options ask for, those nearest to the environment first.
+
+    Raises:
+        UsageError: a wrapper does not fit the environment's spaces.
+    """
+    if options.sticky_actions:
+        env = StickyActions(env, options.sticky_actions)
+    if options.frame_skip > 1:
+        env = FrameSkip(env, options.frame_skip)
+    if options.time_limit is not None:
+        env = gym.wrappers.TimeLimit(env, options.time_limit)
+    if options.hide:
+        env = hide_entries(env, options.hide)
+    if options.obs_noise:
+        env = Noise(env, options.obs_noise)
+    if options.flicker:
+        env = Flicker(env, options.flicker)
+    if options.mask_actions:
+        env = MaskFromInfo(env)
+    return env

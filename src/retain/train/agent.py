@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retain._version import __version__
-from retain.data.stream import Stream, as_tensors
+from retain.data.stream import Driver, as_tensors
 from retain.envs.contract import Backend
-from retain.envs.make import EnvLike, env_name, make
+from retain.envs.make import EnvLike, env_name, make_groups
 from retain.errors import CheckpointError, UsageError
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
@@ -78,10 +78,11 @@ class Agent(ABC):
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> None:
         self.env, self.run, self.config = env, run, config
-        self._backend: Backend | None = None
-        self._collector: Stream | None = None
+        self._backends: list[Backend] | None = None
+        self._collector: Driver | None = None
         if spaces is None:
-            spaces = (self.backend.observation_space, self.backend.action_space)
+            first = self.backends[0]
+            spaces = (first.observation_space, first.action_space)
         self.observation_space, self.action_space = spaces
         self.device = torch.device(run.device)
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
@@ -98,7 +99,7 @@ class Agent(ABC):
         """Makes the policy and its update; torch's global generator is seeded."""
 
     @abstractmethod
-    def _make_collector(self) -> Stream:
+    def _make_collector(self) -> Driver:
         """Makes what acts in the training environments."""
 
     @abstractmethod
@@ -145,16 +146,17 @@ class Agent(ABC):
         return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{self.config.memory}"
 
     @property
-    def backend(self) -> Backend:
-        """The training environments, made on first use."""
-        if self._backend is None:
+    def backends(self) -> list[Backend]:
+        """The training environments, one backend for each group; made on first use."""
+        if self._backends is None:
             if self.env is None:
                 raise UsageError(
                     "this agent was saved with an environment given as a callable: "
                     "pass it again, load(path, env=...)"
                 )
-            self._backend = make(self.env, self.run.num_envs, native=self.run.native)
-        return self._backend
+            options = self.run.env_options()
+            self._backends = make_groups(self.env, self.run.num_envs, options)
+        return self._backends
 
     @property
     def collector(self) -> Any:
@@ -233,8 +235,9 @@ class Agent(ABC):
         flags = torch.as_tensor(np.broadcast_to(np.asarray(reset, dtype=np.bool_), size).copy())
         previous_reward = None
         if reward is not None:
-            given = np.broadcast_to(np.asarray(reward, dtype=np.float32), size).copy()
-            previous_reward = torch.from_numpy(given).to(self.device).unsqueeze(0)
+            given = np.broadcast_to(np.asarray(reward, dtype=np.float64), size)
+            learned = self.run.learned_reward(given).astype(np.float32)
+            previous_reward = torch.from_numpy(learned).to(self.device).unsqueeze(0)
         elif self.config.reads_reward and not bool(flags.all()):
             raise UsageError("this agent reads the previous reward: pass act(..., reward=...)")
         elif self.config.reads_reward:

@@ -22,7 +22,7 @@ from retain.data.collector import Collector
 from retain.data.experience import Experience
 from retain.data.replay import Replay, check_capacity
 from retain.envs.make import EnvLike
-from retain.errors import unknown
+from retain.errors import UsageError, unknown
 from retain.nn.policy import ActorCritic
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
@@ -51,8 +51,8 @@ class PPO(Agent):
 
     def _make_collector(self) -> Collector:
         return Collector(
-            self.backend, self.policy,
-            seed=self.run.seed, chunk=self.config.sequence, device=self.device,
+            self.backends, self.policy, seed=self.run.seed, options=self.run,
+            chunk=self.config.sequence, device=self.device,
         )  # fmt: skip
 
     def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
@@ -87,6 +87,11 @@ class OffPolicyAgent(Agent):
 
     def _build(self) -> None:
         config = self.config
+        if self.run.env_groups != 1:
+            raise UsageError(
+                f"env_groups is {self.run.env_groups}, but {self.algo} learns between steps "
+                "(expected 1)"
+            )
         check_capacity(
             config.buffer_size,
             num_envs=self.run.num_envs,
@@ -134,8 +139,9 @@ class OffPolicyAgent(Agent):
 
     def _make_collector(self) -> Experience:
         return Experience(
-            self.backend, self.policy, self.replay, seed=self.run.seed, device=self.device
-        )
+            self.backends[0], self.policy, self.replay,
+            seed=self.run.seed, options=self.run, device=self.device,
+        )  # fmt: skip
 
     def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
         """`num_steps` steps of every environment and the updates due; see `Agent.iterate`."""

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
+from retain.envs.options import EnvOptions
 from retain.errors import UsageError, check_range, nearest
 
 Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Where, how long and how a run trains; nothing here changes what is learned but env, seed,
-    num_envs and steps."""
+class RunConfig(EnvOptions):
+    """Where, how long and how a run trains."""
 
     seed: int = 1
     """Of everything random in the run: parameters, actions, minibatches, every episode."""
@@ -25,8 +25,6 @@ class RunConfig:
     """CPU threads of torch; small networks are fastest with 1. 0 = torch's own choice."""
     device: str = "cpu"
     """cpu, cuda, cuda:0, ..."""
-    native: bool = True
-    """Use the natively batched version of an environment where there is one (same numbers)."""
     checkpoint_every: int = 50_000
     """Environment steps between checkpoints."""
     keep: int = 3
@@ -36,8 +34,13 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
+        super().__post_init__()
         check_range(self, "num_envs", "checkpoint_every", "keep", low=1)
         check_range(self, "threads", low=0)
+
+    def env_options(self) -> EnvOptions:
+        """The part that environments are made from."""
+        return EnvOptions(**{f.name: getattr(self, f.name) for f in fields(EnvOptions)})
 
 
 def _fits(value: Any, wanted: Any) -> bool:

@@ -50,7 +50,7 @@ def evaluate(
         raise UsageError("this agent's environment was a callable: load(path, env=...)")
     B = min(episodes, PARALLEL)
     quota = np.full(B, episodes // B) + (np.arange(B) < episodes % B)
-    backend = make(agent.env, B, native=agent.run.native)
+    backend = make(agent.env, B, agent.run.env_options())
     seed = agent.run.seed ^ EVALUATION if seed is None else seed
     runs = Episodes(backend, seed)
     generator = agent._act_generator.get_state()
@@ -66,11 +66,11 @@ def evaluate(
                     obs, carry, reset, deterministic=deterministic, reward=reward
                 )
                 obs, reward, terminated, truncated = backend.step(action)
-                runs.record(action, reward)
+                runs.record(reward)
                 reset = terminated | truncated
                 if reset.any():
                     runs.finish(reset & (quota > 0))
-                    counted += runs.take_finished()
+                    counted += runs.statistics.take_finished()
                     quota = quota - (reset & (quota > 0))
                     obs = runs.begin(reset)
     finally:

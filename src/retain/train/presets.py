@@ -101,7 +101,7 @@ _OFF_POLICY: dict[str, dict[str, Preset]] = {
         "none": {"gamma": 0.9, "batch_size": 128},
         "recurrent": _OFF_POLICY_MEMORY | {"gamma": 0.9, "sequence_length": 32},
         "window": _OFF_POLICY_MEMORY | {"gamma": 0.9, "batch_size": 128, "window": 3,
-                                        "summary": "stack"},
+                                        "summary": "stack", "update_ratio": 1.0},
     },
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The training loop: collect, update, log, save; stop cleanly, resume exactly."""
 
+import json
 import math
 import os
 import signal
@@ -13,7 +14,8 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from retain.errors import CheckpointError, NonFiniteError, UsageError
+from retain.data.incidents import PATIENCE
+from retain.errors import CheckpointError, EnvironmentFailure, NonFiniteError, UsageError
 from retain.train import checkpoint as store
 from retain.train.agent import Agent, cpu_threads
 from retain.train.agents import load
@@ -22,6 +24,10 @@ from retain.train.plot import plot
 
 PARITY = 1e-3
 """|log ratio| of the first minibatch above which acting and training are said to disagree."""
+
+
+INCIDENTS = "incidents.jsonl"
+"""One line for each thing that went wrong in an environment, with what plays it again."""
 
 
 class Interrupted(Exception):
@@ -159,11 +165,19 @@ class Loop:
                 agent.progress["seconds"] = before + seconds
                 rate = (collector.steps - done) / seconds
                 self._log(metrics, rate)
+                self._note_incidents()
+                fatal = collector.incidents.fatal
                 finished = collector.steps >= self.start + self.total
                 due = collector.steps - saved >= agent.run.checkpoint_every
-                if self.folder is not None and (due or finished or stop.number is not None):
+                stopping = stop.number is not None or fatal is not None
+                if self.folder is not None and (due or finished or stopping):
                     self._checkpoint()
                     saved = collector.steps
+                if fatal is not None:
+                    raise EnvironmentFailure(
+                        f"environment {fatal.env_index} raised in {PATIENCE} episodes in a row, "
+                        f"at last: {fatal.line()}"
+                    )
                 if stop.number is not None and not finished and self.folder is not None:
                     raise Interrupted(self.folder, stop.number)
         except NonFiniteError as error:
@@ -179,19 +193,19 @@ class Loop:
         return min(done, 1.0)
 
     def _log(self, metrics: dict[str, float], rate: float) -> None:
-        episodes = self.agent.collector.episodes
-        recent = episodes.recent
+        statistics = self.agent.collector.statistics
+        recent = statistics.recent
         count = len(recent)
         row: Row = {
             "step": float(self.agent.collector.steps),
-            "episodes": float(episodes.total),
+            "episodes": float(statistics.total),
             "return_mean": sum(e.ret for e in recent) / count if count else math.nan,
             "length_mean": sum(e.length for e in recent) / count if count else math.nan,
             **metrics,
             "seconds": self.agent.progress["seconds"],
             "steps_per_second": rate,
         }
-        episodes.take_finished()
+        statistics.take_finished()
         for sink in self.sinks:
             sink.write(row)
         self.row = row
@@ -201,6 +215,15 @@ class Loop:
                 f"{metrics['first_log_ratio']:.2g} before an update's first step "
                 "(docs/metrics.md#first_log_ratio)"
             )
+
+    def _note_incidents(self) -> None:
+        """What went wrong in the environments goes to the run folder, and once to the terminal."""
+        incidents = self.agent.collector.incidents.take()
+        for incident in incidents:
+            self._once(incident.line())
+        if incidents and self.folder is not None:
+            with (self.folder / INCIDENTS).open("a") as file:
+                file.writelines(json.dumps(incident.report()) + "\n" for incident in incidents)
 
     def _once(self, text: str) -> None:
         key = text.split(":")[0]

@@ -1,0 +1,89 @@
+"""What went wrong in the environments of a run, with what plays it again."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.data.episodes import Episodes
+from retain.envs.contract import Backend, Fault
+
+PATIENCE = 3
+"""Episodes of one environment in a row that may end in an exception before the run stops."""
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A fault, and the episode it happened in."""
+
+    fault: Fault
+    env_index: int
+    """The run's number of the environment; -1 where it is a worker's."""
+    episode: int
+    seed: int
+    actions: list[Any]
+    """Those of the episode until then, the last one included."""
+
+    def line(self) -> str:
+        """For the terminal."""
+        if self.env_index < 0:
+            return f"{self.fault.kind}: {self.fault.text}"
+        last = self.fault.text.strip().splitlines()[-1]
+        return (
+            f"{self.fault.kind}: environment {self.env_index}, episode {self.episode} "
+            f"(seed {self.seed}), step {len(self.actions)}: {last}"
+        )
+
+    def report(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "kind": self.fault.kind,
+            "env_index": self.env_index,
+            "episode": self.episode,
+            "seed": self.seed,
+            "actions": [np.asarray(action).tolist() for action in self.actions],
+            "traceback": self.fault.text,
+        }
+
+
+class Incidents:
+    """The incidents of a run."""
+
+    def __init__(self) -> None:
+        self._found: list[Incident] = []
+        self._raising: dict[int, int] = {}
+        self._raised: set[int] = set()
+        self.fatal: Incident | None = None
+        """The one that was one too many."""
+
+    def note(self, backend: Backend, episodes: Episodes) -> None:
+        """Takes a backend's faults."""
+        for fault in backend.faults:
+            if fault.index < 0:
+                self._found.append(Incident(fault, -1, -1, -1, []))
+                continue
+            env = int(episodes.index[fault.index])
+            incident = Incident(
+                fault, env, int(episodes.number[fault.index]),
+                int(backend.history.seeds[fault.index]), backend.history.actions_of(fault.index),
+            )  # fmt: skip
+            self._found.append(incident)
+            if fault.kind == "raised" and env not in self._raised:
+                self._raised.add(env)
+                self._raising[env] = self._raising.get(env, 0) + 1
+                if self._raising[env] >= PATIENCE and self.fatal is None:
+                    self.fatal = incident
+        backend.faults.clear()
+
+    def ended(self, envs: NDArray[np.int64]) -> None:
+        """The current episodes of these environments are over."""
+        for env in envs.tolist() if self._raising else ():
+            if env not in self._raised:
+                self._raising.pop(env, None)
+            self._raised.discard(env)
+
+    def take(self) -> list[Incident]:
+        """Those since the last call."""
+        found, self._found = self._found, []
+        return found

@@ -1,0 +1,83 @@
+"""The arrays that a batch of environments writes, in this process or shared with others."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.envs.contract import ObsArray
+from retain.envs.spaces import columns
+
+ALIGN = 64
+"""Bytes; arrays in a shared block begin at multiples of it, a cache line."""
+
+
+@dataclass
+class Buffers:
+    """Arrays of B environments. Observations have two slots, written in turn, so that the last
+    ones are whole whatever happens to the next."""
+
+    slots: tuple[ObsArray, ObsArray]
+    reward: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+
+    def rows(self, rows: slice) -> "Buffers":
+        """Views of some environments' rows."""
+
+        def cut(obs: ObsArray) -> ObsArray:
+            return {k: x[rows] for k, x in obs.items()} if isinstance(obs, dict) else obs[rows]
+
+        first, second = self.slots
+        return Buffers(
+            (cut(first), cut(second)),
+            self.reward[rows],
+            self.terminated[rows],
+            self.truncated[rows],
+        )
+
+
+Layout = dict[str, tuple[tuple[int, ...], Any]]
+"""Shape and dtype by name."""
+
+
+def buffers_layout(space: gym.Space[Any], num_envs: int) -> Layout:
+    """The arrays of `num_envs` environments with such observations."""
+    layout: Layout = {
+        f"obs{slot}.{key}": ((num_envs, *shape), dtype)
+        for slot in (0, 1)
+        for key, (shape, dtype) in columns(space).items()
+    }
+    layout |= {"reward": ((num_envs,), np.float64)}
+    layout |= dict.fromkeys(("terminated", "truncated"), ((num_envs,), np.bool_))
+    return layout
+
+
+def arrays_in(layout: Layout, memory: Any = None) -> dict[str, NDArray[Any]]:
+    """The arrays of a layout, fresh ones or one after the other in `memory`."""
+    if memory is None:
+        return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
+    arrays, offset = {}, 0
+    for name, (shape, dtype) in layout.items():
+        arrays[name] = np.ndarray(shape, dtype, buffer=memory, offset=offset)
+        offset += -(-arrays[name].nbytes // ALIGN) * ALIGN
+    return arrays
+
+
+def layout_bytes(layout: Layout) -> int:
+    """Bytes that `arrays_in` needs."""
+    sizes = (int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
+    return sum(-(-size // ALIGN) * ALIGN for size in sizes)
+
+
+def buffers_of(space: gym.Space[Any], arrays: dict[str, NDArray[Any]]) -> Buffers:
+    """The buffers among named arrays."""
+
+    def slot(number: int) -> ObsArray:
+        found = {key: arrays[f"obs{number}.{key}"] for key in columns(space)}
+        return found if isinstance(space, gym.spaces.Dict) else found[""]
+
+    outcome = (arrays[name] for name in ("reward", "terminated", "truncated"))
+    return Buffers((slot(0), slot(1)), *outcome)

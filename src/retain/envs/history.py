@@ -1,0 +1,64 @@
+"""What plays the current episodes again: their seeds and their actions."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRIM = 4096
+"""Steps of actions kept beyond need before the list is shortened."""
+
+
+class History:
+    """Seeds and actions of B environments' current episodes.
+
+    An episode is its seed and its actions (docs/timeline.md); kept are the actions of every step
+    since the oldest current episode began.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self.seeds = np.zeros(num_envs, dtype=np.int64)
+        self.began = np.zeros(num_envs, dtype=np.int64)
+        self.clock = 0
+        self._actions: list[NDArray[Any]] = []
+        self._first = 0
+
+    @property
+    def length(self) -> NDArray[np.int64]:
+        """`[B]` steps of each current episode so far."""
+        return self.clock - self.began
+
+    def begin(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> None:
+        """New episodes where `mask` `[B]` is true."""
+        self.began[mask] = self.clock
+        self.seeds[mask] = seeds[mask]
+        if len(self._actions) > TRIM:
+            oldest = int(self.began.min())
+            if oldest - self._first > len(self._actions) // 2:
+                del self._actions[: oldest - self._first]
+                self._first = oldest
+
+    def record(self, action: NDArray[Any]) -> None:
+        """One step of every environment; the array must not change afterwards."""
+        self._actions.append(action)
+        self.clock += 1
+
+    def load(self, seeds: NDArray[np.int64], length: NDArray[np.int64], actions: Any) -> None:
+        """Current episodes from elsewhere.
+
+        Args:
+            length: `[B]` steps of each.
+            actions: `[n, B, ...]` the last n steps, n at least the longest.
+        """
+        self.seeds[:] = seeds
+        self._actions, self._first, self.clock = list(actions), 0, len(actions)
+        self.began[:] = self.clock - length
+
+    def actions(self) -> list[NDArray[Any]]:
+        """`[B, ...]` of every step since the oldest current episode began."""
+        return self._actions[int(self.began.min()) - self._first :]
+
+    def actions_of(self, index: int, *, but_last: int = 0) -> list[Any]:
+        """The actions of one environment's current episode, but for the last few steps."""
+        last = len(self._actions) - but_last
+        return [row[index] for row in self._actions[int(self.began[index]) - self._first : last]]

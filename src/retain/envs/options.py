@@ -1,0 +1,66 @@
+"""Where environments run, and what is wrapped around each of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.errors import check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvOptions:
+    """Everything that making environments reads besides their id."""
+
+    workers: int = 0
+    """Processes that the environments live in; 0 steps them in this one."""
+    env_groups: int = 1
+    """On-policy: the policy acts on one group of environments while the others step."""
+    worker_timeout: float = 60.0
+    """Seconds a worker may take for a step before it is replaced."""
+    native: bool = True
+    """Use the natively batched version of an environment where there is one (same numbers)."""
+    frame_skip: int = 1
+    """Repeat each action so many times; rewards add up, the last observation counts."""
+    time_limit: int | None = None
+    """Cut episodes (as truncated) after so many steps, besides the environment's own limit."""
+    hide: tuple[int, ...] = ()
+    """Entries of a vector observation to take away."""
+    obs_noise: float = 0.0
+    """Standard deviation of Gaussian noise on vector observations."""
+    flicker: float = 0.0
+    """Probability that an observation is blank (all zeros)."""
+    sticky_actions: float = 0.0
+    """Probability that the last action is repeated instead of the new one."""
+    reward_scale: float = 1.0
+    """What is learned from is the reward times this; returns are reported as they are."""
+    reward_clip: float | None = None
+    """What is learned from is clipped to [-c, c], after scaling; returns are not."""
+    mask_actions: bool = False
+    """Allow only the actions that `info["action_mask"]` marks with 1."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot mean anything."""
+        check_range(self, "workers", "obs_noise", low=0)
+        check_range(self, "env_groups", "frame_skip", "time_limit", low=1)
+        check_range(self, "worker_timeout", "reward_clip", low=0, above=True)
+        check_range(self, "flicker", "sticky_actions", low=0, high=1)
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether anything goes around an environment."""
+        names = ("frame_skip", "time_limit", "hide", "obs_noise", "flicker", "sticky_actions",
+                 "mask_actions")  # fmt: skip
+        return any(getattr(self, name) != getattr(PLAIN, name) for name in names)
+
+    def learned_reward(self, reward: NDArray[Any]) -> NDArray[Any]:
+        """The rewards that learning sees, of the environments' own, `[B]`."""
+        if self.reward_scale != 1.0:
+            reward = reward * self.reward_scale
+        if self.reward_clip is not None:
+            reward = np.clip(reward, -self.reward_clip, self.reward_clip)
+        return reward
+
+
+PLAIN = EnvOptions()

@@ -1,0 +1,140 @@
+"""A worker process: some environments of a run, stepped on command, never importing torch.
+
+`python -c "from retain.envs.worker import main; main()" COMMAND REPLY MESSAGES BLOCK` with four
+inherited file descriptors: a pipe of one-byte commands, a pipe of one-byte answers, a socket for
+the rare longer messages, and the memory that all arrays live in.
+
+A command is `2 * group` to step a group, `2 * group + 1` to reset where the group's mask says so,
+or `REPLAY`. The answer is `DONE`, or `FAULTS` after a message that lists them.
+"""
+
+import os
+import pickle
+import select
+import signal
+import sys
+import threading
+import traceback
+from mmap import mmap
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cloudpickle
+import gymnasium as gym
+from numpy.typing import NDArray
+
+from retain.envs.buffers import Layout, arrays_in, buffers_of
+from retain.envs.in_process import InProcess
+from retain.envs.make import factory
+from retain.errors import UsageError
+
+REPLAY = b"\xff"
+DONE, FAULTS = b".", b"!"
+SPIN = 2000
+"""Looks at the shared counter, about 50 ns each, before a wait goes to sleep."""
+
+
+def leave_with_parent(command: int) -> None:
+    """Ends the process once nobody can write commands any more, whatever it is doing."""
+    watch = select.poll()
+    watch.register(command, 0)
+    watch.poll()
+    os._exit(1)
+
+
+class Worker:
+    """The environments of one process, one `InProcess` for each group."""
+
+    def __init__(self, command: int, reply: int, messages: int, block: int) -> None:
+        self.command, self.reply, self.block = command, reply, block
+        self.messages = Connection(messages)
+
+    def build(self) -> None:
+        """Makes the environments and maps the arrays; tells the parent the spaces in between."""
+        start: dict[str, Any] = pickle.loads(self.messages.recv_bytes())
+        sys.path[:] = start["path"]
+        for name, spec in cloudpickle.loads(start["specs"]).items():
+            gym.registry.setdefault(name, spec)
+        make_one = factory(cloudpickle.loads(start["env"]), start["options"])
+        self.groups = [InProcess([make_one] * (r.stop - r.start)) for r in start["rows"]]
+        first = self.groups[0]
+        self.messages.send_bytes(
+            cloudpickle.dumps({"spaces": (first.observation_space, first.action_space)})
+        )
+        layout: Layout = pickle.loads(self.messages.recv_bytes())
+        shared = arrays_in(layout, memoryview(mmap(self.block, 0)))
+        number = start["number"]
+        self.asked = shared["asked"].data[number : number + 1]
+        self.done = shared["done"].data[number : number + 1]
+        self.spin = SPIN if start["spin"] else 0
+        self.rows: list[slice] = start["rows"]
+        self.arrays = [group_arrays(shared, g) for g in range(len(self.groups))]
+        for group, arrays, rows in zip(self.groups, self.arrays, self.rows, strict=True):
+            group.adopt(buffers_of(first.observation_space, arrays).rows(rows))
+
+    def serve(self) -> None:
+        """Answers commands until there is nobody to give any."""
+        count = 0
+        while True:
+            for _ in range(self.spin):
+                if self.asked[0] != count:
+                    break
+            code = os.read(self.command, 1)
+            if not code:
+                return
+            count += 1
+            answer = DONE
+            if code == REPLAY:
+                self.replay()
+            else:
+                self.run(code[0])
+            faults = [(n, fault) for n, group in enumerate(self.groups) for fault in group.faults]
+            if faults:
+                for group in self.groups:
+                    group.faults.clear()
+                self.messages.send_bytes(pickle.dumps(faults))
+                answer = FAULTS
+            self.done[0] = count
+            os.write(self.reply, answer)
+
+    def run(self, code: int) -> None:
+        """A step or the resets of a group."""
+        group, arrays, rows = self.groups[code // 2], self.arrays[code // 2], self.rows[code // 2]
+        slot = int(arrays["slot"][0])
+        if code % 2:
+            group.turn(slot)
+            group._reset(arrays["mask"][rows], arrays["seed"][rows])
+        else:
+            group.turn(1 - slot)  # a step writes the other one
+            group._step(arrays["action"][rows])
+
+    def replay(self) -> None:
+        """Plays episodes to where they were, into the slots that the message names."""
+        for group, (slot, episodes) in zip(
+            self.groups, pickle.loads(self.messages.recv_bytes()), strict=True
+        ):
+            group.turn(slot)
+            for index, (seed, actions) in enumerate(episodes):
+                group.replay_one(index, seed, actions)
+
+
+def group_arrays(shared: dict[str, NDArray[Any]], group: int) -> dict[str, NDArray[Any]]:
+    """A group's arrays among all of the block's."""
+    prefix = f"{group}."
+    return {k.removeprefix(prefix): x for k, x in shared.items() if k.startswith(prefix)}
+
+
+def main() -> None:
+    """The process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
+    worker = Worker(*map(int, sys.argv[1:]))
+    threading.Thread(target=leave_with_parent, args=(worker.command,), daemon=True).start()
+    try:
+        worker.build()
+    except UsageError as error:
+        worker.messages.send_bytes(cloudpickle.dumps({"usage": str(error)}))
+        return
+    except Exception:
+        worker.messages.send_bytes(cloudpickle.dumps({"error": traceback.format_exc()}))
+        return
+    worker.serve()

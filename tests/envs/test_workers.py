@@ -1,0 +1,336 @@
+"""Worker processes: the same numbers for any number of them, and nothing lost when one dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import retain
+from retain.envs.make import make_groups
+from retain.envs.options import EnvOptions
+from retain.envs.workers import Pool
+from retain.errors import EnvironmentFailure, UsageError
+
+SMALL = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "epochs": 1, "hidden": (8,),
+         "memory_hidden": 8, "seed": 3, "sequence_length": None}  # fmt: skip
+
+
+class Odd(gym.Env):
+    """Observes (episode seed, steps, sum of actions); ends after 3 to 9 steps, by its seed."""
+
+    observation_space = gym.spaces.Dict(
+        {"pair": gym.spaces.Box(-np.inf, np.inf, (2,), np.float64), "sum": gym.spaces.Discrete(99)}
+    )
+    action_space = gym.spaces.Discrete(3, start=1)
+
+    def observe(self):
+        return {"pair": np.array([self.seed, self.t], float), "sum": self.sum}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seed, self.t, self.sum = seed, 0, 0
+        return self.observe(), {}
+
+    def step(self, action):
+        assert isinstance(action, int)
+        self.t += 1
+        self.sum += action
+        over = self.t >= 3 + self.seed % 7
+        return self.observe(), float(self.sum), over and self.seed % 2 == 0, over, {}
+
+
+class Hangs(Odd):
+    """Hangs once in its life: at a step that leaves a mark first."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def step(self, action):
+        if self.t == 2 and self.seed == 0 and not self.mark.exists():
+            self.mark.touch()
+            time.sleep(60)
+        return super().step(action)
+
+
+class Raises(Odd):
+    """Raises at its third step where its seed is odd, or always."""
+
+    def __init__(self, always=False):
+        self.always = always
+
+    def step(self, action):
+        if self.t == 2 and (self.always or self.seed % 2):
+            raise ValueError(f"third step of {self.seed}")
+        return super().step(action)
+
+
+class Moody(Odd):
+    """Not deterministic given its seed."""
+
+    def observe(self):
+        return super().observe() | {"pair": np.array([os.getpid(), self.t], float)}
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in
+               zip(one.policy.state_dict().values(), two.policy.state_dict().values(), strict=True))  # fmt: skip
+
+
+def play(groups, steps, disturb=lambda t: None):
+    """Everything that the groups answer to fixed actions, resets included."""
+    told = []
+    for g, backend in enumerate(groups):
+        everywhere = np.ones(backend.num_envs, dtype=bool)
+        told.append(flat(backend.reset(everywhere, np.arange(backend.num_envs) + 10 * g)))
+    for t in range(steps):
+        for g, backend in enumerate(groups):
+            backend.send(1 + (np.arange(backend.num_envs) + t + g) % 3)
+        disturb(t)
+        for backend in groups:
+            obs, reward, terminated, truncated = backend.receive()
+            told += [flat(obs), reward.copy(), terminated.copy(), truncated.copy()]
+            ended = terminated | truncated
+            if ended.any():
+                told.append(flat(backend.reset(ended, np.arange(backend.num_envs) + 50 + t)))
+    return told
+
+
+def flat(obs):
+    return np.concatenate([np.asarray(x, float).reshape(len(x), -1) for x in obs.values()], axis=1)
+
+
+def equal(one, two):
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_workers_answer_what_this_process_would(groups):
+    here = make_groups(Odd, 6, EnvOptions(env_groups=groups))
+    expected = play(here, 30)
+    for workers in (1, 3):
+        there = make_groups(Odd, 6, EnvOptions(env_groups=groups, workers=workers))
+        equal(play(there, 30), expected)
+        assert there[0].observation_space == here[0].observation_space
+        assert there[0].action_space == here[0].action_space
+        there[0].close()
+
+
+@pytest.mark.parametrize(("algo", "env", "memory", "groups"), [
+    ("PPO", "CartPoleNoVel-v1", "lstm", 1), ("PPO", "Acrobot-v1", "none", 2),
+    ("PPO", "PendulumNoVel-v1", "gru", 2), ("SAC", "PendulumNoVel-v1", "lstm", 1),
+])  # fmt: skip
+def test_training_is_the_same_for_any_number_of_workers(algo, env, memory, groups):
+    settings = SMALL if algo == "PPO" else {
+        "num_envs": 4, "seed": 3, "hidden": (8,), "memory_hidden": 8, "learning_starts": 40,
+        "batch_size": 32, "sequence_length": 4, "num_steps": 25, "update_ratio": 0.2,
+        "buffer_size": 1000}  # fmt: skip
+    trained = [
+        getattr(retain, algo)(env, memory=memory, **settings, workers=workers, env_groups=groups)
+        .learn(200)
+        for workers in (0, 1, 2)
+    ]  # fmt: skip
+    assert same(trained[0], trained[1])
+    assert same(trained[0], trained[2])
+
+
+def test_groups_change_nothing_but_the_order_of_noise():
+    """The rollout of two groups holds the same environments in the same columns."""
+    agent = retain.PPO(Odd, **SMALL, env_groups=2)
+    rollout = agent.collector.collect(16)
+    whole = retain.PPO(Odd, **SMALL).collector.collect(16)
+    assert torch.equal(rollout.obs["pair"], whole.obs["pair"])
+    assert torch.equal(rollout.reset, whole.reset)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(groups):
+    expected = play(make_groups(Odd, 4, EnvOptions(env_groups=groups)), 40)
+    there = make_groups(Odd, 4, EnvOptions(env_groups=groups, workers=2))
+    dice = np.random.default_rng(groups)
+    killed = []
+
+    def disturb(t):
+        if dice.random() < 0.2:
+            time.sleep(dice.random() * 0.002)
+            victim = there[0].pool.handles[dice.integers(2)].process
+            victim.send_signal(signal.SIGKILL)
+            killed.append(t)
+
+    equal(play(there, 40, disturb), expected)
+    assert len(killed) > 3
+    kinds = [fault.kind for fault in there[0].faults]
+    assert kinds
+    assert set(kinds) == {"worker died"}
+    there[0].close()
+
+
+def test_training_goes_on_bit_identically_when_workers_are_killed(tmp_path):
+    settings = SMALL | {"memory": "lstm", "workers": 2, "env_groups": 2}
+    calm = retain.PPO("CartPoleNoVel-v1", **settings).learn(640)
+    rough = retain.PPO("CartPoleNoVel-v1", **settings)
+    dice = np.random.default_rng(0)
+    send = rough.backends[1].send
+
+    def disturbed(action):
+        send(action)
+        if dice.random() < 0.1:
+            handles = rough.backends[0].pool.handles
+            handles[dice.integers(2)].process.send_signal(signal.SIGKILL)
+
+    rough.backends[1].send = disturbed
+    rough.learn(640, out=tmp_path / "run")
+    assert same(calm, rough)
+    assert calm.collector.statistics.recent == rough.collector.statistics.recent
+    text = (tmp_path / "run" / "incidents.jsonl").read_text()
+    assert '"kind": "worker died"' in text
+
+
+def test_a_hung_worker_is_replaced(tmp_path):
+    expected = play(make_groups(Odd, 2, EnvOptions()), 12)
+    options = EnvOptions(workers=2, worker_timeout=0.5)
+    there = make_groups(lambda: Hangs(tmp_path / "mark"), 2, options)
+    equal(play(there, 12), expected)
+    assert [fault.kind for fault in there[0].faults] == ["worker hung"]
+    there[0].close()
+
+
+def test_an_environment_that_always_kills_its_worker_stops_the_run():
+    class Kills(Odd):
+        def step(self, action):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    [backend] = make_groups(Kills, 2, EnvOptions(workers=1))
+    backend.reset(np.ones(2, dtype=bool), np.arange(2))
+    with pytest.raises(EnvironmentFailure, match=r"worker 0 ended .status -9., 3 times in a row"):
+        backend.step(np.ones(2, dtype=np.int64))
+    backend.close()
+
+
+def test_an_episode_that_cannot_be_replayed_is_cut_where_it_was():
+    [backend] = make_groups(Moody, 4, EnvOptions(workers=2))
+    backend.reset(np.ones(4, dtype=bool), np.full(4, 6))
+    before = {k: x.copy() for k, x in backend.step(np.ones(4, dtype=np.int64)).obs.items()}
+    backend.pool.handles[1].process.kill()
+    backend.pool.handles[1].process.wait()
+    obs, reward, terminated, truncated = backend.step(np.ones(4, dtype=np.int64))
+    assert truncated.tolist() == [False, False, True, True]
+    assert not terminated.any()
+    assert reward.tolist() == [2, 2, 0, 0]
+    np.testing.assert_array_equal(obs["pair"][2:], before["pair"][2:])
+    np.testing.assert_array_equal(obs["sum"], [2, 2, 1, 1])
+    assert [f.kind for f in backend.faults] == ["worker died"] + ["not deterministic"] * 2
+    assert [f.index for f in backend.faults] == [-1, 2, 3]
+    backend.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_environment_that_raises_ends_its_episode_as_truncated(workers):
+    [backend] = make_groups(Raises, 2, EnvOptions(workers=workers))
+    backend.reset(np.ones(2, dtype=bool), np.array([4, 5]))
+    for _ in range(2):
+        last = {k: x.copy() for k, x in backend.step(np.array([1, 2])).obs.items()}
+    obs, reward, terminated, truncated = backend.step(np.array([1, 2]))
+    assert truncated.tolist() == [False, True]
+    assert reward.tolist() == [3, 0]
+    assert not terminated.any()
+    assert obs["pair"][1].tolist() == last["pair"][1].tolist() == [5, 2]
+    [fault] = backend.faults
+    assert (fault.kind, fault.index) == ("raised", 1)
+    assert "ValueError: third step of 5" in fault.text
+    obs = backend.reset(truncated, np.array([0, 8]))
+    assert obs["pair"].tolist() == [[4, 3], [8, 0]]
+    backend.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_three_exceptions_in_a_row_stop_the_run_with_a_report_and_a_checkpoint(tmp_path, workers):
+    import json
+
+    run = tmp_path / "run"
+    agent = retain.PPO(lambda: Raises(always=True), **SMALL, workers=workers)
+    with pytest.raises(EnvironmentFailure, match=r"environment 0.*3 episodes in a row.*third step"):
+        agent.learn(1000, out=run)
+    lines = [json.loads(line) for line in (run / "incidents.jsonl").read_text().splitlines()]
+    first = lines[0]
+    assert first["kind"] == "raised"
+    assert len(first["actions"]) == 3
+    env = Raises(always=True)
+    env.reset(seed=first["seed"])
+    *before, last = first["actions"]
+    for action in before:
+        env.step(action)
+    with pytest.raises(ValueError, match=f"third step of {first['seed']}"):
+        env.step(last)
+    again = retain.load(run, env=Odd)
+    assert again.steps == 64
+
+
+def test_a_worker_never_imports_torch_and_leaves_with_its_parent():
+    """Killed without a chance to clean up, the parent leaves no process and no shared memory."""
+    code = """
+import numpy as np, os, sys, time
+from retain.envs.make import make_groups
+from retain.envs.options import EnvOptions
+[backend] = make_groups("CartPole-v1", 4, EnvOptions(workers=2, native=False))
+backend.reset(np.ones(4, dtype=bool), np.arange(4))
+for handle in backend.pool.handles:
+    maps = open(f"/proc/{handle.process.pid}/maps").read()
+    print(handle.process.pid, "torch" in maps or "cuda" in maps.lower())
+sys.stdout.flush()
+backend.send(np.zeros(4, dtype=np.int64))
+time.sleep(60)
+"""
+    before = set(os.listdir("/dev/shm"))
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    lines = [parent.stdout.readline().split() for _ in range(2)]
+    assert [torch_there for _, torch_there in lines] == ["False", "False"]
+    pids = [int(pid) for pid, _ in lines]
+    assert all(os.path.exists(f"/proc/{pid}") for pid in pids)
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 10
+    while any(alive(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not any(alive(pid) for pid in pids)
+    assert set(os.listdir("/dev/shm")) <= before
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_close_ends_the_workers():
+    pool = Pool("Acrobot-v1", 2, EnvOptions(workers=2))
+    pids = [handle.process.pid for handle in pool.handles]
+    pool.groups[0].close()
+    assert not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.parametrize(("env", "changes", "message"), [
+    ("CartPole-v1", {"workers": 3}, "workers is 3, but a group has 2"),
+    ("CartPole-v1", {"env_groups": 3}, "num_envs 4 cannot be cut into 3 env_groups; nearest that can: 3"),
+    ("CartPol-v1", {"workers": 1}, "unknown environment 'CartPol-v1'; did you mean 'CartPole-v1'"),
+    (lambda: 3, {"workers": 1}, "returned int"),
+    (lambda: 1 / 0, {"workers": 1}, "could not be made in a worker.*ZeroDivisionError"),
+])  # fmt: skip
+def test_what_cannot_be_is_one_clear_line(env, changes, message):
+    options = EnvOptions(**({"env_groups": 2} | changes))
+    with pytest.raises(UsageError, match=f"(?s){message}"):
+        make_groups(env, 4, options)
+
+
+def test_off_policy_agents_refuse_groups():
+    with pytest.raises(UsageError, match="env_groups is 2, but sac learns between steps"):
+        retain.SAC("Pendulum-v1", num_envs=2, env_groups=2)
