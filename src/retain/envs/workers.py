@@ -97,10 +97,7 @@ class Pool:
             "env": cloudpickle.dumps(env),
             "options": options,
             "specs": cloudpickle.dumps({} if spec is None else {spec.id: spec}),
-            # Whoever waits by looking at memory needs a core of its own.
-            "spin": workers < (os.cpu_count() or 1),
         }
-        self.spin = SPIN if self._start["spin"] else 0
         folder = "/dev/shm" if Path("/dev/shm").is_dir() else None
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (unlinked; mapped below)
         rows = [[slice(cuts[w], cuts[w + 1])] * groups for w in range(workers)]
@@ -197,9 +194,10 @@ class Pool:
         """A worker's next answer; empty when it is dead, None when it takes too long."""
         wanted = handle.asked - len(handle.pending) + 1
         done, number = self.arrays["done"], handle.number
-        for _ in range(self.spin // 4):
+        for _ in range(SPIN):
             if done[number] >= wanted:
                 return os.read(handle.reply, 1)
+            os.sched_yield()
         ready = select.poll()
         ready.register(handle.reply, select.POLLIN)
         if not ready.poll(limit * 1000):
