@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from retain.envs.classic import NATIVE
 from retain.envs.make import make
+from retain.envs.native import NATIVE
 from retain.envs.options import EnvOptions
 from retain.envs.seeding import episode_seed
 

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from retain.cli.flags import parse
 from retain.envs.catalogue import CATALOGUE
-from retain.envs.classic import NATIVE
 from retain.envs.make import make_single
+from retain.envs.native import NATIVE
 from retain.errors import UsageError
 
 

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.contract import Backend, EnvStep
+from retain.envs.batch import Batch, Observations
 
 Rows = NDArray[np.float64]
 
@@ -25,48 +25,53 @@ def _power_two(x: NDArray[Any]) -> NDArray[Any]:
     return np.array([value**2 for value in x], dtype=x.dtype)
 
 
-class ClassicBatch(Backend):
+class ClassicBatch(Batch):
     """B copies of a classic control task with a state `[S, B]` and a time limit.
 
     Args:
         num_envs: B
         velocity: False hides the velocities from the observation.
+        noise: standard deviation of Gaussian noise on every entry of the observation.
     """
 
     state_size: int
     time_limit: int
 
-    def __init__(self, num_envs: int, *, velocity: bool = True) -> None:
+    def __init__(self, num_envs: int, *, velocity: bool = True, noise: float = 0.0) -> None:
         super().__init__(num_envs)
-        self.velocity = velocity
+        self.velocity, self.noise = velocity, noise
         self.state: Rows = np.zeros((self.state_size, num_envs))
-        self.elapsed = np.zeros(num_envs, dtype=np.int64)
-        self._never = np.zeros(num_envs, dtype=np.bool_)
+        self._noise: NDArray[np.float32] | None = None
 
     @abstractmethod
-    def draw(self, generator: np.random.Generator) -> Rows:
+    def start(self, generator: np.random.Generator) -> Rows:
         """`[S]` an initial state."""
 
     @abstractmethod
-    def observe(self) -> NDArray[np.float32]:
+    def see(self) -> Observations:
         """`[B, D]` fresh float32 observations of the state."""
 
-    @abstractmethod
-    def advance(self, action: NDArray[Any]) -> tuple[Rows, NDArray[np.bool_]]:
-        """Moves the state one step; reward `[B]` and terminated `[B]`."""
+    def see_within(self, high: NDArray[np.float32]) -> None:
+        """Sets the observation space: within `high`, or anywhere under noise."""
+        if self.noise:
+            high = np.full_like(high, np.inf)
+            shape = (self.time_limit + 1, self.num_envs, len(high))
+            self._noise = np.zeros(shape, dtype=np.float32)
+        self.observation_space = gym.spaces.Box(-high, high, dtype=np.float32)
 
-    def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The generator is the one gymnasium makes of a seed."""
-        for index in np.flatnonzero(mask):
-            generator = np.random.Generator(np.random.PCG64(int(seeds[index])))
-            self.state[:, index] = self.draw(generator)
-            self.elapsed[index] = 0
-        return self.observe()
+    def draw(self, index: int, generator: np.random.Generator) -> None:
+        """See `Batch`."""
+        self.state[:, index] = self.start(generator)
+        if self._noise is not None:
+            rows = self._noise[:, index]
+            rows[:] = generator.standard_normal(rows.shape, dtype=np.float32) * self.noise
 
-    def _step(self, action: NDArray[Any]) -> EnvStep:
-        reward, terminated = self.advance(action)
-        self.elapsed += 1
-        return EnvStep(self.observe(), reward, terminated, self.elapsed >= self.time_limit)
+    def observe(self) -> Observations:
+        """What is seen of the state, under noise if there is any."""
+        seen = self.see()
+        if self._noise is not None:
+            seen += self._noise[self.elapsed, self._each]
+        return seen
 
 
 class CartPole(ClassicBatch):
@@ -78,22 +83,21 @@ class CartPole(ClassicBatch):
     POLE_MOMENT = 0.1 * 0.5
     X_LIMIT, ANGLE_LIMIT = 2.4, 12 * 2 * math.pi / 360
 
-    def __init__(self, num_envs: int, *, velocity: bool = True) -> None:
-        super().__init__(num_envs, velocity=velocity)
+    def __init__(self, num_envs: int, *, velocity: bool = True, noise: float = 0.0) -> None:
+        super().__init__(num_envs, velocity=velocity, noise=noise)
         high = np.array([self.X_LIMIT * 2, np.inf, self.ANGLE_LIMIT * 2, np.inf], dtype=np.float32)
-        high = high if velocity else high[[0, 2]]
-        self.observation_space = gym.spaces.Box(-high, high, dtype=np.float32)
+        self.see_within(high if velocity else high[[0, 2]])
         self.action_space = gym.spaces.Discrete(2)
         self._reward = np.ones(num_envs)
         self._limit = np.array([[self.X_LIMIT], [self.ANGLE_LIMIT]])
         self._force = np.array([-self.FORCE, self.FORCE])
         self._change = np.zeros_like(self.state)
 
-    def draw(self, generator: np.random.Generator) -> Rows:
+    def start(self, generator: np.random.Generator) -> Rows:
         """Uniform within 0.05 of upright and at rest."""
         return generator.uniform(low=-0.05, high=0.05, size=4)
 
-    def observe(self) -> NDArray[np.float32]:
+    def see(self) -> Observations:
         """Position, velocity, angle, angular velocity."""
         rows = self.state if self.velocity else self.state[::2]
         return rows.T.astype(np.float32, order="C")
@@ -124,21 +128,20 @@ class Pendulum(ClassicBatch):
     state_size, time_limit = 2, 200
     MAX_SPEED, MAX_TORQUE, DT, G = 8, 2.0, 0.05, 10.0
 
-    def __init__(self, num_envs: int, *, velocity: bool = True) -> None:
-        super().__init__(num_envs, velocity=velocity)
+    def __init__(self, num_envs: int, *, velocity: bool = True, noise: float = 0.0) -> None:
+        super().__init__(num_envs, velocity=velocity, noise=noise)
         high = np.array([1.0, 1.0, self.MAX_SPEED], dtype=np.float32)
-        high = high if velocity else high[:2]
-        self.observation_space = gym.spaces.Box(-high, high, dtype=np.float32)
+        self.see_within(high if velocity else high[:2])
         self.action_space = gym.spaces.Box(
             -self.MAX_TORQUE, self.MAX_TORQUE, shape=(1,), dtype=np.float32
         )
         self._bound = np.array([np.pi, 1.0])
 
-    def draw(self, generator: np.random.Generator) -> Rows:
+    def start(self, generator: np.random.Generator) -> Rows:
         """Uniform over all angles, angular velocity within 1."""
         return generator.uniform(low=-self._bound, high=self._bound)
 
-    def observe(self) -> NDArray[np.float32]:
+    def see(self) -> Observations:
         """Cosine and sine of the angle, angular velocity."""
         out = np.empty((self.num_envs, 3 if self.velocity else 2), dtype=np.float32)
         out[:, 0], out[:, 1] = np.cos(self.state[0]), np.sin(self.state[0])
@@ -157,12 +160,3 @@ class Pendulum(ClassicBatch):
         self.state[1] = np.clip(new_speed, -self.MAX_SPEED, self.MAX_SPEED)
         self.state[0] = angle + self.state[1] * self.DT
         return -cost, self._never
-
-
-NATIVE: dict[str, tuple[type[ClassicBatch], bool]] = {
-    "CartPole-v1": (CartPole, True),
-    "CartPoleNoVel-v1": (CartPole, False),
-    "Pendulum-v1": (Pendulum, True),
-    "PendulumNoVel-v1": (Pendulum, False),
-}
-"""Environments with a native batch: its class, and whether velocities are seen."""

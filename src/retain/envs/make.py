@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 
-from retain.envs.classic import NATIVE
 from retain.envs.contract import Backend
 from retain.envs.in_process import InProcess
+from retain.envs.native import NATIVE
 from retain.envs.options import PLAIN, EnvOptions
 from retain.envs.register import register_envs
 from retain.envs.wrappers import wrap
@@ -97,8 +97,7 @@ def make(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend:
         raise UsageError(f"num_envs is {num_envs} (expected at least 1)")
     short = env.removeprefix("retain/") if isinstance(env, str) else ""
     if options.native and short in NATIVE and not options.wrapped:
-        batch, velocity = NATIVE[short]
-        return batch(num_envs, velocity=velocity)
+        return NATIVE[short](num_envs)
     return InProcess([factory(env, options)] * num_envs)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import gymnasium as gym
 
+from retain.envs.native import NATIVE, OURS
+
 # Kept entries of the observation; the time limit is the original's.
 HIDDEN_VELOCITY: dict[str, tuple[str, tuple[int, ...]]] = {
     "CartPoleNoVel-v1": ("CartPole-v1", (0, 2)),
@@ -14,8 +16,6 @@ HIDDEN_VELOCITY: dict[str, tuple[str, tuple[int, ...]]] = {
     "MountainCarContinuousNoVel-v0": ("MountainCarContinuous-v0", (0,)),
     "LunarLanderNoVel-v3": ("LunarLander-v3", (0, 1, 4, 6, 7)),
 }
-
-NATIVE_IDS = ("CartPole-v1", "CartPoleNoVel-v1", "Pendulum-v1", "PendulumNoVel-v1")
 
 
 def make_without_velocity(original: str, indices: tuple[int, ...], **kwargs: Any) -> Any:
@@ -36,11 +36,12 @@ def register_envs() -> None:
                 order_enforce=False,
                 disable_env_checker=True,
             )
-    for name in NATIVE_IDS:
-        if f"retain/{name}" not in gym.registry:
-            gym.register(
-                id=f"retain/{name}",
-                entry_point="retain.envs.single:Single",
-                kwargs={"name": name},
-                disable_env_checker=True,
-            )
+    for name in NATIVE:
+        for new in (f"retain/{name}", *([name] if name in OURS else [])):
+            if new not in gym.registry:
+                gym.register(
+                    id=new,
+                    entry_point="retain.envs.single:Single",
+                    kwargs={"name": name},
+                    disable_env_checker=True,
+                )

@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from retain.envs.classic import NATIVE, ClassicBatch
+from retain.envs.native import NATIVE
 
 
 class Single(gym.Env[Any, Any]):
@@ -15,8 +15,7 @@ class Single(gym.Env[Any, Any]):
     """
 
     def __init__(self, name: str, render_mode: str | None = None) -> None:
-        batch, velocity = NATIVE[name]
-        self.batch: ClassicBatch = batch(1, velocity=velocity)
+        self.batch = NATIVE[name](1)
         self.observation_space = self.batch.observation_space
         self.action_space = self.batch.action_space
         self.render_mode = render_mode

@@ -1,0 +1,1 @@
+"""Tasks that ask for memory and nothing else, batched, with known returns."""
