@@ -76,8 +76,9 @@ class Episodes:
 
     def begin(self, mask: NDArray[np.bool_]) -> ObsArray:
         """Starts the next episode where `mask` `[B]` is true; all environments' observations."""
-        self.number[mask] += 1
-        self.returns[mask] = 0.0
+        anew = mask & ~self.backend.continuing
+        self.number[anew] += 1
+        self.returns[anew] = 0.0
         return self.backend.reset(mask, episode_seed(self.seed, self.index, self.number))
 
     def record(self, reward: NDArray[np.float64]) -> None:
@@ -87,7 +88,7 @@ class Episodes:
     def finish(self, ended: NDArray[np.bool_]) -> None:
         """Closes the episodes that `ended` `[B]`."""
         length = self.backend.history.length
-        for index in np.flatnonzero(ended):
+        for index in np.flatnonzero(ended & ~self.backend.continuing):
             self.statistics.add(Episode(float(self.returns[index]), int(length[index])))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -61,6 +61,9 @@ class Backend(ABC):
         self.num_envs = num_envs
         self.history = History(num_envs)
         """Of the current episodes."""
+        self.continuing = np.zeros(num_envs, dtype=np.bool_)
+        """`[B]` the episode that just ended did so for the learner only (a lost life); its reset
+        goes on with the same game, which has the same seed."""
         self.faults: list[Fault] = []
         """What went wrong since somebody emptied the list."""
 
@@ -71,8 +74,9 @@ class Backend(ABC):
             `[B, ...]` the new episodes' first observations; the other rows are unchanged from the
             last call. Valid until the next call.
         """
-        self.history.begin(mask, seeds)
-        return self._reset(mask, seeds)
+        anew = mask & ~self.continuing
+        self.history.begin(anew, seeds)
+        return self._reset(anew, seeds)
 
     def step(self, action: NDArray[Any]) -> EnvStep:
         """Steps every environment with `action` `[B, ...]`, in the action space's own dtype.
@@ -118,7 +122,7 @@ class Backend(ABC):
             if t and starting.any():
                 self._reset(starting, history.seeds)
             obs, _, terminated, truncated = self._step(action)
-            ended = terminated | truncated
+            ended = (terminated | truncated) & ~self.continuing
         starting = began == len(actions)
         if len(actions) and starting.any():
             obs = self._reset(starting, history.seeds)

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 
+from retain.envs.atari import Atari, is_atari
 from retain.envs.contract import Backend
 from retain.envs.in_process import InProcess
 from retain.envs.native import NATIVE
@@ -95,6 +96,8 @@ def make(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend:
     """
     if num_envs < 1:
         raise UsageError(f"num_envs is {num_envs} (expected at least 1)")
+    if is_atari(env):
+        return Atari(str(env), num_envs, options)
     short = env.removeprefix("retain/") if isinstance(env, str) else ""
     if options.native and short in NATIVE and not options.wrapped:
         return NATIVE[short](num_envs)
@@ -113,6 +116,10 @@ def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> lis
         near = max(1, round(num_envs / groups)) * groups
         raise UsageError(
             f"num_envs {num_envs} cannot be cut into {groups} env_groups; nearest that can: {near}"
+        )
+    if workers and is_atari(env):
+        raise UsageError(
+            f"workers is {workers}, but {env} steps in threads of its own (expected 0)"
         )
     if not workers:
         return [make(env, num_envs // groups, options) for _ in range(groups)]

@@ -37,13 +37,17 @@ class EnvOptions:
     """What is learned from is the reward times this; returns are reported as they are."""
     reward_clip: float | None = None
     """What is learned from is clipped to [-c, c], after scaling; returns are not."""
+    frame_stack: int = 4
+    """Atari: the last frames that an observation shows."""
+    episodic_life: bool = False
+    """Atari: a lost life ends the learner's episode (not the game, nor in evaluation)."""
     mask_actions: bool = False
     """Allow only the actions that `info["action_mask"]` marks with 1."""
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         check_range(self, "workers", "obs_noise", low=0)
-        check_range(self, "env_groups", "frame_skip", "time_limit", low=1)
+        check_range(self, "env_groups", "frame_skip", "frame_stack", "time_limit", low=1)
         check_range(self, "worker_timeout", "reward_clip", low=0, above=True)
         check_range(self, "flicker", "sticky_actions", low=0, high=1)
 

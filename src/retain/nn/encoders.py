@@ -88,9 +88,15 @@ class NatureCNN(nn.Module):
 
     Takes `[C, H, W]` or `[H, W, C]` images; uint8 ones are divided by 255 here, at the last
     moment, so everything before stores one byte a pixel.
+
+    Args:
+        precision: float32, or bfloat16 for its products (sums, weights and the output stay
+            float32): twice as fast on recent CPUs and GPUs.
     """
 
-    def __init__(self, space: gym.spaces.Box, features: int = 512) -> None:
+    def __init__(
+        self, space: gym.spaces.Box, precision: str = "float32", features: int = 512
+    ) -> None:
         super().__init__()
         self.channels_last = space.shape[-1] < space.shape[0]
         height_first = space.shape[:2] if self.channels_last else space.shape[1:]
@@ -101,19 +107,21 @@ class NatureCNN(nn.Module):
                 "(expected at least 36 x 36 pixels); flatten them or pass your own encoder"
             )
         self.scale = 1 / 255 if space.dtype == torch.uint8 or str(space.dtype) == "uint8" else 1.0
+        self.precision = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self.first = nn.Conv2d(channels, 32, 8, stride=4)
+        orthogonal(self.first)
         self.convolutions = nn.Sequential(
-            orthogonal(nn.Conv2d(channels, 32, 8, stride=4)),
             nn.ReLU(),
             orthogonal(nn.Conv2d(32, 64, 4, stride=2)),
             nn.ReLU(),
             orthogonal(nn.Conv2d(64, 64, 3, stride=1)),
             nn.ReLU(),
-            nn.Flatten(),
         )
         with torch.no_grad():
-            width = self.convolutions(torch.zeros(1, channels, *height_first)).shape[1]
-        self.linear = orthogonal(nn.Linear(width, features))
+            example = self.convolutions(self.first(torch.zeros(1, channels, *height_first)))
+        self.linear = orthogonal(nn.Linear(example.numel(), features))
         self.features = features
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, obs: Tensor) -> Tensor:
         """`[T, B, C, H, W]` or `[T, B, H, W, C]` to `[T, B, 512]`."""
@@ -121,18 +129,27 @@ class NatureCNN(nn.Module):
         x = obs.flatten(0, 1)
         if self.channels_last:
             x = x.permute(0, 3, 1, 2)
-        x = self.convolutions(x.float() * self.scale)
-        return torch.relu(self.linear(x)).view(T, B, -1)
+        # Channels last is what the kernels want, and bytes are quicker to move than floats; the
+        # division by 255 costs nothing where it is done to the first weights.
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, self.precision, self.precision == torch.bfloat16):
+            first = self.first
+            x = F.conv2d(x.float(), first.weight * self.scale, first.bias, first.stride)
+            x = self.convolutions(x)
+            x = torch.relu(self.linear(x.flatten(1)))
+        return x.float().view(T, B, -1)
 
 
 class DictEncoder(nn.Module):
     """One encoder an entry, their features concatenated; the action mask is no feature."""
 
-    def __init__(self, space: gym.spaces.Dict, hidden: Sequence[int], activation: str) -> None:
+    def __init__(
+        self, space: gym.spaces.Dict, hidden: Sequence[int], activation: str, precision: str
+    ) -> None:
         super().__init__()
         self.keys = [key for key in space.spaces if key != ACTION_MASK]
         self.encoders = nn.ModuleList(
-            make_encoder(space.spaces[key], hidden, activation) for key in self.keys
+            make_encoder(space.spaces[key], hidden, activation, precision) for key in self.keys
         )
         self.features = sum(encoder.features for encoder in self.encoders)  # type: ignore[misc]
 
@@ -149,19 +166,25 @@ def is_image(space: gym.Space[object]) -> bool:
     return min(space.shape[0], space.shape[-1]) <= 16 and sorted(space.shape)[1] >= 36
 
 
-def make_encoder(space: gym.Space[object], hidden: Sequence[int], activation: str) -> nn.Module:
+def make_encoder(
+    space: gym.Space[object],
+    hidden: Sequence[int],
+    activation: str,
+    precision: str = "float32",
+) -> nn.Module:
     """The encoder for an observation space; its attribute `features` is the width it gives.
 
     Args:
         hidden: MLP widths before the memory; empty passes vectors through unchanged.
+        precision: of the products in an image encoder, "float32" or "bfloat16".
     Raises:
         UsageError: the space has no encoder; the line names it.
     """
     spaces = gym.spaces
     if isinstance(space, spaces.Dict):
-        return DictEncoder(space, hidden, activation)
+        return DictEncoder(space, hidden, activation, precision)
     if is_image(space):
-        return NatureCNN(space)  # type: ignore[arg-type]
+        return NatureCNN(space, precision)  # type: ignore[arg-type]
     if isinstance(space, spaces.Box | spaces.MultiBinary):
         return VectorEncoder(space.shape, hidden, activation)
     if isinstance(space, spaces.Discrete):

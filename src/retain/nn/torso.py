@@ -36,6 +36,8 @@ class NetworkConfig:
     """The network also reads the last reward (zero at an episode's start)."""
     encoder: tuple[int, ...] = ()
     """MLP widths before the memory; images always go through the Nature CNN."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products in image encoders; bfloat16 is twice as fast on recent CPUs."""
     hidden: tuple[int, ...] = (64, 64)
     """MLP widths after the memory, for the actor and for the critic each."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
@@ -65,7 +67,9 @@ class Torso(nn.Module):
         self, observation_space: gym.Space[Any], encoded_action: int, config: NetworkConfig
     ) -> None:
         super().__init__()
-        self.encoder = make_encoder(observation_space, config.encoder, config.activation)
+        self.encoder = make_encoder(
+            observation_space, config.encoder, config.activation, config.precision
+        )
         width = int(self.encoder.features)  # type: ignore[arg-type]
         width += encoded_action * config.reads_action + config.reads_reward
         self.memory = make_memory(

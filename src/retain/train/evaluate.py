@@ -1,6 +1,6 @@
 """Whole episodes in fresh environments, with nothing of the training touched."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,8 @@ def evaluate(
         raise UsageError("this agent's environment was a callable: load(path, env=...)")
     B = min(episodes, PARALLEL)
     quota = np.full(B, episodes // B) + (np.arange(B) < episodes % B)
-    backend = make(agent.env, B, agent.run.env_options())
+    options = replace(agent.run.env_options(), episodic_life=False)
+    backend = make(agent.env, B, options)
     seed = agent.run.seed ^ EVALUATION if seed is None else seed
     runs = Episodes(backend, seed)
     generator = agent._act_generator.get_state()

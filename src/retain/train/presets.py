@@ -106,9 +106,20 @@ _OFF_POLICY: dict[str, dict[str, Preset]] = {
 }  # fmt: skip
 
 
+# CleanRL's ppo_atari and ppo_atari_lstm.
+_ATARI: dict[str, Preset] = {
+    "none": {"num_envs": 8, "num_steps": 128, "batch_size": 256, "epochs": 4, "clip_range": 0.1,
+             "learning_rate": 2.5e-4, "value_clip": 0.1, "entropy_coef": 0.01, "hidden": (),
+             "reward_clip": 1.0, "episodic_life": True, "threads": 0},
+}  # fmt: skip
+_ATARI["recurrent"] = _ATARI["none"] | {"frame_stack": 1, "memory_hidden": 128}
+
+
 def preset(algo: str, env: str, memory: str) -> Preset:
     """Field values for an environment, empty where none are known."""
+    general = "none" if memory == "none" else "recurrent"
+    if env.startswith("ALE/"):
+        return dict(_ATARI[general]) if algo == "ppo" else {}
     table = _PRESETS if algo == "ppo" else _DQN if algo == "dqn" else _OFF_POLICY
     kinds = table.get(env.removeprefix("retain/"), {})
-    general = "none" if memory == "none" else "recurrent"
     return dict(kinds.get(memory, kinds.get(general, {})))
