@@ -59,6 +59,14 @@ TASKS = (
     Task("CartPoleNoVel-v1", "gru", 100_000, 475, 4, ""),
     Task("PendulumNoVel-v1", "lstm", 100_000, -250, None, "rl-zoo -218 ± 140"),
     Task("MountainCarContinuousNoVel-v0", "lstm", 300_000, 88, 4, "rl-zoo 91.5 ± 1.8"),
+    Task("RepeatPrevious-v0", "lstm", 1_000_000, 0.9, None, "optimum 1"),
+    Task("RepeatPrevious-v0", "none", 200_000, -0.4, 5, "memoryless -0.5", below=True),
+    Task("TMaze-v0", "lstm", 300_000, 0.9, None, "optimum 1"),
+    Task("TMaze-v0", "none", 200_000, 0.5, 5, "memoryless 0", below=True),
+    Task("InvertedDoublePendulum-v5", "none", 300_000, 5000, None, ""),
+    Task("HalfCheetah-v5", "none", 1_000_000, 1443, None, "CleanRL 1443"),
+    Task("Walker2d-v5", "none", 1_000_000, 2288, None, "CleanRL 2288"),
+    Task("Hopper-v5", "none", 1_000_000, 2383, None, "CleanRL 2383"),
     Task("Pendulum-v1", "none", 20_000, -250, 4, "", "DDPG", within=True),
     Task("Pendulum-v1", "none", 20_000, -200, None, "rl-zoo -152", "TD3"),
     Task("Pendulum-v1", "none", 20_000, -200, None, "rl-zoo -157", "SAC"),
@@ -85,7 +93,7 @@ def one(task: Task, seed: int) -> tuple[float, float, int]:
     import retain
 
     kind = getattr(retain, task.algo)
-    agent = kind(task.env, memory=task.memory, seed=seed, threads=1, **dict(task.settings))
+    agent = kind(task.env, memory=task.memory, seed=seed, **{"threads": 1} | dict(task.settings))
     statistic = agent.collector.statistics
     take, returns = statistic.take_finished, []
 
@@ -110,7 +118,9 @@ def one(task: Task, seed: int) -> tuple[float, float, int]:
 def row(task: Task, results: list[tuple[float, float, int]]) -> str:
     """The table's line for a task."""
     returns = [value for value, _, _ in results]
-    shown = [f"{v:.0f}" + f"@{episode}" * task.within for v, _, episode in results]
+    shown = [
+        f"{v:.{2 * (abs(v) < 10)}f}" + f"@{episode}" * task.within for v, _, episode in results
+    ]
     median = statistics.median(returns)
     met = sum((value >= task.goal) != task.below for value in returns)
     enough = (median >= task.goal) != task.below if task.need is None else met >= task.need

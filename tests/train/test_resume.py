@@ -177,7 +177,7 @@ def test_no_pickle_on_disk(tmp_path):
     agent().learn(600, out=tmp_path / "run")
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     kinds = {path.suffix for path in files if not path.name.startswith("events.out.tfevents")}
-    assert kinds == {".json", ".safetensors", ".csv", ".png"}
+    assert kinds == {".json", ".jsonl", ".bin", ".safetensors", ".csv", ".png"}
 
 
 def test_last_checkpoints_and_the_best_are_kept(tmp_path):

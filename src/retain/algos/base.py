@@ -83,12 +83,18 @@ class Adam(torch.optim.Adam):
         slots = self.state_dict()["state"]
         return {f"{i}.{key}": value for i, slot in slots.items() for key, value in slot.items()}
 
+    @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Takes back what `tensors` gave."""
         saved = self.state_dict()
         saved["state"] = {}
+        parameters = [p for group in self.param_groups for p in group["params"]]
         for name, value in tensors.items():
             index, key = name.split(".")
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:
+                # In the parameter's own memory layout: the fused kernel walks both side by side.
+                value = torch.empty_like(parameter).copy_(value)
             saved["state"].setdefault(int(index), {})[key] = value
         self.load_state_dict(saved)
 

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from retain._version import __version__
-from retain.errors import NonFiniteError, RetainError, nearest
+from retain.errors import EnvironmentFailure, NonFiniteError, RetainError, nearest
 
 VERBS = {
     "train": "train an agent: retain train ppo --env CartPoleNoVel-v1 --memory lstm",
     "resume": "continue a stopped run exactly where it was",
     "eval": "play whole episodes with a trained agent",
+    "replay": "play an episode of a run again, from its seed and its actions",
     "plot": "draw learning curves of one or several runs",
     "envs": "list environments, their spaces and what returns mean there",
 }
@@ -53,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     command: Callable[[list[str]], int] = import_module(f"retain.cli.{verb}").command
     try:
         return command(rest)
-    except NonFiniteError as error:
+    except (NonFiniteError, EnvironmentFailure) as error:
         return fail(str(error), FAILURE)
     except RetainError as error:
         return fail(str(error), USAGE_ERROR)

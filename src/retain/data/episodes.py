@@ -20,6 +20,13 @@ class Episode(NamedTuple):
 
     ret: float
     length: int
+    env: int
+    """The run's number of the environment."""
+    number: int
+    """Of the episode in its environment."""
+    seed: int
+    end: int
+    """The history's clock after its last step."""
 
 
 class Statistics:
@@ -87,9 +94,15 @@ class Episodes:
 
     def finish(self, ended: NDArray[np.bool_]) -> None:
         """Closes the episodes that `ended` `[B]`."""
-        length = self.backend.history.length
+        history = self.backend.history
+        length = history.length
         for index in np.flatnonzero(ended & ~self.backend.continuing):
-            self.statistics.add(Episode(float(self.returns[index]), int(length[index])))
+            self.statistics.add(
+                Episode(
+                    float(self.returns[index]), int(length[index]), int(self.index[index]),
+                    int(self.number[index]), int(history.seeds[index]), history.clock,
+                )
+            )  # fmt: skip
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Counters, and the actions of the current episodes."""

@@ -20,6 +20,8 @@ class History:
         self.seeds = np.zeros(num_envs, dtype=np.int64)
         self.began = np.zeros(num_envs, dtype=np.int64)
         self.clock = 0
+        self.unread: int | None = None
+        """Clock of the first step that a recorder has not taken yet; None where nobody records."""
         self._actions: list[NDArray[Any]] = []
         self._first = 0
 
@@ -34,6 +36,7 @@ class History:
         self.seeds[mask] = seeds[mask]
         if len(self._actions) > TRIM:
             oldest = int(self.began.min())
+            oldest = oldest if self.unread is None else min(oldest, self.unread)
             if oldest - self._first > len(self._actions) // 2:
                 del self._actions[: oldest - self._first]
                 self._first = oldest
@@ -43,6 +46,13 @@ class History:
         self._actions.append(action)
         self.clock += 1
 
+    def take(self) -> list[NDArray[Any]]:
+        """`[B, ...]` of every step since the last call, for a recorder."""
+        assert self.unread is not None
+        rows = self._actions[self.unread - self._first :]
+        self.unread = self.clock
+        return rows
+
     def load(self, seeds: NDArray[np.int64], length: NDArray[np.int64], actions: Any) -> None:
         """Current episodes from elsewhere.
 
@@ -51,6 +61,7 @@ class History:
             actions: `[n, B, ...]` the last n steps, n at least the longest.
         """
         self.seeds[:] = seeds
+        assert self.unread is None
         self._actions, self._first, self.clock = list(actions), 0, len(actions)
         self.began[:] = self.clock - length
 

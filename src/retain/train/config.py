@@ -32,6 +32,9 @@ class RunConfig(EnvOptions):
     tensorboard: bool = True
     """Write TensorBoard events into the run folder."""
 
+    record_episodes: bool = True
+    """Keep every episode's seed and actions in the run folder, for `retain replay`."""
+
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()

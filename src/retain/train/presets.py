@@ -70,6 +70,16 @@ _PRESETS: dict[str, dict[str, Preset]] = {
                       "hidden": (64,), "use_sde": True, "sde_sample_freq": 8},
     },
 }  # fmt: skip
+_SUITE: Preset = {
+    "num_envs": 32, "num_steps": 64, "batch_size": 512, "epochs": 4, "learning_rate": 2.5e-3,
+    "gamma": 0.99, "entropy_coef": 0.01, "memory_hidden": 64, "hidden": (64,),
+}  # fmt: skip
+for _name in ("RepeatPrevious-v0", "RepeatFirst-v0", "Autoencode-v0", "TMaze-v0", "MemoryChain-v0",
+              "CueTarget-v0", "Bandit-v0"):  # fmt: skip
+    _PRESETS[_name] = {"none": _SUITE, "recurrent": _SUITE}
+_PRESETS["RepeatPrevious-v0"] = dict.fromkeys(
+    ("none", "recurrent"), _SUITE | {"num_steps": 104, "batch_size": 832}
+)
 _PRESETS["MountainCarContinuousNoVel-v0"] = _PRESETS["MountainCarContinuous-v0"]
 
 
@@ -106,6 +116,31 @@ _OFF_POLICY: dict[str, dict[str, Preset]] = {
 }  # fmt: skip
 
 
+# CleanRL's ppo_continuous_action: its 2048 steps of one environment are 256 of eight here.
+_MUJOCO_PPO: Preset = {
+    "num_envs": 8, "num_steps": 256, "batch_size": 64, "epochs": 10, "learning_rate": 3e-4,
+    "gamma": 0.99, "gae_lambda": 0.95, "clip_range": 0.2, "value_clip": 0.2, "entropy_coef": 0.0,
+    "normalise_obs": True, "normalise_reward": True,
+}  # fmt: skip
+_MUJOCO_MEMORY: Preset = _MUJOCO_PPO | {
+    "batch_size": 256,
+    "sequence_length": 64,
+    "shortcut": True,
+    "hidden": (64,),
+}
+# CleanRL's td3, ddpg and sac for continuous actions.
+_MUJOCO: dict[str, Preset] = {
+    "ddpg": {"learning_rate": 3e-4, "learning_starts": 25_000, "num_steps": 1000},
+    "td3": {"learning_rate": 3e-4, "learning_starts": 25_000, "num_steps": 1000},
+    "sac": {"learning_rate": 1e-3, "actor_learning_rate": 3e-4, "learning_starts": 5000,
+            "num_steps": 1000},
+}  # fmt: skip
+_MUJOCO_NAMES = ("HalfCheetah-v5", "Walker2d-v5", "Hopper-v5", "InvertedPendulum-v5",
+                 "InvertedDoublePendulum-v5")  # fmt: skip
+for _name in _MUJOCO_NAMES:
+    _PRESETS[_name] = {"none": _MUJOCO_PPO, "recurrent": _MUJOCO_MEMORY}
+
+
 # CleanRL's ppo_atari and ppo_atari_lstm.
 _ATARI: dict[str, Preset] = {
     "none": {"num_envs": 8, "num_steps": 128, "batch_size": 256, "epochs": 4, "clip_range": 0.1,
@@ -121,5 +156,7 @@ def preset(algo: str, env: str, memory: str) -> Preset:
     if env.startswith("ALE/"):
         return dict(_ATARI[general]) if algo == "ppo" else {}
     table = _PRESETS if algo == "ppo" else _DQN if algo == "dqn" else _OFF_POLICY
+    if env in _MUJOCO_NAMES and algo in _MUJOCO:
+        return dict(_MUJOCO[algo])
     kinds = table.get(env.removeprefix("retain/"), {})
     return dict(kinds.get(memory, kinds.get(general, {})))

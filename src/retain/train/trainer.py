@@ -21,6 +21,7 @@ from retain.train.agent import Agent, cpu_threads
 from retain.train.agents import load
 from retain.train.logs import CSVSink, Row, Sink, TensorBoardSink, TerminalSink
 from retain.train.plot import plot
+from retain.train.recorder import Recorder
 
 PARITY = 1e-3
 """|log ratio| of the first minibatch above which acting and training are said to disagree."""
@@ -132,10 +133,14 @@ class Loop:
         self.start, self.total = state["start"], state["total"]
         self.csv: CSVSink | None = None
         self.terminal: TerminalSink | None = None
+        self.recorder: Recorder | None = None
         self.sinks: list[Sink] = []
         if run is not None:
             self.csv = CSVSink(run / "metrics.csv", state.get("csv_offset", 0))
             self.sinks.append(self.csv)
+            if agent.run.record_episodes:
+                offsets = tuple(state.get("record_offsets", (0, 0)))
+                self.recorder = Recorder(run, agent.collector, offsets)
             if agent.run.tensorboard:
                 self.sinks.append(TensorBoardSink(run, agent.steps))
         if show:
@@ -185,6 +190,8 @@ class Loop:
         finally:
             for sink in self.sinks:
                 sink.close()
+            if self.recorder is not None:
+                self.recorder.close()
         if self.folder is not None:
             plot([self.folder], self.folder / "learning_curve.png")
 
@@ -205,7 +212,9 @@ class Loop:
             "seconds": self.agent.progress["seconds"],
             "steps_per_second": rate,
         }
-        statistics.take_finished()
+        finished = statistics.take_finished()
+        if self.recorder is not None:
+            self.recorder.write(finished)
         for sink in self.sinks:
             sink.write(row)
         self.row = row
@@ -236,6 +245,8 @@ class Loop:
         assert self.csv is not None
         agent = self.agent
         agent.progress["csv_offset"] = self.csv.offset()
+        if self.recorder is not None:
+            agent.progress["record_offsets"] = list(self.recorder.offsets())
         score = self.row.get("return_mean", math.nan)
         best = agent.progress["best"]
         better = not math.isnan(score) and (best is None or score > best)

@@ -1,0 +1,47 @@
+"""`retain replay DIR`"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from retain.cli.flags import parse
+from retain.train.replay_episode import replay_episode
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What `retain replay` reads."""
+
+    folder: tyro.conf.Positional[Path]
+    """A run folder."""
+    episode: int = -1
+    """Which, in the order of their ends from 0; -1 is the last, -2 the one before, ..."""
+    video: Path | None = None
+    """Draw it into this .gif or .mp4."""
+
+
+def command(arguments: list[str]) -> int:
+    """Plays the episode and says whether it came to the same."""
+    options = parse(
+        ReplayOptions,
+        arguments,
+        verb="replay",
+        description="Play an episode of a run's training again, from its seed and its actions.",
+    )
+    result = replay_episode(options.folder, options.episode, video=options.video)
+    record = result.record
+    print(
+        f"episode {result.number}: environment {record.env}, seed {record.seed}, "
+        f"return {record.ret:g}, length {record.length}"
+    )
+    if options.video is not None:
+        print(f"video: {options.video}")
+    if not result.same:
+        print(
+            f"played again it came to return {result.ret:g}, length {result.length}: "
+            "the environment is not deterministic given its seed"
+        )
+        return 1
+    print("played again: the same")
+    return 0

@@ -1,0 +1,139 @@
+"""Every episode of a run, as its seed and its actions: to be played again for a video or a bug.
+
+`episodes.jsonl` has a line for each finished episode, `actions.bin` the actions of every step of
+all environments, one row `[B, ...]` a step, in the space's own dtype or bytes where they do.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.data.episodes import Episode
+from retain.data.stream import Driver
+from retain.errors import CheckpointError, UsageError
+
+EPISODES, ACTIONS = "episodes.jsonl", "actions.bin"
+
+
+def action_row(space: gym.Space[Any], num_envs: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of one row of the file."""
+    dtype = np.dtype(space.dtype)
+    if isinstance(space, gym.spaces.Discrete):
+        last = int(space.start + space.n - 1)
+        dtype = np.dtype(np.uint8 if space.start >= 0 and last < 256 else np.int64)
+    return (num_envs, *(space.shape or ())), dtype
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One episode of a run."""
+
+    env: int
+    episode: int
+    seed: int
+    first: int
+    """Row of its first action."""
+    length: int
+    ret: float
+    """As reported, the sum of the environment's own rewards."""
+
+
+class Recorder:
+    """Appends what a driver's environments did.
+
+    Args:
+        offsets: bytes of each file to keep; a resumed run drops what a killed one wrote after its
+            checkpoint.
+    """
+
+    def __init__(self, run: Path, driver: Driver, offsets: tuple[int, int] = (0, 0)) -> None:
+        self.driver = driver
+        self.files = []
+        for name, offset in zip((EPISODES, ACTIONS), offsets, strict=True):
+            path = run / name
+            path.touch(exist_ok=True)
+            with path.open("r+b") as file:
+                file.truncate(offset)
+            self.files.append(path.open("ab"))
+        space = driver.streams[0].backend.action_space
+        shape, self.dtype = action_row(space, driver.num_envs)
+        size = int(np.prod(shape)) * self.dtype.itemsize
+        histories = [stream.backend.history for stream in driver.streams]
+        self.histories = histories
+        for history in histories:
+            history.unread = history.clock
+        self._moved = offsets[1] // size - histories[0].clock
+        """From a history's clock to the file's row."""
+
+    def write(self, finished: list[Episode]) -> None:
+        """Takes the steps since the last call, and the episodes that ended in them."""
+        parts = [history.take() for history in self.histories]
+        if parts[0]:
+            joined = np.concatenate([np.stack(part) for part in parts], axis=1)
+            self.files[1].write(joined.astype(self.dtype, copy=False).tobytes())
+        lines = []
+        for episode in finished:
+            first = episode.end - episode.length + self._moved
+            if first < 0:  # it began before anything was recorded
+                continue
+            lines.append(
+                f'{{"env": {episode.env}, "episode": {episode.number}, "seed": {episode.seed}, '
+                f'"first": {first}, "length": {episode.length}, "ret": {episode.ret!r}}}\n'
+            )
+        self.files[0].write("".join(lines).encode())
+
+    def offsets(self) -> tuple[int, int]:
+        """Bytes written so far, all handed to the system."""
+        for file in self.files:
+            file.flush()
+        return self.files[0].tell(), self.files[1].tell()
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in self.files:
+            file.close()
+        for history in self.histories:
+            history.unread = None
+
+
+def recorded(run: Path, number: int) -> tuple[Recorded, int]:
+    """The episode of that number (from 0 in the order of their ends, from -1 backwards), and its
+    number from 0.
+
+    Raises:
+        CheckpointError: the run has no record.
+        UsageError: it has no such episode.
+    """
+    path = run / EPISODES
+    if not path.exists():
+        raise CheckpointError(f"{run} has no record of episodes (no {EPISODES} in it)")
+    lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    if not -len(lines) <= number < len(lines):
+        raise UsageError(
+            f"{run} has no episode {number} (expected 0 to {len(lines) - 1}, or from -1 backwards)"
+        )
+    return Recorded(**json.loads(lines[number])), number % len(lines)
+
+
+def recorded_actions(
+    run: Path, episode: Recorded, space: gym.Space[Any], num_envs: int
+) -> NDArray[Any]:
+    """`[length, ...]` actions of an episode, in the space's own dtype.
+
+    Raises:
+        CheckpointError: the file is shorter than the episode.
+    """
+    shape, dtype = action_row(space, num_envs)
+    size = int(np.prod(shape)) * dtype.itemsize
+    with (run / ACTIONS).open("rb") as file:
+        file.seek(episode.first * size)
+        data = file.read(episode.length * size)
+    if len(data) != episode.length * size:
+        raise CheckpointError(f"{run / ACTIONS} ends before the episode does")
+    rows = np.frombuffer(data, dtype).reshape(episode.length, *shape)
+    return rows[:, episode.env].astype(space.dtype)
