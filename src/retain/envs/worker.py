@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from mmap import mmap
 from multiprocessing.connection import Connection
@@ -30,9 +31,35 @@ from retain.errors import UsageError
 
 REPLAY = b"\xff"
 DONE, FAULTS = b".", b"!"
-SPIN = 100
-"""Looks at the shared counter before a wait goes to sleep, each followed by an offer of the core to
-whoever needs it: about 50 us in all. Waking a sleeper costs as much."""
+
+
+class Watch:
+    """Looks at a shared counter for about 50 us before a wait goes to sleep: waking a sleeper costs
+    as much. Every look is followed by an offer of the core to whoever needs it.
+
+    Where others take the offer for long the machine is busy, and the next waits sleep at once.
+    """
+
+    LOOKS, BUSY, PAUSE = 100, 400_000, 1000
+    """Looks of a wait; nanoseconds after which it was too long; waits that then only sleep."""
+
+    def __init__(self, cell: memoryview) -> None:
+        self.cell, self.pause = cell, 0
+
+    def reached(self, wanted: int) -> bool:
+        """Whether the counter came to `wanted` meanwhile."""
+        cell = self.cell
+        if self.pause:
+            self.pause -= 1
+            return bool(cell[0] >= wanted)
+        began = time.perf_counter_ns()
+        for _ in range(self.LOOKS):
+            if cell[0] >= wanted:
+                break
+            os.sched_yield()
+        if time.perf_counter_ns() - began > self.BUSY:
+            self.pause = self.PAUSE
+        return bool(cell[0] >= wanted)
 
 
 def leave_with_parent(command: int) -> None:
@@ -65,7 +92,7 @@ class Worker:
         layout: Layout = pickle.loads(self.messages.recv_bytes())
         shared = arrays_in(layout, memoryview(mmap(self.block, 0)))
         number = start["number"]
-        self.asked = shared["asked"].data[number : number + 1]
+        self.asked = Watch(shared["asked"].data[number : number + 1])
         self.done = shared["done"].data[number : number + 1]
         self.rows: list[slice] = start["rows"]
         self.arrays = [group_arrays(shared, g) for g in range(len(self.groups))]
@@ -76,10 +103,7 @@ class Worker:
         """Answers commands until there is nobody to give any."""
         count = 0
         while True:
-            for _ in range(SPIN):
-                if self.asked[0] != count:
-                    break
-                os.sched_yield()
+            self.asked.reached(count + 1)
             code = os.read(self.command, 1)
             if not code:
                 return

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from retain.envs.buffers import Layout, arrays_in, buffers_layout, buffers_of, layout_bytes
 from retain.envs.contract import Backend, EnvStep, Fault, ObsArray
 from retain.envs.options import EnvOptions
-from retain.envs.worker import DONE, FAULTS, REPLAY, SPIN, group_arrays
+from retain.envs.worker import DONE, FAULTS, REPLAY, Watch, group_arrays
 from retain.errors import EnvironmentFailure, UsageError
 
 START_TIMEOUT = 120.0
@@ -58,6 +58,8 @@ class Handle:
     command: int
     reply: int
     messages: Connection
+    watch: Watch = field(init=False)
+    """Of its count of answers."""
     pending: deque[bytes] = field(default_factory=deque)
     """Commands without an answer yet, oldest first."""
     asked: int = 0
@@ -116,6 +118,8 @@ class Pool:
         self.arrays = arrays_in(self._layout, memoryview(mmap(self._file.fileno(), 0)))
         self.groups = [Group(self, number, each) for number in range(groups)]
         for handle in self.handles:
+            number = handle.number
+            handle.watch = Watch(self.arrays["done"].data[number : number + 1])
             handle.messages.send_bytes(pickle.dumps(self._layout))
 
     def _plan(self, groups: int, each: int) -> Layout:
@@ -192,12 +196,8 @@ class Pool:
 
     def _read(self, handle: Handle, limit: float) -> bytes | None:
         """A worker's next answer; empty when it is dead, None when it takes too long."""
-        wanted = handle.asked - len(handle.pending) + 1
-        done, number = self.arrays["done"], handle.number
-        for _ in range(SPIN):
-            if done[number] >= wanted:
-                return os.read(handle.reply, 1)
-            os.sched_yield()
+        if handle.watch.reached(handle.asked - len(handle.pending) + 1):
+            return os.read(handle.reply, 1)
         ready = select.poll()
         ready.register(handle.reply, select.POLLIN)
         if not ready.poll(limit * 1000):
