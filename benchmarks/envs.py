@@ -133,7 +133,7 @@ Case = tuple[str, str, int, Callable[[], tuple[Step, Callable[[], None]]], int]
 
 
 def cases() -> list[Case]:
-    """(task, system, environments, what builds it, environment steps of one call / environments)."""
+    """(task, system, environments, what builds it, steps of each in one call)."""
     found: list[Case] = []
     for B in (8, 64, 256):
         task = f"CartPole, {B} environments"

@@ -10,7 +10,7 @@ from retain._version import __version__
 from retain.envs.register import register_envs
 
 if TYPE_CHECKING:
-    from retain import memory, ops
+    from retain import doctor, memory, ops
     from retain.errors import RetainError, UsageError
     from retain.train.agent import Agent
     from retain.train.agents import DDPG, DQN, PPO, SAC, TD3, load
@@ -21,7 +21,7 @@ _HOME = {
     "RetainError": "retain.errors",
     "UsageError": "retain.errors",
 }
-_MODULES = ("memory", "ops")
+_MODULES = ("doctor", "memory", "ops")
 
 __all__ = [
     "DDPG",
@@ -33,6 +33,7 @@ __all__ = [
     "RetainError",
     "UsageError",
     "__version__",
+    "doctor",
     "load",
     "memory",
     "ops",

@@ -13,6 +13,7 @@ VERBS = {
     "eval": "play whole episodes with a trained agent",
     "replay": "play an episode of a run again, from its seed and its actions",
     "plot": "draw learning curves of one or several runs",
+    "doctor": "name the bug: retain doctor ppo --env MyEnv-v0 --memory lstm",
     "envs": "list environments, their spaces and what returns mean there",
 }
 

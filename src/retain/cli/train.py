@@ -48,16 +48,30 @@ def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
     return options_kind(algo)(env=env, run=run, algo=config)  # type: ignore[call-arg]
 
 
+def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
+    """The algorithm that a command line begins with, and the rest of it.
+
+    Raises:
+        UsageError: there is none, or it is unknown.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        if not {"-h", "--help"} & set(arguments):
+            raise UsageError(f"retain {verb} needs an algorithm (one of: {', '.join(AGENTS)})")
+        arguments = ["ppo", *arguments]
+    if arguments[0] not in AGENTS:
+        raise unknown("algorithm", arguments[0], AGENTS)
+    return arguments[0], arguments[1:]
+
+
+def settings_of(options: TrainOptions) -> dict[str, Any]:
+    """The agent's settings among the options."""
+    parts = (options.run, options.algo)  # type: ignore[attr-defined]
+    return {f.name: getattr(part, f.name) for part in parts for f in fields(part)}
+
+
 def command(arguments: list[str]) -> int:
     """Trains, shows progress, and says where the run is."""
-    if not arguments or arguments[0].startswith("-"):
-        if {"-h", "--help"} & set(arguments):
-            arguments = ["ppo", *arguments]
-        else:
-            raise UsageError(f"retain train needs an algorithm (one of: {', '.join(AGENTS)})")
-    algo, rest = arguments[0], arguments[1:]
-    if algo not in AGENTS:
-        raise unknown("algorithm", algo, AGENTS)
+    algo, rest = algorithm("train", arguments)
     default = defaults(algo, rest)
     options = parse(
         type(default),
@@ -67,9 +81,7 @@ def command(arguments: list[str]) -> int:
         description="Train an agent. Defaults shown are the preset of --env and --memory. "
         f"Algorithms: {', '.join(AGENTS)}.",
     )
-    parts = (options.run, options.algo)  # type: ignore[attr-defined]
-    settings = {f.name: getattr(part, f.name) for part in parts for f in fields(part)}
-    agent = AGENTS[algo](options.env, **settings)
+    agent = AGENTS[algo](options.env, **settings_of(options))
     folder = options.out or new_run_folder(agent)
     print(f"run folder: {folder}", flush=True)
     try:

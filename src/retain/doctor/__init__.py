@@ -1,0 +1,72 @@
+"""Names the bug: checks of environments, memories and whole agents, and probes with known answers.
+
+`retain.doctor(agent_or_env)` examines what it is given; `check_memory` and `check_environment`
+raise AssertionError, for tests.
+"""
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from retain.doctor.agent import agent_results
+from retain.doctor.environment import check_environment, environment_results
+from retain.doctor.memory import check_memory, memory_results
+from retain.doctor.probes import probe_results
+from retain.doctor.report import Report, Result
+from retain.errors import UsageError
+from retain.memory import Memory
+from retain.train.agent import Agent
+
+
+def examine(
+    subject: Any, *, probes: bool = True, saw: Callable[[Result], None] = lambda result: None
+) -> Report:
+    """Every check that applies.
+
+    Args:
+        subject: an agent (left as it is), an environment id or callable, or a `Memory`.
+        probes: also train the tiny tasks with known answers; most of the time goes there.
+        saw: called with each result as it comes.
+    Raises:
+        UsageError: the subject is none of these.
+    """
+    report = Report()
+    for results in _parts(subject, probes):
+        for result in results:
+            report.results.append(result)
+            saw(result)
+    return report
+
+
+def _parts(subject: Any, probes: bool) -> list[Any]:
+    if isinstance(subject, Memory):
+        return [memory_results(subject)]
+    if isinstance(subject, Agent):
+        if subject.env is None:
+            raise UsageError("this agent's environment was a callable: load(path, env=...)")
+        parts = [environment_results(subject.env, subject.run.env_options())]
+        parts += [memory_results(torso.memory) for torso in subject.policy.torsos[:1]]
+        parts.append(agent_results(subject))
+        return parts + ([probe_results(subject)] if probes else [])
+    if isinstance(subject, str) or callable(subject):
+        return [environment_results(subject)]
+    raise UsageError(
+        f"cannot examine {type(subject).__name__} (expected an agent, an environment or a Memory)"
+    )
+
+
+class _Callable(ModuleType):
+    def __call__(self, subject: Any, **options: Any) -> Report:
+        return examine(subject, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
+
+__all__ = [
+    "Report",
+    "Result",
+    "check_environment",
+    "check_memory",
+    "examine",
+]

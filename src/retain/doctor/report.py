@@ -1,0 +1,107 @@
+"""What a check found, and how a list of them is shown."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+Verdict = Literal["ok", "warn", "fail"]
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One check."""
+
+    name: str
+    verdict: Verdict
+    measured: str
+    """What was seen, in numbers where there are any."""
+    meaning: str = ""
+    """What a verdict other than ok means."""
+    mend: str = ""
+    """What to do about it."""
+
+
+def judged(
+    name: str, good: bool, measured: str, meaning: str, mend: str, *, otherwise: Verdict = "fail"
+) -> Result:
+    """A result that says what it means only where it is not good."""
+    if good:
+        return Result(name, "ok", measured)
+    return Result(name, otherwise, measured, meaning, mend)
+
+
+def guarded(check: Callable[..., Result | Iterator[Result]], *arguments: Any) -> Iterator[Result]:
+    """The results of a check; an exception in it is a result too."""
+    try:
+        found = check(*arguments)
+        yield from [found] if isinstance(found, Result) else found
+    except Exception as error:
+        yield Result(
+            check.__name__.strip("_").replace("_", " "), "fail",
+            f"raised {type(error).__name__}: {error}",
+            "The check could not be made: the code it runs raises.",
+            "Run the same thing alone to see the traceback.",
+        )  # fmt: skip
+
+
+@dataclass
+class Report:
+    """All results of an examination."""
+
+    results: list[Result] = field(default_factory=list)
+
+    def extend(self, results: Iterable[Result]) -> None:
+        """More of them."""
+        self.results.extend(results)
+
+    @property
+    def failed(self) -> list[Result]:
+        """What is broken."""
+        return [result for result in self.results if result.verdict == "fail"]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is broken; warnings are no failures."""
+        return not self.failed
+
+    def __getitem__(self, name: str) -> Result:
+        """The result of a check by its name."""
+        for result in self.results:
+            if result.name == name:
+                return result
+        raise KeyError(name)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Every result as JSON values."""
+        return [asdict(result) for result in self.results]
+
+    def require(self) -> "Report":
+        """Itself.
+
+        Raises:
+            AssertionError: something is broken; the lines say what it means and how to mend it.
+        """
+        if self.failed:
+            lines = [f"{one.name}: {one.measured}. {one.meaning} {one.mend}" for one in self.failed]
+            raise AssertionError("\n".join(lines))
+        return self
+
+    def show(self, console: Console | None = None) -> None:
+        """Prints the table, and below it what is not well."""
+        console = console or Console()
+        table = Table(box=None, pad_edge=False)
+        for column in ("check", "verdict", "measured"):
+            table.add_column(column, overflow="fold")
+        for one in self.results:
+            colour = COLOURS[one.verdict]
+            table.add_row(one.name, f"[{colour}]{one.verdict}[/{colour}]", one.measured)
+        console.print(table)
+        for one in self.results:
+            if one.verdict != "ok":
+                colour = COLOURS[one.verdict]
+                console.print(f"\n[{colour}]{one.name}[/{colour}]: {one.meaning}")
+                console.print(f"  mend: {one.mend}", highlight=False)
