@@ -48,7 +48,7 @@ class DQNConfig(OffPolicyConfig):
 class DQNUpdate(OffPolicyUpdate):
     """One critic over all actions, and its target."""
 
-    METRICS = ("critic_loss", "q_mean", "grad_norm")
+    METRICS = ("critic_loss", "q_mean", "grad_norm", "masked_fraction")
     action_space = gym.spaces.Discrete
     others = "for Box ones there are ddpg, td3, sac and ppo"
     actor = None

@@ -186,7 +186,9 @@ class OffPolicyUpdate(ABC):
         seed: of what the losses sample.
     """
 
-    METRICS: ClassVar[tuple[str, ...]] = ("critic_loss", "q_mean", "grad_norm", "actor_loss")
+    METRICS: ClassVar[tuple[str, ...]] = (
+        "critic_loss", "q_mean", "grad_norm", "actor_loss", "masked_fraction",
+    )  # fmt: skip
     """Names that `update` returns, some not at every call."""
     action_space: ClassVar[type[gym.Space[Any]]] = gym.spaces.Box
     """The kind of actions it can learn."""
@@ -319,6 +321,8 @@ class OffPolicyUpdate(ABC):
             value=value, target=target, weight=weight, mask=batch.mask, huber=config.huber
         )
         metrics = {"critic_loss": loss, "q_mean": value.detach().mean()}
+        if batch.mask is not None:
+            metrics["masked_fraction"] = 1.0 - batch.mask.float().mean()
         try:
             norm = self.steps["critic"](loss, {"critic_loss": loss})
             metrics["grad_norm"] = torch.tensor(norm)

@@ -20,12 +20,9 @@ from retain.train import checkpoint as store
 from retain.train.agent import Agent, cpu_threads
 from retain.train.agents import load
 from retain.train.logs import CSVSink, Row, Sink, TensorBoardSink, TerminalSink
+from retain.train.monitors import Monitor
 from retain.train.plot import plot
 from retain.train.recorder import Recorder
-
-PARITY = 1e-3
-"""|log ratio| of the first minibatch above which acting and training are said to disagree."""
-
 
 INCIDENTS = "incidents.jsonl"
 """One line for each thing that went wrong in an environment, with what plays it again."""
@@ -148,6 +145,7 @@ class Loop:
                 agent.name, first=agent.steps, total=self.start + self.total
             )
             self.sinks.append(self.terminal)
+        self.monitor = Monitor()
         self.said: set[str] = set()
         self.row: Row = {}
 
@@ -218,12 +216,11 @@ class Loop:
         for sink in self.sinks:
             sink.write(row)
         self.row = row
-        if metrics.get("first_log_ratio", 0.0) > PARITY:
-            self._once(
-                "acting and training disagree: |log ratio| "
-                f"{metrics['first_log_ratio']:.2g} before an update's first step "
-                "(docs/metrics.md#first_log_ratio)"
-            )
+        for metric, line in self.monitor.watch(row):
+            where = getattr(self.agent.update, "disagreement", None)
+            if metric == "first_log_ratio" and where is not None:
+                line += f"; {where}"
+            self._once(line)
 
     def _note_incidents(self) -> None:
         """What went wrong in the environments goes to the run folder, and once to the terminal."""

@@ -1,0 +1,84 @@
+"""What an update tells about itself besides its losses; nearly free, once an update."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from retain.data.rollout import Rollout, Sequences
+from retain.types import Carry, tree_leaves
+
+EARLY = 8
+"""Steps that count as an episode's beginning."""
+SATURATED = 0.97
+"""|h| of a recurrent state beyond which its gates hardly move."""
+
+
+def steps_since_reset(reset: Tensor) -> Tensor:
+    """`[T, B]` steps since the last reset inside the segment; T or more where there was none."""
+    T = len(reset)
+    t = torch.arange(T, device=reset.device).unsqueeze(1)
+    last = torch.where(reset, t, -T).cummax(0).values
+    return t - last
+
+
+def value_errors(rollout: Rollout, target: Tensor) -> dict[str, float]:
+    """Mean |target - value| in the first steps of episodes and after, and both spreads."""
+    error = (target - rollout.value).abs()
+    early = (steps_since_reset(rollout.reset) < EARLY).to(error.dtype)
+    count, total = early.sum(), error.sum()
+    at_first = (error * early).sum()
+    numbers = torch.stack((
+        at_first / count, (total - at_first) / (error.numel() - count), target.std(),
+        rollout.value.std(),
+    )).tolist()  # fmt: skip
+    names = ("value_error_early", "value_error_late", "target_std", "value_std")
+    return dict(zip(names, numbers, strict=True))
+
+
+def memory_share(whole: nn.Module, memories: list[nn.Module]) -> float:
+    """The memories' part of the last gradient's norm, in [0, 1]; NaN where they have nothing to
+    learn."""
+    learns = [p for m in memories for p in m.parameters()]
+    own = [p.grad for p in learns if p.grad is not None]
+    if not own:
+        return 0.0 if learns else math.nan
+    every = [p.grad for p in whole.parameters() if p.grad is not None]
+    norms = [torch.stack(torch._foreach_norm(part)).norm() for part in (own, every)]
+    return float(norms[0] / norms[1].clamp_min(1e-20))
+
+
+def saturation(carry: Carry) -> float:
+    """Share of a recurrent state's entries that are saturated; NaN where there is no state.
+
+    Args:
+        carry: of an lstm or gru; the first leaf of each torso is h.
+    """
+    states = [tree_leaves(part)[0] for part in carry if tree_leaves(part)]
+    if not states:
+        return math.nan
+    return float(torch.stack([(h.abs() > SATURATED).float().mean() for h in states]).mean())
+
+
+def drift(stored: Carry, now: Carry) -> float:
+    """|stored - now| / |stored| of two carries, e.g. what acting left and what the present
+    parameters would have left; NaN where there is none."""
+    pairs = list(zip(tree_leaves(stored), tree_leaves(now), strict=True))
+    if not pairs:
+        return math.nan
+    gap = torch.stack([(a - b).norm() for a, b in pairs]).norm()
+    return float(gap / torch.stack([a.norm() for a, _ in pairs]).norm().clamp_min(1e-20))
+
+
+def where_largest(log_ratio: Tensor, batch: Sequences) -> str:
+    """Where in a minibatch `[L, N]` the log ratio is largest, in words."""
+    size = log_ratio.abs()
+    flat = int(size.argmax())
+    t, n = flat // size.shape[1], flat % size.shape[1]
+    since = int(steps_since_reset(batch.reset)[t, n])
+    place = f"{since} steps after a reset" if since <= t else "before any reset of its sequence"
+    by_half = size[: (len(size) + 1) // 2].mean(), size[len(size) // 2 :].mean()
+    return (
+        f"largest at step {t} of {len(size)}, {place}; mean {by_half[0]:.1g} in the first half "
+        f"of sequences, {by_half[1]:.1g} in the second"
+    )

@@ -1,0 +1,75 @@
+"""Watches the metrics of a run and says, once each, when one is out of its healthy range."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from retain.train.logs import Row
+
+PARITY = 1e-3
+"""|log ratio| of the first minibatch above which acting and training are said to disagree."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A metric that must not stay where it is for long."""
+
+    metric: str
+    """Its section in docs/metrics.md too."""
+    bad: Callable[[Row, Row], bool]
+    """Given the row and the run's first row with a return."""
+    rows: int
+    """In a row before anything is said."""
+    text: str
+    """The likely cause; `{}` is the value."""
+
+
+RULES = (
+    Rule("first_log_ratio", lambda row, _: row["first_log_ratio"] > PARITY, 1,
+         "acting and training disagree: |log ratio| {:.2g} before an update's first step"),
+    Rule("approx_kl", lambda row, _: row["approx_kl"] > 0.2, 5,
+         "KL {:.2g}: the policy takes too large steps; lower learning_rate or epochs"),
+    Rule("clip_fraction", lambda row, _: row["clip_fraction"] > 0.6, 5,
+         "clip fraction {:.2g}: most steps leave the clip range; lower learning_rate or epochs"),
+    Rule("value_clip_fraction", lambda row, _: row["value_clip_fraction"] > 0.6, 10,
+         "value clip fraction {:.2g}: value_clip, in units of return, holds the critic back"),
+    Rule("entropy", lambda row, first: first["entropy"] > 0
+         and 0 <= row["entropy"] < 0.003 * first["entropy"]
+         and row["return_mean"] <= first["return_mean"], 20,
+         "entropy {:.2g}: the policy has collapsed to one action; raise entropy_coef"),
+    Rule("value_std", lambda row, _: row["value_std"] < 0.02 * row["target_std"], 30,
+         "the value function is dead: its spread is {:.2g}, far below its targets'"),
+    Rule("memory_gradient", lambda row, _: row["memory_gradient"] < 1e-5, 20,
+         "the memory gets {:.1g} of the gradient: it learns nothing; is it detached?"),
+    Rule("memory_saturation", lambda row, _: row["memory_saturation"] > 0.9, 20,
+         "{:.0%} of the recurrent state is saturated; lower learning_rate or normalise_obs"),
+    Rule("carry_drift", lambda row, _: row["carry_drift"] > 5.0, 20,
+         "stored carries are {:.1f} times their size from what the parameters would leave now; "
+         "lower learning_rate, or set refresh_carries"),
+    Rule("masked_fraction", lambda row, _: row["masked_fraction"] > 0.7, 10,
+         "{:.0%} of the replayed steps are masked: sequences are much longer than episodes"),
+    Rule("alpha", lambda row, _: row["alpha"] > 100.0, 10,
+         "alpha is {:.3g}: the target entropy cannot be reached"),
+)  # fmt: skip
+
+
+class Monitor:
+    """Counts how long each metric has been out of range."""
+
+    def __init__(self) -> None:
+        self.first: Row | None = None
+        self.counts = dict.fromkeys(range(len(RULES)), 0)
+        self.said: set[int] = set()
+
+    def watch(self, row: Row) -> Iterator[tuple[str, str]]:
+        """The metric and the line for each that has just been bad for long enough; a metric that
+        is missing or NaN is neither good nor bad."""
+        if self.first is None or self.first["return_mean"] != self.first["return_mean"]:
+            self.first = row
+        for number, rule in enumerate(RULES):
+            value = row.get(rule.metric)
+            if number in self.said or value is None or value != value:
+                continue
+            self.counts[number] = self.counts[number] + 1 if rule.bad(row, self.first) else 0
+            if self.counts[number] >= rule.rows:
+                self.said.add(number)
+                yield rule.metric, f"{rule.text.format(value)} (docs/metrics.md#{rule.metric})"
