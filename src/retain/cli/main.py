@@ -14,6 +14,7 @@ VERBS = {
     "replay": "play an episode of a run again, from its seed and its actions",
     "plot": "draw learning curves of one or several runs",
     "doctor": "name the bug: retain doctor ppo --env MyEnv-v0 --memory lstm",
+    "compare": "does memory help here? several variants and seeds, and a verdict",
     "envs": "list environments, their spaces and what returns mean there",
 }
 

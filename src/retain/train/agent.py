@@ -309,16 +309,27 @@ class Agent(ABC):
         return action, tuple(leaf.cpu().numpy() for leaf in tree_leaves(carry))
 
     def evaluate(
-        self, episodes: int = 20, *, deterministic: bool = True, seed: int | None = None
+        self,
+        episodes: int = 20,
+        *,
+        deterministic: bool = True,
+        seed: int | None = None,
+        clear_every: int | None = None,
     ) -> Any:
         """Plays whole episodes in fresh environments; training is untouched.
+
+        Args:
+            seed: of the episodes; None derives one from the run's seed.
+            clear_every: forget everything each so many steps, to see what memory is worth.
 
         Returns:
             `Evaluation` with return_mean, return_std, length_mean, episodes and all returns.
         """
         from retain.train.evaluate import evaluate
 
-        return evaluate(self, episodes, deterministic=deterministic, seed=seed)
+        return evaluate(
+            self, episodes, deterministic=deterministic, seed=seed, clear_every=clear_every
+        )
 
     def description(self) -> dict[str, Any]:
         """Everything that `load` needs to build this agent again, as JSON."""

@@ -35,12 +35,18 @@ class Evaluation:
 
 
 def evaluate(
-    agent: Agent, episodes: int, *, deterministic: bool = True, seed: int | None = None
+    agent: Agent,
+    episodes: int,
+    *,
+    deterministic: bool = True,
+    seed: int | None = None,
+    clear_every: int | None = None,
 ) -> Evaluation:
     """Plays `episodes` episodes; each environment plays its share, so short ones are not favoured.
 
     Args:
         seed: of the episodes; None derives one from the run's seed.
+        clear_every: forget everything each so many steps of an episode, as at a reset.
     Raises:
         UsageError: `episodes` is below 1.
     """
@@ -63,8 +69,11 @@ def evaluate(
     try:
         with cpu_threads(agent.run.threads):
             while quota.any():
+                cleared = reset
+                if clear_every is not None:
+                    cleared = reset | (backend.history.length % clear_every == 0)
                 action, carry = agent.act(
-                    obs, carry, reset, deterministic=deterministic, reward=reward
+                    obs, carry, cleared, deterministic=deterministic, reward=reward
                 )
                 obs, reward, terminated, truncated = backend.step(action)
                 runs.record(reward)

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +42,16 @@ def group_name(run: Path) -> str:
     return f"{facts['env_name']}  {facts['algo']}  {facts[facts['algo']]['memory']}"
 
 
-def plot(runs: Sequence[Path], out: Path, metric: str = "return_mean") -> Path:
+def plot(
+    runs: Sequence[Path],
+    out: Path,
+    metric: str = "return_mean",
+    name: Callable[[Path], str] = group_name,
+) -> Path:
     """Draws runs into one picture: every run faintly, each group's mean and 95 % interval.
 
+    Args:
+        name: of the group that a run belongs to.
     Raises:
         UsageError: no run was given.
     """
@@ -57,9 +64,9 @@ def plot(runs: Sequence[Path], out: Path, metric: str = "return_mean") -> Path:
         raise UsageError("no run to plot")
     groups: dict[str, list[Curve]] = {}
     for run in runs:
-        groups.setdefault(group_name(run), []).append(read_curve(run, metric))
+        groups.setdefault(name(run), []).append(read_curve(run, metric))
     figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120)
-    for colour, (name, curves) in zip(
+    for colour, (label, curves) in zip(
         (f"C{index % 10}" for index in range(len(groups))), groups.items(), strict=True
     ):
         curves = [curve for curve in curves if len(curve[0])]
@@ -69,11 +76,11 @@ def plot(runs: Sequence[Path], out: Path, metric: str = "return_mean") -> Path:
         for steps, values in curves:
             axes.plot(
                 steps, values, color=colour, alpha=0.25 if several else 1.0,
-                linewidth=1 if several else 2, label=None if several else name,
+                linewidth=1 if several else 2, label=None if several else label,
             )  # fmt: skip
         if several:
             grid, mean, half = mean_and_interval(curves)
-            axes.plot(grid, mean, color=colour, linewidth=2, label=f"{name}  (n={len(curves)})")
+            axes.plot(grid, mean, color=colour, linewidth=2, label=f"{label}  (n={len(curves)})")
             axes.fill_between(grid, mean - half, mean + half, color=colour, alpha=0.15)
     axes.set_xlabel("environment steps")
     axes.set_ylabel("return, mean of the last 100 episodes" if metric == "return_mean" else metric)

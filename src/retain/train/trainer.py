@@ -39,6 +39,9 @@ class Interrupted(Exception):
         super().__init__(f"stopped; go on with: retain resume {run}")
         self.run, self.number = run, number
 
+    def __reduce__(self) -> Any:
+        return Interrupted, (self.run, self.number)
+
 
 class StopFlag:
     """Ctrl-C or SIGTERM asks for a stop after the current update; a second one leaves at once."""

@@ -1,0 +1,107 @@
+"""`retain compare`"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from retain.cli.flags import parse
+from retain.compare.report import memory_lines, table, verdict, write_report
+from retain.compare.study import Study, compare, variants_of
+from retain.errors import UsageError
+from retain.train.trainer import Interrupted
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What `retain compare` reads."""
+
+    env: str = "CartPoleNoVel-v1"
+    """A gymnasium id, or module:id."""
+    algo: str = "ppo"
+    """The algorithm of all variants."""
+    memory: tuple[str, ...] = ()
+    """Memories to compare, the first as the baseline, e.g. none lstm window."""
+    vary: tuple[str, ...] = ()
+    """Instead: a config field and its values, e.g. learning_rate 1e-3 3e-4."""
+    set: tuple[str, ...] = ()
+    """Config fields of all variants, e.g. num_envs=4 normalise_obs=true."""
+    seeds: int = 5
+    """Runs of each variant."""
+    steps: int = 100_000
+    """Environment steps of each run."""
+    episodes: int = 20
+    """Whole episodes that each final agent plays."""
+    jobs: int | None = None
+    """Runs side by side; by default one a core."""
+    out: Path = Path("runs/compare")
+    """Folder of all runs and of the report; the same command goes on where it stopped."""
+
+
+def value(text: str) -> Any:
+    """A flag's text as the value it stands for: JSON, or a word."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def study_of(options: CompareOptions) -> Study:
+    """The study that the flags describe.
+
+    Raises:
+        UsageError: neither or both of --memory and --vary, or a --set without "=".
+    """
+    if bool(options.memory) == bool(options.vary):
+        raise UsageError("give either --memory none lstm ... or --vary FIELD VALUE VALUE ...")
+    settings = {}
+    for pair in options.set:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair} (expected FIELD=VALUE)")
+        settings[name.replace("-", "_")] = value(text)
+    if options.memory:
+        variants = variants_of("memory", options.memory)
+    else:
+        name, *texts = options.vary
+        variants = variants_of(name.replace("-", "_"), [value(text) for text in texts])
+    return Study(
+        options.env, options.algo, variants, options.steps, options.seeds, settings,
+        options.episodes,
+    )  # fmt: skip
+
+
+def command(arguments: list[str]) -> int:
+    """Trains all, then says what came of it."""
+    options = parse(
+        CompareOptions,
+        arguments,
+        verb="compare",
+        description="Train variants of a setting on several seeds and say whether they differ.",
+    )
+    study = study_of(options)
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+    ) as progress:  # fmt: skip
+        runs = len(study.variants) * study.seeds
+        task = progress.add_task(f"{runs} runs", total=study.steps * runs)
+        try:
+            found = compare(
+                study, options.out, jobs=options.jobs,
+                tick=lambda done, total: progress.update(task, completed=min(done, total)),
+            )  # fmt: skip
+        except Interrupted as stop:
+            print(f"stopped; the same command goes on where it was ({options.out})")
+            return 128 + stop.number
+    path = write_report(study, found, options.out)
+    out = Console()
+    out.print(Markdown("\n".join([*table(found), "", *memory_lines(found)])))
+    out.print(f"\n{verdict(study, found)}", highlight=False)
+    out.print(f"report: {path}", highlight=False)
+    return 0

@@ -1,0 +1,231 @@
+"""Trains every variant on every seed, side by side, and remembers what is done."""
+
+import json
+import math
+import os
+import signal
+import statistics
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retain.compare.memory_length import CLEARINGS, returns_when_cleared
+from retain.errors import UsageError, unknown
+from retain.train import checkpoint as store
+from retain.train.agents import AGENTS, load
+from retain.train.config import RunConfig, build, check_names, field_names
+from retain.train.plot import read_curve
+from retain.train.trainer import Interrupted, resume
+
+OUTCOME = "outcome.json"
+FINAL = 0.1
+"""Share of the run at its end over which training returns are averaged."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A name, and the settings that make it differ from the others."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run came to."""
+
+    evaluation: float
+    """Mean return of whole deterministic episodes of the final agent."""
+    final: float
+    """Mean of the training returns over the last tenth of the run."""
+    efficiency: float
+    """Mean of the training returns over the whole run: area under the learning curve."""
+    steps_per_second: float
+    cleared: dict[str, float] = field(default_factory=dict)
+    """Mean return with the memory cleared every so many steps; empty without one."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that is compared.
+
+    Args:
+        settings: of all variants, over the presets.
+        steps: of each run.
+        seeds: runs of each variant, seeds 1 to n.
+    """
+
+    env: str
+    algo: str
+    variants: tuple[Variant, ...]
+    steps: int
+    seeds: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    episodes: int = 20
+
+    def folder(self, out: Path, variant: Variant, seed: int) -> Path:
+        """The run folder of a variant's seed."""
+        return out / variant.name.replace("/", "-").replace(" ", "_") / f"seed{seed}"
+
+    def check(self) -> None:
+        """Refuses what no run could be made of, before anything is trained.
+
+        Raises:
+            UsageError: an unknown algorithm, field or value, or fewer than two variants or seeds.
+        """
+        if self.algo not in AGENTS:
+            raise unknown("algorithm", self.algo, AGENTS)
+        for name, least in (("variants", 2), ("seeds", 2), ("steps", 1), ("episodes", 1)):
+            value = getattr(self, name)
+            size = len(value) if isinstance(value, tuple) else value
+            if size < least:
+                raise UsageError(f"{name}: {size} (expected at least {least})")
+        kind = AGENTS[self.algo]
+        for variant in self.variants:
+            settings = self.settings | variant.settings
+            if "seed" in settings:
+                raise UsageError("seed cannot be set: every variant runs the same seeds")
+            check_names(settings, field_names(RunConfig, kind.config_kind))
+            for part in (RunConfig, kind.config_kind):
+                build(part, {k: v for k, v in settings.items() if k in field_names(part)})
+
+
+def variants_of(field_name: str, values: Sequence[Any]) -> tuple[Variant, ...]:
+    """One variant for each value of a field."""
+    bare = field_name == "memory"
+    return tuple(
+        Variant(str(value) if bare else f"{field_name} {value}", {field_name: value})
+        for value in values
+    )
+
+
+def run_one(
+    env: str, algo: str, settings: dict[str, Any], steps: int, episodes: int, folder: str
+) -> dict[str, Any]:
+    """Trains one run, or goes on with it, or reads what it came to."""
+    path = Path(folder)
+    if (path / OUTCOME).exists():
+        done: dict[str, Any] = store.read_json(path / OUTCOME)
+        return done
+    if store.checkpoints(path):
+        try:
+            agent = resume(path)
+        except UsageError:  # finished, but not evaluated yet
+            agent = load(path)
+    else:
+        agent = AGENTS[algo](env, **settings)
+        agent.learn(steps, out=path)
+    curve, returns = read_curve(path)
+    _, rates = read_curve(path, "steps_per_second")
+    late = returns[curve >= curve[-1] * (1 - FINAL)] if len(curve) else np.array([math.nan])
+    cleared: dict[str, float] = {}
+    if agent.policy.recurrent:
+        cleared = returns_when_cleared(agent, CLEARINGS, episodes)
+    outcome = Outcome(
+        evaluation=agent.evaluate(episodes).return_mean,
+        final=float(late.mean()),
+        efficiency=float(np.trapezoid(returns, curve) / (curve[-1] - curve[0]))
+        if len(curve) > 1
+        else math.nan,
+        steps_per_second=float(statistics.median(rates)) if len(rates) else math.nan,
+        cleared=cleared,
+    )
+    store.write_json(path / OUTCOME, outcome.__dict__)
+    return outcome.__dict__
+
+
+def _quiet() -> None:
+    """A worker: Ctrl-C is for the run's own handler; torch has one thread each."""
+    import torch
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def progress_of(folders: Sequence[Path]) -> int:
+    """Steps that all runs have logged so far."""
+    total = 0
+    for folder in folders:
+        path = folder / "metrics.csv"
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - 4096))
+                lines = file.read().decode().splitlines()
+            if len(lines) > 1 and lines[-1][:1].isdigit():
+                total += int(lines[-1].split(",")[0])
+    return total
+
+
+def compare(
+    study: Study,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, list[Outcome]]:
+    """Trains what is not trained yet; the outcomes of every variant, seed by seed.
+
+    Args:
+        out: folder of all runs; with the same study it goes on where it stopped.
+        jobs: runs side by side; None is one a core.
+        tick: called about once a second with steps done and steps altogether.
+    Raises:
+        UsageError: the study makes no sense, or the folder holds another one.
+        Interrupted: a signal stopped it; the same call goes on.
+    """
+    study.check()
+    _claim(study, out)
+    runs = [(v, s) for s in range(1, study.seeds + 1) for v in study.variants]
+    folders = [study.folder(out, variant, seed) for variant, seed in runs]
+    jobs = jobs or max(1, min(len(runs), os.cpu_count() or 1))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_quiet) as pool:
+        futures: list[Future[dict[str, Any]]] = [
+            pool.submit(
+                run_one, study.env, study.algo,
+                study.settings | variant.settings | {"seed": seed, "threads": 1},
+                study.steps, study.episodes, str(folder),
+            )
+            for (variant, seed), folder in zip(runs, folders, strict=True)
+        ]  # fmt: skip
+        try:
+            while not all(future.done() for future in futures):
+                tick(progress_of(folders), study.steps * len(runs))
+                broken = [f for f in futures if f.done() and f.exception() is not None]
+                if broken:
+                    raise broken[0].exception()  # type: ignore[misc]
+                _wait(futures)
+        except (KeyboardInterrupt, Interrupted):
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise Interrupted(out, signal.SIGINT) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        outcomes = [Outcome(**future.result()) for future in futures]
+    found: dict[str, list[Outcome]] = {variant.name: [] for variant in study.variants}
+    for (variant, _), outcome in zip(runs, outcomes, strict=True):
+        found[variant.name].append(outcome)
+    return found
+
+
+def _wait(futures: Sequence[Future[Any]]) -> None:
+    from concurrent.futures import FIRST_COMPLETED, wait
+
+    wait([f for f in futures if not f.done()], timeout=1.0, return_when=FIRST_COMPLETED)
+
+
+def _claim(study: Study, out: Path) -> None:
+    """The folder is this study's, with as many seeds as are asked for this time."""
+    facts = json.loads(json.dumps({
+        "env": study.env, "algo": study.algo, "steps": study.steps, "settings": study.settings,
+        "episodes": study.episodes,
+    }))  # fmt: skip
+    path = out / "study.json"
+    if path.exists() and store.read_json(path) != facts:
+        raise UsageError(f"{out} holds another comparison; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    store.write_json(path, facts)

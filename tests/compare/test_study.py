@@ -1,0 +1,166 @@
+"""Comparing variants: what is trained, resumed, measured and said."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import retain
+from retain.compare import Study, compare
+from retain.compare.memory_length import WHOLE, effective_length, returns_when_cleared
+from retain.compare.report import memory_lines, table, verdict, write_report
+from retain.compare.study import Outcome, Variant, variants_of
+from retain.errors import UsageError
+
+SMALL = {"num_envs": 8, "num_steps": 42, "batch_size": 84, "hidden": [16], "memory_hidden": 16,
+         "epochs": 2}  # fmt: skip
+
+
+def study(**changes):
+    facts = {"env": "TMaze-v0", "algo": "ppo", "variants": variants_of("memory", ["none", "lstm"]),
+             "steps": 1000, "seeds": 2, "settings": SMALL, "episodes": 5}  # fmt: skip
+    return Study(**(facts | changes))
+
+
+def outcome(value, pace=1000.0, **cleared):
+    return Outcome(value, value, value, pace, cleared)
+
+
+def test_every_variant_and_seed_is_trained_once_and_read_afterwards(tmp_path):
+    seen = []
+    found = compare(study(), tmp_path, jobs=2, tick=lambda done, total: seen.append((done, total)))
+    assert {name: len(runs) for name, runs in found.items()} == {"none": 2, "lstm": 2}
+    assert found["none"][0].cleared == {}
+    assert set(found["lstm"][0].cleared) == {"1", "2", "4", "8", "16", "32", "64", WHOLE}
+    assert seen[-1][1] == 4000
+    times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+    assert compare(study(), tmp_path, jobs=2) == found
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == times
+    more = compare(study(seeds=3), tmp_path, jobs=2)
+    assert more["lstm"][:2] == found["lstm"]
+    assert len(more["lstm"]) == 3
+    agent = retain.PPO("TMaze-v0", **SMALL, seed=2, threads=1)
+    agent.learn(1000)
+    assert agent.evaluate(5).return_mean == found["none"][1].evaluation
+    with pytest.raises(UsageError, match="holds another comparison"):
+        compare(study(steps=2000), tmp_path)
+    path = write_report(study(), found, tmp_path)
+    text = path.read_text()
+    assert "2 seeds each" in text
+    assert "| lstm |" in text
+    assert (tmp_path / "compare.png").stat().st_size > 5000
+
+
+def test_verdicts_say_helps_hurts_or_neither():
+    three = study(seeds=5)
+    low, high = (
+        [outcome(v) for v in (1, 2, 3, 4, 5)],
+        [outcome(v, 500.0) for v in (11, 12, 13, 14, 15)],
+    )
+    assert verdict(three, {"none": low, "lstm": high}).startswith(
+        "memory helps: lstm against none +10 ["
+    )
+    assert "memory hurts here" in verdict(three, {"none": high, "lstm": low})
+    same = [outcome(v, 500.0) for v in (1, 2, 3, 4, 5)]
+    text = verdict(three, {"none": low, "lstm": same})
+    assert text.startswith("memory does not help here: none is as good and 2.0x faster")
+    assert "cannot go below p = 0.00794" in text
+    assert "never reach 0.05" in verdict(study(seeds=3), {"none": low[:3], "lstm": high[:3]})
+    rates = study(variants=variants_of("learning_rate", [1e-3, 3e-4]))
+    text = verdict(rates, {"learning_rate 0.001": low, "learning_rate 0.0003": high})
+    assert text.startswith("learning_rate 0.0003 helps")
+    lines = table({"none": low, "lstm": high})
+    assert "| lstm | 13 [" in lines[3]
+    assert "| 1 [1, 1] | 0.008 |" in lines[3]
+
+
+def test_effective_length_is_where_half_of_the_gain_is():
+    returns = {
+        "1": -0.5,
+        "2": -0.5,
+        "4": -0.5,
+        "8": 0.25,
+        "16": 0.6,
+        "32": 0.8,
+        "64": 1.0,
+        WHOLE: 1.0,
+    }
+    assert effective_length(returns) == pytest.approx(8 / 2, abs=1e-9)
+    assert effective_length(dict.fromkeys(returns, 3.0)) is None
+    assert effective_length(returns | {"8": 0.0, "16": 0.5}) == pytest.approx(12 / 2)
+    runs = [outcome(1.0, **returns)]
+    assert "4.0 steps" in memory_lines({"none": [outcome(0.0)], "lstm": runs})[-1]
+    assert memory_lines({"none": [outcome(0.0)]}) == []
+
+
+def test_clearing_a_memory_at_every_step_is_having_none():
+    agent = retain.PPO("RepeatPrevious-v0", memory="lstm", num_envs=4)
+    found = returns_when_cleared(agent, (1, 64), 6)
+    assert found["64"] == found[WHOLE]  # longer than an episode
+    assert found["1"] == agent.evaluate(6, seed=7, clear_every=1).return_mean
+    plain = agent.policy.initial_carry(1)
+    assert plain is not None
+
+
+def test_a_stopped_comparison_goes_on_and_ends_the_same(tmp_path):
+    arguments = ["--env", "TMaze-v0", "--memory", "none", "gru", "--seeds", "2", "--steps", "6000",
+                 "--episodes", "3", "--jobs", "2", "--set", *(f"{k}={json.dumps(v)}" for k, v in SMALL.items()),
+                 "checkpoint_every=1000"]  # fmt: skip
+    command = [sys.executable, "-m", "retain.cli", "compare", *arguments]
+    whole = subprocess.run(
+        [*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True
+    )
+    assert whole.returncode == 0, whole.stderr
+    assert (
+        "does not help here" in whole.stdout or "helps" in whole.stdout or "hurts" in whole.stdout
+    )
+    out = tmp_path / "parts"
+    stopped = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True, start_new_session=True)  # fmt: skip
+    until = time.monotonic() + 60
+    while not list(out.glob("*/seed*/metrics.csv")) and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    os.killpg(stopped.pid, signal.SIGINT)
+    said, _ = stopped.communicate(timeout=60)
+    assert stopped.returncode in (0, 130)
+    if stopped.returncode == 130:
+        assert "the same command goes on" in said
+    subprocess.run([*command, "--out", str(out)], capture_output=True, check=True)
+    for path in (tmp_path / "whole").glob("*/seed*/outcome.json"):
+        one = json.loads(path.read_text())
+        two = json.loads((out / path.relative_to(tmp_path / "whole")).read_text())
+        one.pop("steps_per_second"), two.pop("steps_per_second")
+        assert one == two
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"algo": "ppoo"}, "unknown algorithm 'ppoo'; did you mean 'ppo'"),
+    ({"variants": (Variant("one", {}),)}, "variants: 1 .expected at least 2"),
+    ({"seeds": 1}, "seeds: 1"),
+    ({"settings": {"epoch": 3}}, "unknown config field 'epoch'; did you mean 'epochs'"),
+    ({"settings": {"epochs": "three"}}, "epochs is 'three'"),
+    ({"settings": {"seed": 3}}, "seed cannot be set"),
+    ({"variants": variants_of("memory", ["none", "lstn"])}, "memory is 'lstn'"),
+])  # fmt: skip
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        compare(study(**changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_refuses_in_one_line(capsys):
+    from retain.cli.main import run
+
+    for arguments, message in (
+        ([], "give either --memory"),
+        (["--memory", "none", "lstm", "--vary", "gamma", "0.9", "0.99"], "give either --memory"),
+        (["--memory", "none", "lstm", "--set", "gamma"], "expected FIELD=VALUE"),
+        (["--memry", "none"], "did you mean '--memory'"),
+    ):
+        assert run(["compare", *arguments]) == 2
+        assert message in capsys.readouterr().err
