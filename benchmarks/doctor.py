@@ -47,8 +47,11 @@ def sound(seeds: int, jobs: int) -> list[str]:
             alarms = [alarm for _, _, failed in results for alarm in failed]
             total += len(alarms)
             seconds = statistics.median(s for s, _, _ in results)
-            lines.append(f"| {env} | {memory} | {results[0][1]} | {seconds:.0f} | "
-                         f"{len(alarms)} of {seeds} runs: {'; '.join(alarms) or 'none'} |")  # fmt: skip
+            said = "; ".join(alarms) or "none"
+            lines.append(
+                f"| {env} | {memory} | {results[0][1]} | {seconds:.0f} | "
+                f"{len(alarms)} of {seeds} runs: {said} |"
+            )
             print(lines[-1], flush=True)
     lines += ["", f"{total} false alarms in {len(cases) * seeds} examinations, {jobs} at a time."]
     return lines

@@ -118,11 +118,11 @@ def measured(build, num_envs: int, seconds: float) -> float:
         close()
 
 
-def rollout(num_envs: int, **options) -> Callable[[], tuple[Step, Callable[[], None]]]:
+def rollout(env: str, num_envs: int, **options) -> Callable[[], tuple[Step, Callable[[], None]]]:
     """Collecting with an MLP policy, in steps of a segment of 32."""
 
     def build() -> tuple[Step, Callable[[], None]]:
-        agent = retain.PPO(options.pop("env"), memory="none", num_envs=num_envs, num_steps=32,
+        agent = retain.PPO(env, memory="none", num_envs=num_envs, num_steps=32,
                            batch_size=32, **options)  # fmt: skip
         return (lambda: agent.collector.collect(32) and None), agent.backends[0].close
 
@@ -148,9 +148,9 @@ def cases() -> list[Case]:
                           partial(theirs, "AsyncVectorEnv", "CartPole-v1", B), 1))  # fmt: skip
     task = "CartPole, 8 environments, MLP policy"
     found += [
-        (task, "native batch", 8, rollout(8, env="CartPole-v1"), 32),
-        (task, "this process", 8, rollout(8, env="CartPole-v1", native=False), 32),
-        (task, "2 workers", 8, rollout(8, env="CartPole-v1", native=False, workers=2), 32),
+        (task, "native batch", 8, rollout("CartPole-v1", 8), 32),
+        (task, "this process", 8, rollout("CartPole-v1", 8, native=False), 32),
+        (task, "2 workers", 8, rollout("CartPole-v1", 8, native=False, workers=2), 32),
     ]
     task = "1 ms an environment step, 8 environments"
     found += [

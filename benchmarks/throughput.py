@@ -10,9 +10,13 @@ ratios, not seconds: machines are noisy.
 """
 
 import argparse
+import statistics
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+import torch
 
 import retain
 from interleave import Run, interleaved, matmul_roof, ratio_lines
@@ -91,6 +95,52 @@ def flops_per_step(memory: str) -> float:
     return 2 * weights * (1 + 4 * 3)
 
 
+def profile(memory: str) -> list[str]:
+    """Where an iteration of 1024 steps goes, one thread; what the monitors cost."""
+    torch.set_num_threads(1)
+    agent = retain.PPO(
+        "CartPole-v1", **CLEAN, **WORK, memory=memory, num_envs=8, batch_size=256,
+        memory_hidden=128,
+    )  # fmt: skip
+    update = agent.update
+    parts: dict[str, list[float]] = {"collect": [], "update": [], "monitors": []}
+    diagnosis = update._diagnosis
+
+    def timed(*arguments):
+        began = time.perf_counter()
+        found = diagnosis(*arguments)
+        parts["monitors"].append(time.perf_counter() - began)
+        return found
+
+    update._diagnosis = timed
+    for _ in range(48):
+        began = time.perf_counter()
+        rollout = agent.collector.collect(128)
+        middle = time.perf_counter()
+        update.update(rollout, 0.0)
+        parts["collect"].append(middle - began)
+        parts["update"].append(time.perf_counter() - middle)
+    ms = {name: 1e3 * statistics.median(values) for name, values in parts.items()}
+    share = sum(parts["monitors"]) / (sum(parts["collect"]) + sum(parts["update"]))
+    rollout = agent.collector.collect(128)
+    with torch.profiler.profile() as seen:
+        for _ in range(4):
+            agent.collector.collect(128)
+            update.update(rollout, 0.0)
+    events = [e for e in seen.key_averages() if e.key.startswith("aten::")]
+    total, calls = sum(e.self_cpu_time_total for e in events), sum(e.count for e in events)
+    top = sorted(events, key=lambda e: -e.self_cpu_time_total)[:8]
+    shares = ", ".join(
+        f"{e.key.removeprefix('aten::')} {e.self_cpu_time_total / total:.0%}" for e in top
+    )
+    name = "PPO" if memory == "none" else "PPO-LSTM"
+    return [
+        f"- {name}: collecting {ms['collect']:.1f} ms, updating {ms['update']:.1f} ms, of which "
+        f"the monitors {ms['monitors']:.2f} ms ({share:.2%} of all, with the forward they make "
+        f"every 16 updates); {calls // 4:,} torch operations, their time: {shares}.",
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -114,6 +164,11 @@ def main() -> None:
         if name in best:
             used = best[name] * flops_per_step(memory) / 1e9
             lines.append(f"{name} does {used:.1f} GFLOP/s, {used / roof:.1%} of it.")
+    lines += [
+        "",
+        "Where 1024 steps go, with one thread and under no profiler (operations: with it):",
+    ]
+    lines += ["", *profile("none"), *profile("lstm")]
     text = "\n".join(lines) + "\n"
     print(text)
     if options.write:

@@ -123,16 +123,16 @@ class Collector(Driver):
     def _send(self, segment: Segment, t: int) -> None:
         """Acts on a group's observation and lets its environments step."""
         policy, stream = self.policy, segment.stream
-        sde_every = policy.config.sde_sample_freq
+        config = policy.config
         segment.write_obs(t)
         segment.columns.reset[t] = stream.reset_flags
         if t % self.chunk == 0:
             segment.carries.append(stream.carry)
-        if t == 0 or (sde_every > 0 and t % sde_every == 0):
+        if t == 0 or (config.sde_sample_freq > 0 and t % config.sde_sample_freq == 0):
             segment.exploration = policy.head.draw_exploration(stream.num_envs, self.generator)
-        if policy.config.previous_action:
+        if config.previous_action:
             segment.previous_actions.append(stream.previous_action)
-        if policy.config.previous_reward:
+        if config.previous_reward:
             segment.previous_rewards.append(torch.from_numpy(stream.previous_reward))
         dist, value, stream.carry = self._forward(
             stream, segment.each_obs[t], segment.each_reset[t]

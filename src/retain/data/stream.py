@@ -84,6 +84,7 @@ class Stream:
         incidents: Incidents | None = None,
     ) -> None:
         self.backend, self.device, self.options = backend, device, options
+        self._shapes_reward = options.shapes_reward
         self.num_envs = backend.num_envs
         self.columns = slice(first, first + self.num_envs)
         """Where its environments stand among all of the run."""
@@ -114,6 +115,8 @@ class Stream:
         self.episodes.record(step.reward)
         if self.backend.faults:
             self.incidents.note(self.backend, self.episodes)
+        if not self._shapes_reward:
+            return step
         return step._replace(reward=self.options.learned_reward(step.reward))
 
     def restart(self, ended: NDArray[np.bool_]) -> None:

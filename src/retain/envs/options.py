@@ -58,6 +58,11 @@ class EnvOptions:
                  "mask_actions")  # fmt: skip
         return any(getattr(self, name) != getattr(PLAIN, name) for name in names)
 
+    @property
+    def shapes_reward(self) -> bool:
+        """Whether `learned_reward` changes anything."""
+        return self.reward_scale != 1.0 or self.reward_clip is not None
+
     def learned_reward(self, reward: NDArray[Any]) -> NDArray[Any]:
         """The rewards that learning sees, of the environments' own, `[B]`."""
         if self.reward_scale != 1.0:
