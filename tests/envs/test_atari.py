@@ -110,6 +110,19 @@ def test_groups_step_in_the_background():
         np.testing.assert_array_equal(one, two)
 
 
+def test_a_single_game_is_gymnasiums_and_known_without_importing_ale_py():
+    import subprocess
+    import sys
+
+    code = """
+from retain.envs.make import make_single
+env = make_single("ALE/Pong-v5")
+print(env.reset(seed=1)[0].shape)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "(210, 160, 3)"
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_acting_and_training_agree_on_pixels(precision):
     agent = retain.PPO(GAME, **SMALL, memory="lstm", learning_rate=0.0, precision=precision)

@@ -25,8 +25,12 @@ def is_atari(env: Any) -> bool:
     return isinstance(env, str) and env.startswith(PREFIX)
 
 
-def _game(env: str) -> str:
-    """ALE/MsPacman-v5 is the ROM ms_pacman."""
+def rom(env: str) -> str:
+    """ALE/MsPacman-v5 is the ROM ms_pacman; gymnasium knows the ids from here on.
+
+    Raises:
+        UsageError: there is no such game, or ale-py is not installed.
+    """
     try:
         import ale_py
     except ImportError:
@@ -56,7 +60,7 @@ class Atari(Backend):
         for name in ("hide", "obs_noise", "flicker", "mask_actions"):
             if getattr(options, name):
                 raise UsageError(f"{name} cannot be used with {env}: its games are stepped in C++")
-        game = _game(env)
+        game = rom(env)
         from ale_py.vector_env import AtariVectorEnv
 
         skip = options.frame_skip if options.frame_skip > 1 else FRAMES

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 
-from retain.envs.atari import Atari, is_atari
+from retain.envs.atari import Atari, is_atari, rom
 from retain.envs.contract import Backend
 from retain.envs.in_process import InProcess
 from retain.envs.native import NATIVE
@@ -51,6 +51,8 @@ def _bare(env: EnvLike, render_mode: str | None) -> gym.Env[Any, Any]:
                 f"{env_name(env)} returned {type(made).__name__} (expected a gymnasium.Env)"
             )
         return made
+    if is_atari(env):
+        rom(env)
     options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
         return gym.make(env, disable_env_checker=True, **options)
