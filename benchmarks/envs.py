@@ -64,6 +64,8 @@ def ours(env, num_envs: int, **options) -> tuple[Step, Callable[[], None]]:
         ended = terminated | truncated
         if ended.any():
             backend.reset(ended, np.full(num_envs, turn))
+        if backend.resets_ahead:  # as the collector does
+            backend.announce(np.full(num_envs, turn + 1))
 
     return step, backend.close
 

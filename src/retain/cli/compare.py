@@ -10,7 +10,7 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from retain.cli.flags import parse
-from retain.compare.report import memory_lines, table, verdict, write_report
+from retain.compare.report import memory_lines, short_table, verdict, write_report
 from retain.compare.study import Study, compare, variants_of
 from retain.errors import UsageError
 from retain.train.trainer import Interrupted
@@ -101,7 +101,7 @@ def command(arguments: list[str]) -> int:
             return 128 + stop.number
     path = write_report(study, found, options.out)
     out = Console()
-    out.print(Markdown("\n".join([*table(found), "", *memory_lines(found)])))
+    out.print(Markdown("\n".join([*short_table(found), "", *memory_lines(found)])))
     out.print(f"\n{verdict(study, found)}", highlight=False)
     out.print(f"report: {path}", highlight=False)
     return 0

@@ -53,6 +53,22 @@ def table(found: Found) -> list[str]:
     return lines
 
 
+def short_table(found: Found) -> list[str]:
+    """What fits a terminal: the final agents alone."""
+    base = next(iter(found))
+    head = f"| | final return, IQM [95 %] | better than {base} | p | steps/s |"
+    lines = [head, "|---|---|---|---|---|"]
+    for name, outcomes in found.items():
+        values, better, p = evaluations(outcomes), "", ""
+        if name != base:
+            better = f"{improvement(values, evaluations(found[base])).value:.0%}"
+            p = f"{rank_test(values, evaluations(found[base])):.3f}"
+        lines.append(
+            f"| {name} | {iqm_interval(values)} | {better} | {p} | {rate(outcomes):,.0f} |"
+        )
+    return lines
+
+
 def verdict(study: Study, found: Found) -> str:
     """In words: does the best of the others beat the first, with the doubt that is left."""
     base, *others = found

@@ -86,7 +86,10 @@ class Episodes:
         anew = mask & ~self.backend.continuing
         self.number[anew] += 1
         self.returns[anew] = 0.0
-        return self.backend.reset(mask, episode_seed(self.seed, self.index, self.number))
+        obs = self.backend.reset(mask, episode_seed(self.seed, self.index, self.number))
+        if self.backend.resets_ahead:
+            self.backend.announce(episode_seed(self.seed, self.index, self.number + 1))
+        return obs
 
     def record(self, reward: NDArray[np.float64]) -> None:
         """Takes in one step of every environment."""

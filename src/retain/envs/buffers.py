@@ -14,6 +14,11 @@ ALIGN = 64
 """Bytes; arrays in a shared block begin at multiples of it, a cache line."""
 
 
+def cut_rows(obs: ObsArray, rows: slice) -> ObsArray:
+    """Views of some environments' rows of an observation."""
+    return {k: x[rows] for k, x in obs.items()} if isinstance(obs, dict) else obs[rows]
+
+
 @dataclass
 class Buffers:
     """Arrays of B environments. Observations have two slots, written in turn, so that the last
@@ -26,13 +31,9 @@ class Buffers:
 
     def rows(self, rows: slice) -> "Buffers":
         """Views of some environments' rows."""
-
-        def cut(obs: ObsArray) -> ObsArray:
-            return {k: x[rows] for k, x in obs.items()} if isinstance(obs, dict) else obs[rows]
-
         first, second = self.slots
         return Buffers(
-            (cut(first), cut(second)),
+            (cut_rows(first, rows), cut_rows(second, rows)),
             self.reward[rows],
             self.terminated[rows],
             self.truncated[rows],
@@ -43,11 +44,11 @@ Layout = dict[str, tuple[tuple[int, ...], Any]]
 """Shape and dtype by name."""
 
 
-def buffers_layout(space: gym.Space[Any], num_envs: int) -> Layout:
+def buffers_layout(space: gym.Space[Any], num_envs: int, slots: int = 2) -> Layout:
     """The arrays of `num_envs` environments with such observations."""
     layout: Layout = {
         f"obs{slot}.{key}": ((num_envs, *shape), dtype)
-        for slot in (0, 1)
+        for slot in range(slots)
         for key, (shape, dtype) in columns(space).items()
     }
     layout |= {"reward": ((num_envs,), np.float64)}
@@ -75,9 +76,11 @@ def layout_bytes(layout: Layout) -> int:
 def buffers_of(space: gym.Space[Any], arrays: dict[str, NDArray[Any]]) -> Buffers:
     """The buffers among named arrays."""
 
-    def slot(number: int) -> ObsArray:
-        found = {key: arrays[f"obs{number}.{key}"] for key in columns(space)}
-        return found if isinstance(space, gym.spaces.Dict) else found[""]
-
     outcome = (arrays[name] for name in ("reward", "terminated", "truncated"))
-    return Buffers((slot(0), slot(1)), *outcome)
+    return Buffers((slot_of(space, arrays, 0), slot_of(space, arrays, 1)), *outcome)
+
+
+def slot_of(space: gym.Space[Any], arrays: dict[str, NDArray[Any]], number: int) -> ObsArray:
+    """One slot of the observations among named arrays."""
+    found = {key: arrays[f"obs{number}.{key}"] for key in columns(space)}
+    return found if isinstance(space, gym.spaces.Dict) else found[""]

@@ -57,6 +57,9 @@ class Backend(ABC):
     action_space: gym.Space[Any]
     """One environment's, not the batch's."""
 
+    resets_ahead = False
+    """Whether `announce` is of any use."""
+
     def __init__(self, num_envs: int) -> None:
         self.num_envs = num_envs
         self.history = History(num_envs)
@@ -77,6 +80,10 @@ class Backend(ABC):
         anew = mask & ~self.continuing
         self.history.begin(anew, seeds)
         return self._reset(anew, seeds)
+
+    def announce(self, seeds: NDArray[np.int64]) -> None:  # noqa: B027 (a hint)
+        """The seeds `[B]` that the next episodes will be reset with. A backend may use them to
+        reset ahead, where nobody waits for it; the resets are asked for all the same."""
 
     def step(self, action: NDArray[Any]) -> EnvStep:
         """Steps every environment with `action` `[B, ...]`, in the action space's own dtype.

@@ -22,9 +22,11 @@ from typing import Any
 
 import cloudpickle
 import gymnasium as gym
+import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.buffers import Layout, arrays_in, buffers_of
+from retain.envs.buffers import Layout, arrays_in, buffers_of, cut_rows, slot_of
+from retain.envs.contract import ObsArray
 from retain.envs.in_process import InProcess
 from retain.envs.make import factory
 from retain.errors import UsageError
@@ -96,8 +98,11 @@ class Worker:
         self.done = shared["done"].data[number : number + 1]
         self.rows: list[slice] = start["rows"]
         self.arrays = [group_arrays(shared, g) for g in range(len(self.groups))]
+        self.fresh: list[ObsArray] = []
         for group, arrays, rows in zip(self.groups, self.arrays, self.rows, strict=True):
             group.adopt(buffers_of(first.observation_space, arrays).rows(rows))
+            fresh = slot_of(first.observation_space, arrays, 2)
+            self.fresh.append(cut_rows(fresh, rows))
 
     def serve(self) -> None:
         """Answers commands until there is nobody to give any."""
@@ -131,7 +136,23 @@ class Worker:
             group._reset(arrays["mask"][rows], arrays["seed"][rows])
         else:
             group.turn(1 - slot)  # a step writes the other one
-            group._step(arrays["action"][rows])
+            out = group._step(arrays["action"][rows])
+            ended = out.terminated | out.truncated
+            if ended.any():
+                self.reset_ahead(code // 2, ended)
+
+    def reset_ahead(self, number: int, ended: NDArray[np.bool_]) -> None:
+        """Begins the episodes that were announced, into rows of their own: the final observations
+        stay where they are until the parent asks for the new ones."""
+        group, arrays, rows = self.groups[number], self.arrays[number], self.rows[number]
+        announced, begun = arrays["announced"][rows], arrays["begun"][rows]
+        kept, group._obs = group._obs, self.fresh[number]
+        for index in np.flatnonzero(ended & (announced >= 0)).tolist():
+            before = len(group.faults)
+            group._reset_one(index, int(announced[index]))
+            if len(group.faults) == before:
+                begun[index] = announced[index]
+        group._obs = kept
 
     def replay(self) -> None:
         """Plays episodes to where they were, into the slots that the message names."""

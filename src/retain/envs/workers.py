@@ -30,7 +30,14 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.buffers import Layout, arrays_in, buffers_layout, buffers_of, layout_bytes
+from retain.envs.buffers import (
+    Layout,
+    arrays_in,
+    buffers_layout,
+    buffers_of,
+    layout_bytes,
+    slot_of,
+)
 from retain.envs.contract import Backend, EnvStep, Fault, ObsArray
 from retain.envs.options import EnvOptions
 from retain.envs.worker import DONE, FAULTS, REPLAY, Watch, group_arrays
@@ -127,11 +134,13 @@ class Pool:
         layout: Layout = dict.fromkeys(("asked", "done"), ((self.options.workers,), np.int64))
         shape, dtype = self.action_space.shape or (), self.action_space.dtype
         for group in range(groups):
-            inside = buffers_layout(self.observation_space, each) | {
+            inside = buffers_layout(self.observation_space, each, slots=3) | {
                 "action": ((each, *shape), dtype),
                 "mask": ((each,), np.bool_),
                 "seed": ((each,), np.int64),
                 "slot": ((1,), np.int64),
+                "announced": ((each,), np.int64),
+                "begun": ((each,), np.int64),
             }
             layout |= {f"{group}.{name}": entry for name, entry in inside.items()}
         return layout
@@ -215,7 +224,10 @@ class Pool:
         answer: bytes | None = b"" if kind == "worker died" else None
         while answer not in (DONE, FAULTS):
             hung = answer is None
-            status = handle.process.poll()
+            status = None
+            if not hung:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    status = handle.process.wait(1.0)
             text = f"worker {handle.number} " + (
                 "took too long" if hung else f"ended (status {status})"
             )
@@ -240,6 +252,8 @@ class Pool:
         handle.messages, handle.asked = new.messages, 0
         handle.pending.clear()
         self.arrays["asked"][handle.number] = self.arrays["done"][handle.number] = 0
+        for group, rows in zip(self.groups, handle.rows, strict=True):
+            group.arrays["begun"][rows] = -1
         self._hello(handle)
         handle.messages.send_bytes(pickle.dumps(self._layout))
 
@@ -267,6 +281,8 @@ class Pool:
 class Group(Backend):
     """One group of a pool's environments."""
 
+    resets_ahead = True
+
     def __init__(self, pool: Pool, number: int, num_envs: int) -> None:
         super().__init__(num_envs)
         self.pool, self.number = pool, number
@@ -274,19 +290,37 @@ class Group(Backend):
         self.step_code, self.reset_code = bytes([2 * number]), bytes([2 * number + 1])
         self.arrays = group_arrays(pool.arrays, number)
         self.buffers = buffers_of(pool.observation_space, self.arrays)
+        self.arrays["announced"][:] = self.arrays["begun"][:] = -1
+        self._fresh = slot_of(pool.observation_space, self.arrays, 2)
         self.slot = 0
         self._lost = np.zeros(num_envs, dtype=np.bool_)
         self._replaying = True
 
     def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
-        self.arrays["mask"][:], self.arrays["seed"][:] = mask, seeds
         self._replaying = False
+        begun = self.arrays["begun"]
+        ahead = mask & (begun == seeds)
+        if ahead.any():  # done by the workers while others still stepped
+            fresh = self._fresh
+            for (now,), new in zip(
+                self._columns(self.slot),
+                fresh.values() if isinstance(fresh, dict) else [fresh],
+                strict=True,
+            ):
+                now[ahead] = new[ahead]
+        begun[mask] = -1
+        mask = mask & ~ahead
+        self.arrays["mask"][:], self.arrays["seed"][:] = mask, seeds
         asked = [h for h in self.pool.handles if mask[h.rows[self.number]].any()]
         for handle in asked:
             self.pool.ask(handle, self.reset_code)
         for handle in asked:
             self.pool.wait(handle, self.reset_code)
         return self.buffers.slots[self.slot]
+
+    def announce(self, seeds: NDArray[np.int64]) -> None:
+        """See the contract; a worker resets as soon as an episode ends."""
+        self.arrays["announced"][:] = seeds
 
     def send(self, action: NDArray[Any]) -> None:
         """See the contract."""
@@ -346,6 +380,7 @@ class Group(Backend):
     def _replay(self) -> ObsArray:
         pool = self.pool
         self._replaying = True
+        self.arrays["begun"][:] = -1
         for handle in pool.handles:
             parts: list[Part] = [(group.slot, []) for group in pool.groups]
             parts[self.number] = self.episodes_of(handle.rows[self.number], [])
