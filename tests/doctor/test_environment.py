@@ -185,6 +185,18 @@ def test_the_module_is_the_function():
         retain.doctor(3)
 
 
+def test_what_raises_is_a_result_and_bad_input_one_line(monkeypatch):
+    class Breaks(Sound):
+        def step(self, action):
+            raise ZeroDivisionError("in step")
+
+    report = retain.doctor(Breaks)
+    assert [r.verdict for r in report.results] == ["fail"]
+    assert "ZeroDivisionError: in step" in report.results[0].measured
+    with pytest.raises(UsageError, match="did you mean 'CartPole-v1'"):
+        retain.doctor("CartPol-v1")
+
+
 def test_an_agent_is_examined_whole(capsys):
     agent = retain.PPO("CartPoleNoVel-v1", memory="lstm")
     seen = []

@@ -13,7 +13,7 @@ from retain.doctor.agent import agent_results
 from retain.doctor.environment import check_environment, environment_results
 from retain.doctor.memory import check_memory, memory_results
 from retain.doctor.probes import probe_results
-from retain.doctor.report import Report, Result
+from retain.doctor.report import Report, Result, guarded
 from retain.errors import UsageError
 from retain.memory import Memory
 from retain.train.agent import Agent
@@ -32,25 +32,28 @@ def examine(
         UsageError: the subject is none of these.
     """
     report = Report()
-    for results in _parts(subject, probes):
-        for result in results:
+    for part, *arguments in _parts(subject, probes):
+        for result in guarded(part, *arguments):
             report.results.append(result)
             saw(result)
     return report
 
 
-def _parts(subject: Any, probes: bool) -> list[Any]:
+def _parts(subject: Any, probes: bool) -> list[tuple[Any, ...]]:
+    """What gives the results, and its arguments."""
     if isinstance(subject, Memory):
-        return [memory_results(subject)]
+        return [(memory_results, subject)]
     if isinstance(subject, Agent):
         if subject.env is None:
             raise UsageError("this agent's environment was a callable: load(path, env=...)")
-        parts = [environment_results(subject.env, subject.run.env_options())]
-        parts += [memory_results(torso.memory) for torso in subject.policy.torsos[:1]]
-        parts.append(agent_results(subject))
-        return parts + ([probe_results(subject)] if probes else [])
+        parts: list[tuple[Any, ...]] = [
+            (environment_results, subject.env, subject.run.env_options()),
+            (memory_results, subject.policy.torsos[0].memory),
+            (agent_results, subject),
+        ]
+        return parts + ([(probe_results, subject)] if probes else [])
     if isinstance(subject, str) or callable(subject):
-        return [environment_results(subject)]
+        return [(environment_results, subject)]
     raise UsageError(
         f"cannot examine {type(subject).__name__} (expected an agent, an environment or a Memory)"
     )

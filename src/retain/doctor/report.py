@@ -7,6 +7,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from retain.errors import UsageError
+
 Verdict = Literal["ok", "warn", "fail"]
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -35,10 +37,16 @@ def judged(
 
 
 def guarded(check: Callable[..., Result | Iterator[Result]], *arguments: Any) -> Iterator[Result]:
-    """The results of a check; an exception in it is a result too."""
+    """The results of a check; an exception in it is a result too, but for bad input.
+
+    Raises:
+        UsageError: what is checked could not even be made.
+    """
     try:
         found = check(*arguments)
         yield from [found] if isinstance(found, Result) else found
+    except UsageError:
+        raise
     except Exception as error:
         yield Result(
             check.__name__.strip("_").replace("_", " "), "fail",
