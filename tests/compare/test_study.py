@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import retain
@@ -102,8 +103,20 @@ def test_clearing_a_memory_at_every_step_is_having_none():
     found = returns_when_cleared(agent, (1, 64), 6)
     assert found["64"] == found[WHOLE]  # longer than an episode
     assert found["1"] == agent.evaluate(6, seed=7, clear_every=1).return_mean
-    plain = agent.policy.initial_carry(1)
-    assert plain is not None
+
+
+def test_the_memory_is_cleared_every_so_many_steps_of_each_episode(monkeypatch):
+    agent = retain.PPO("TMaze-v0", memory="lstm", num_envs=4)
+    act, seen = retain.Agent.act, []
+
+    def watched(self, obs, carry, reset, **named):
+        seen.append(np.broadcast_to(reset, len(obs)).copy())
+        return act(self, obs, carry, reset, **named)
+
+    monkeypatch.setattr(retain.Agent, "act", watched)
+    agent.evaluate(6, clear_every=4)  # an episode has 21 steps
+    flags = np.stack(seen)[:21, 0]
+    assert flags.nonzero()[0].tolist() == [0, 4, 8, 12, 16, 20]
 
 
 def test_a_stopped_comparison_goes_on_and_ends_the_same(tmp_path):

@@ -333,6 +333,25 @@ def test_announced_episodes_are_begun_by_the_workers_before_anybody_asks():
     backend.close()
 
 
+def test_an_episode_begun_ahead_is_begun_again_by_the_worker_that_replaces_a_dead_one():
+    [backend] = make_groups(Odd, 1, EnvOptions(workers=1))
+    backend.reset(np.ones(1, dtype=bool), np.array([7]))  # three steps long
+    backend.announce(np.array([70]))
+    for _ in range(3):
+        backend.step(np.ones(1, dtype=np.int64))
+    process = backend.pool.handles[0].process
+    process.kill()
+    process.wait()
+    backend.pool.ask(backend.pool.handles[0], backend.reset_code)  # whatever is asked next
+    backend.arrays["mask"][:] = False
+    backend.pool.wait(backend.pool.handles[0], backend.reset_code)
+    backend.reset(np.ones(1, dtype=bool), np.array([70]))
+    out = backend.step(np.full(1, 3))
+    assert out.obs["pair"].tolist() == [[70, 1]]
+    assert out.obs["sum"].tolist() == [3]
+    backend.close()
+
+
 def test_close_ends_the_workers():
     pool = Pool("Acrobot-v1", 2, EnvOptions(workers=2))
     pids = [handle.process.pid for handle in pool.handles]
