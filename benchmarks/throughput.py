@@ -104,7 +104,7 @@ def profile(memory: str) -> list[str]:
     )  # fmt: skip
     update = agent.update
     parts: dict[str, list[float]] = {"collect": [], "update": [], "monitors": []}
-    diagnosis = update._diagnosis
+    diagnosis = update.diagnostics.look
 
     def timed(*arguments):
         began = time.perf_counter()
@@ -112,7 +112,7 @@ def profile(memory: str) -> list[str]:
         parts["monitors"].append(time.perf_counter() - began)
         return found
 
-    update._diagnosis = timed
+    update.diagnostics.look = timed
     for _ in range(48):
         began = time.perf_counter()
         rollout = agent.collector.collect(128)

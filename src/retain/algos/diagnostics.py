@@ -1,13 +1,19 @@
 """What an update tells about itself besides its losses; nearly free, once an update."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from retain.data.rollout import Rollout, Sequences
-from retain.types import Carry, tree_leaves
+from retain.nn.policy import ActorCritic
+from retain.types import Carry, Obs, tree_leaves
 
+DISAGREE = 1e-3
+"""|log ratio| before an update's first step that is worth a closer look."""
+DRIFT_EVERY = 16
+"""Updates between two looks at how far stored carries have drifted; each costs a forward."""
 EARLY = 8
 """Steps that count as an episode's beginning."""
 SATURATED = 0.97
@@ -82,3 +88,51 @@ def where_largest(log_ratio: Tensor, batch: Sequences) -> str:
         f"largest at step {t} of {len(size)}, {place}; mean {by_half[0]:.1g} in the first half "
         f"of sequences, {by_half[1]:.1g} in the second"
     )
+
+
+class Diagnostics:
+    """What PPO's updates tell about the values and the memory (docs/metrics.md)."""
+
+    def __init__(self, policy: ActorCritic) -> None:
+        self.policy = policy
+        self.disagreement: str | None = None
+        """Where acting and training disagreed most, once they did."""
+        self.updates, self.drift = 0, math.nan
+
+    def compare(self, log_ratio: Tensor, batch: Sequences) -> None:
+        """Takes an update's first minibatch, on which the ratio must still be 1."""
+        if float(log_ratio.abs().max()) > DISAGREE:
+            self.disagreement = where_largest(log_ratio, batch)
+
+    def look(self, rollout: Rollout, obs: Obs, target: Tensor) -> dict[str, float]:
+        """Metrics of an update that is done.
+
+        Args:
+            obs: `[T, B, ...]` prepared.
+            target: `[T, B]`
+        """
+        found, kind = value_errors(rollout, target), self.policy.config.memory
+        if kind == "none":
+            return found
+        if self.updates % DRIFT_EVERY == 0:
+            previous = rollout.previous_action, rollout.previous_reward
+            with torch.no_grad():
+                _, _, now = self.policy(obs, rollout.carries[0], rollout.reset, *previous)
+            self.drift = drift(rollout.carry_out, now)
+        self.updates += 1
+        memories: Any = [torso.memory for torso in self.policy.torsos]
+        recurrent = kind in ("lstm", "gru")
+        return found | {
+            "memory_gradient": memory_share(self.policy, memories),
+            "memory_saturation": saturation(rollout.carry_out) if recurrent else math.nan,
+            "carry_drift": self.drift,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"updates": self.updates, "drift": None if math.isnan(self.drift) else self.drift}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.updates = facts["updates"]
+        self.drift = math.nan if facts["drift"] is None else facts["drift"]

@@ -6,7 +6,6 @@ the same forward that acted. Without memory a sequence is one step; with memory 
 segment, or a chunk of it. The one loss below owns every parameter, the memory's included.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +13,7 @@ import torch
 from torch import Tensor
 
 from retain.algos.base import Adam, SafeStep, Schedule, scheduled
-from retain.algos.diagnostics import (
-    drift,
-    memory_share,
-    saturation,
-    value_errors,
-    where_largest,
-)
+from retain.algos.diagnostics import Diagnostics
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import NonFiniteError, UsageError, check_range
 from retain.nn.normaliser import RewardNormaliser
@@ -36,10 +29,6 @@ from retain.ops import (
 )
 from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
 
-DISAGREE = 1e-3
-"""|log ratio| before an update's first step that is worth a closer look."""
-DRIFT_EVERY = 16
-"""Updates between two looks at how far stored carries have drifted; each costs a forward."""
 TERMS = ("policy_loss", "value_loss", "entropy", "value_clip_fraction")
 """What a minibatch's loss is made of, and what it reports besides."""
 
@@ -156,9 +145,7 @@ class PPOUpdate:
             RewardNormaliser(num_envs, config.gamma) if config.normalise_reward else None
         )
         self.gradient_steps = 0
-        self.disagreement: str | None = None
-        """Where acting and training disagreed most, once they did."""
-        self._updates, self._drift = 0, math.nan
+        self.diagnostics = Diagnostics(policy)
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
         """One update on a segment.
@@ -199,15 +186,12 @@ class PPOUpdate:
         if self.policy.normaliser is not None:
             # Only now: acting and training on this segment saw the same statistics.
             self.policy.normaliser.update(rollout.obs)
-        return (
-            self._metrics(done, progress)
-            | self._diagnosis(rollout, obs, target)
-            | {
-                "explained_variance": explained_variance(value=rollout.value, target=target).item(),
-                "learning_rate": learning_rate,
-                "gradient_steps": float(self.gradient_steps),
-            }
-        )
+        metrics = self._metrics(done, progress) | self.diagnostics.look(rollout, obs, target)
+        return metrics | {
+            "explained_variance": explained_variance(value=rollout.value, target=target).item(),
+            "learning_rate": learning_rate,
+            "gradient_steps": float(self.gradient_steps),
+        }
 
     def _epoch(self, sequences: Sequences, progress: float, done: list[Minibatch]) -> bool:
         """Trains on every sequence once; false if the KL bound ended the update."""
@@ -219,8 +203,8 @@ class PPOUpdate:
                 [terms[name].detach() for name in TERMS], policy.log_ratio.flatten()
             )
             done.append(minibatch)
-            if len(done) == 1 and float(minibatch.log_ratio.abs().max()) > DISAGREE:
-                self.disagreement = where_largest(policy.log_ratio, batch)
+            if len(done) == 1:
+                self.diagnostics.compare(policy.log_ratio, batch)
             if config.target_kl is not None and policy.approx_kl.item() > 1.5 * config.target_kl:
                 return False
             try:
@@ -246,22 +230,6 @@ class PPOUpdate:
             "max_log_ratio": ratios.max_log_ratio.item(),
             "first_log_ratio": done[0].log_ratio.abs().max().item(),
             "grad_norm": sum(norms) / max(len(norms), 1),
-        }
-
-    def _diagnosis(self, rollout: Rollout, obs: Obs, target: Tensor) -> dict[str, float]:
-        """How well the values fit, and how the memory is doing."""
-        found = value_errors(rollout, target)
-        if self.config.memory == "none":
-            return found
-        if self._updates % DRIFT_EVERY == 0:
-            self._drift = drift(rollout.carry_out, self._carried(rollout, obs))
-        self._updates += 1
-        recurrent = self.config.memory in ("lstm", "gru")
-        memories = [torso.memory for torso in self.policy.torsos]
-        return found | {
-            "memory_gradient": memory_share(self.policy, memories),  # type: ignore[arg-type]
-            "memory_saturation": saturation(rollout.carry_out) if recurrent else math.nan,
-            "carry_drift": self._drift,
         }
 
     def _clip(self, progress: float) -> tuple[float, float]:
@@ -304,12 +272,6 @@ class PPOUpdate:
         return loss, dict(zip(TERMS, terms, strict=True)), policy
 
     @torch.no_grad()
-    def _carried(self, rollout: Rollout, obs: Obs) -> Carry:
-        """What the current parameters would have left at the segment's end."""
-        previous = rollout.previous_action, rollout.previous_reward
-        return self.policy(obs, rollout.carries[0], rollout.reset, *previous)[2]  # type: ignore[no-any-return]
-
-    @torch.no_grad()
     def _refreshed(self, rollout: Rollout, obs: Obs) -> Rollout:
         """The rollout with the carries that the current parameters would have left."""
         carry: Carry = rollout.carries[0]
@@ -334,11 +296,8 @@ class PPOUpdate:
         tensors |= with_prefix("optimizer.", self.optimizer.tensors())
         if self.reward_normaliser is not None:
             tensors |= with_prefix("reward.", self.reward_normaliser.state_dict())
-        return tensors, {
-            "gradient_steps": self.gradient_steps,
-            "updates": self._updates,
-            "drift": self._drift if self._drift == self._drift else None,
-        }
+        facts = {"gradient_steps": self.gradient_steps, "diagnostics": self.diagnostics.state()}
+        return tensors, facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
@@ -346,8 +305,8 @@ class PPOUpdate:
         self.optimizer.restore(under_prefix("optimizer.", tensors))
         if self.reward_normaliser is not None:
             self.reward_normaliser.load_state_dict(under_prefix("reward.", tensors))
-        self.gradient_steps, self._updates = facts["gradient_steps"], facts["updates"]
-        self._drift = math.nan if facts["drift"] is None else facts["drift"]
+        self.gradient_steps = facts["gradient_steps"]
+        self.diagnostics.restore(facts["diagnostics"])
 
 
 def _tensors(batch: Sequences) -> dict[str, Tensor]:

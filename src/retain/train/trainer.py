@@ -220,9 +220,8 @@ class Loop:
             sink.write(row)
         self.row = row
         for metric, line in self.monitor.watch(row):
-            where = getattr(self.agent.update, "disagreement", None)
-            if metric == "first_log_ratio" and where is not None:
-                line += f"; {where}"
+            if metric == "first_log_ratio":
+                line += f"; {self.agent.update.diagnostics.disagreement}"
             self._once(line)
 
     def _note_incidents(self) -> None:
