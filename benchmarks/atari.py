@@ -1,15 +1,16 @@
-"""Atari on a CPU: throughput against Stable-Baselines3, and whether Pong begins to be learned.
+"""Atari on a CPU: throughput against Stable-Baselines3, and how runs of Pong went.
 
     python benchmarks/atari.py --rounds 3 --write
-    python benchmarks/atari.py --learn 300_000 --write
+    retain train ppo --env ALE/Pong-v5 --memory lstm --lr-schedule constant --precision bfloat16 \\
+        --steps 600000 --out runs/pong-lstm
+    python benchmarks/atari.py --learned runs/pong-none runs/pong-lstm --write
 
 The same work for both: Pong, 8 environments, 128 steps, 4 epochs of 4 minibatches, the Nature CNN
 over 4 stacked frames, end to end. bfloat16 (products only) has its own row.
 """
 
 import argparse
-import statistics
-import time
+import csv
 from pathlib import Path
 
 import torch
@@ -78,39 +79,35 @@ def throughput(rounds: int) -> list[str]:
     return lines
 
 
-def learning(steps: int) -> list[str]:
-    """Mean return of the last games against that of the first ones, which are nearly random."""
-    lines = ["| Pong | steps | first 20 games | last 20 games | minutes |", "|---|---|---|---|---|"]
-    for memory in ("none", "lstm"):
-        agent = retain.PPO(GAME, memory=memory, precision="bfloat16", num_envs=8, seed=1)
-        games, began = [], time.perf_counter()
-        take = agent.collector.statistics.take_finished
-
-        def tee(take=take, games=games):
-            finished = take()
-            games.extend(episode.ret for episode in finished)
-            return finished
-
-        agent.collector.statistics.take_finished = tee
-        agent.learn(steps)
-        minutes = (time.perf_counter() - began) / 60
-        first, last = statistics.mean(games[:20]), statistics.mean(games[-20:])
-        lines.append(f"| PPO, {memory} | {steps:,} | {first:.1f} | {last:.1f} | {minutes:.0f} |")
-        print(lines[-1], flush=True)
+def learned(runs: list[Path]) -> list[str]:
+    """Mean return of the last 100 games at each tenth of some runs."""
+    lines = ["| run | " + " | ".join(f"{10 * (n + 1)} %" for n in range(10)) + " | minutes |",
+             "|---" * 12 + "|"]  # fmt: skip
+    for run in runs:
+        with (run / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        steps = float(rows[-1]["step"])
+        tenths = [next(row for row in rows if float(row["step"]) >= steps * (n + 1) / 10)
+                  for n in range(10)]  # fmt: skip
+        means = [f"{float(row['return_mean']):.1f}" for row in tenths]
+        minutes = f"{float(rows[-1]['seconds']) / 60:.0f}"
+        lines.append(f"| {run.name}, {steps:,.0f} steps | {' | '.join(means)} | {minutes} |")
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--learn", type=int, default=0, help="steps of Pong to learn from instead")
+    parser.add_argument("--learned", type=Path, nargs="+", help="run folders to tell of instead")
     parser.add_argument("--write", action="store_true", help="write results/atari*.md")
     options = parser.parse_args()
     torch.set_num_threads(2)
-    lines = learning(options.learn) if options.learn else throughput(options.rounds)
-    name = "atari_learning.md" if options.learn else "atari.md"
-    command = "`python benchmarks/atari.py`" if not options.learn else (
-        f"`python benchmarks/atari.py --learn {options.learn}`, bfloat16, one seed")  # fmt: skip
+    if options.learned:
+        name, lines = "atari_learning.md", learned(options.learned)
+        command = "`retain train ppo --env ALE/Pong-v5` as in `benchmarks/atari.py`, one seed"
+    else:
+        name, lines = "atari.md", throughput(options.rounds)
+        command = "`python benchmarks/atari.py`"
     text = "\n".join([f"# Atari\n\n{machine_line()}\n", f"{command}\n", *lines]) + "\n"
     print(text)
     if options.write:

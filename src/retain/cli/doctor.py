@@ -7,9 +7,10 @@ from dataclasses import fields, make_dataclass
 from rich.console import Console
 
 from retain.cli.flags import parse
-from retain.cli.train import algorithm, defaults, settings_of
+from retain.cli.train import algorithm, defaults
 from retain.doctor import Result, examine
 from retain.train.agents import AGENTS
+from retain.train.config import values_of
 
 
 def command(arguments: list[str]) -> int:
@@ -29,7 +30,7 @@ def command(arguments: list[str]) -> int:
     )
     console = Console(stderr=options.json)
     began = time.monotonic()
-    agent = AGENTS[algo](options.env, **settings_of(options))
+    agent = AGENTS[algo](options.env, **values_of(options.run, options.algo))
 
     def saw(result: Result) -> None:
         if console.is_terminal and not options.json:

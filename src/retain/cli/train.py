@@ -1,7 +1,7 @@
 """`retain train ALGO`"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from retain.cli.flags import parse, value_of
 from retain.errors import UsageError, unknown
 from retain.memory import MEMORIES
 from retain.train.agents import AGENTS
-from retain.train.config import RunConfig, build, field_names
+from retain.train.config import RunConfig, build, field_names, values_of
 from retain.train.presets import preset
 from retain.train.trainer import Interrupted, new_run_folder
 
@@ -63,12 +63,6 @@ def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
     return arguments[0], arguments[1:]
 
 
-def settings_of(options: TrainOptions) -> dict[str, Any]:
-    """The agent's settings among the options."""
-    parts = (options.run, options.algo)  # type: ignore[attr-defined]
-    return {f.name: getattr(part, f.name) for part in parts for f in fields(part)}
-
-
 def command(arguments: list[str]) -> int:
     """Trains, shows progress, and says where the run is."""
     algo, rest = algorithm("train", arguments)
@@ -81,7 +75,7 @@ def command(arguments: list[str]) -> int:
         description="Train an agent. Defaults shown are the preset of --env and --memory. "
         f"Algorithms: {', '.join(AGENTS)}.",
     )
-    agent = AGENTS[algo](options.env, **settings_of(options))
+    agent = AGENTS[algo](options.env, **values_of(options.run, options.algo))  # type: ignore[attr-defined]
     folder = options.out or new_run_folder(agent)
     print(f"run folder: {folder}", flush=True)
     try:

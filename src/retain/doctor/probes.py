@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retain.doctor.agent import settings_of
 from retain.doctor.report import Result, judged
+from retain.envs.options import BARE
 from retain.train.agent import Agent
 from retain.train.agents import AGENTS, PPO
 
@@ -94,12 +94,10 @@ def trained(agent: Agent, plan: Plan, *, steps: int, gamma: float = 0.5, **chang
     discrete = isinstance(agent.action_space, gym.spaces.Discrete | gym.spaces.MultiDiscrete
                           | gym.spaces.MultiBinary)  # fmt: skip
     memory = agent.config.memory
-    now = settings_of(agent) | {
+    now = agent.settings | BARE | {
         "gamma": gamma, "seed": 1, "encoder": (), "hidden": (32,), "memory_hidden": 32,
-        "memory_layers": 1, "normalise_obs": False, "frame_skip": 1, "hide": (), "obs_noise": 0.0,
-        "flicker": 0.0, "sticky_actions": 0.0, "time_limit": None, "mask_actions": False,
-        "reward_scale": 1.0, "reward_clip": None, "workers": 0, "env_groups": 1, "window": 8,
-        "precision": "float32",
+        "memory_layers": 1, "normalise_obs": False, "window": 8, "precision": "float32",
+        "workers": 0, "env_groups": 1,
     }  # fmt: skip
     if isinstance(agent, PPO):
         now |= {

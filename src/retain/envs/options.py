@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 
 from retain.errors import check_range
 
+WRAPPERS = ("frame_skip", "time_limit", "hide", "obs_noise", "flicker", "sticky_actions",
+            "mask_actions")  # fmt: skip
+"""The options that put something around each environment."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EnvOptions:
@@ -54,9 +58,7 @@ class EnvOptions:
     @property
     def wrapped(self) -> bool:
         """Whether anything goes around an environment."""
-        names = ("frame_skip", "time_limit", "hide", "obs_noise", "flicker", "sticky_actions",
-                 "mask_actions")  # fmt: skip
-        return any(getattr(self, name) != getattr(PLAIN, name) for name in names)
+        return any(getattr(self, name) != getattr(PLAIN, name) for name in WRAPPERS)
 
     @property
     def shapes_reward(self) -> bool:
@@ -73,3 +75,5 @@ class EnvOptions:
 
 
 PLAIN = EnvOptions()
+BARE = {name: getattr(PLAIN, name) for name in (*WRAPPERS, "reward_scale", "reward_clip")}
+"""The values with which an environment is what it is, and so are its rewards."""

@@ -19,7 +19,7 @@ from retain.envs.make import EnvLike, env_name, make_groups
 from retain.errors import CheckpointError, UsageError
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
-from retain.train.config import RunConfig, build, check_names, field_names, to_json
+from retain.train.config import RunConfig, build, check_names, field_names, to_json, values_of
 from retain.train.presets import preset
 from retain.train.spaces import space_to_json
 from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
@@ -144,6 +144,11 @@ class Agent(ABC):
         """What a run folder of this agent is called."""
         env = env_name(self.env) if self.env is not None else "saved"
         return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{self.config.memory}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting, as the constructor takes them."""
+        return values_of(self.run, self.config)
 
     @property
     def backends(self) -> list[Backend]:

@@ -164,7 +164,7 @@ class OffPolicyAgent(Agent):
                     seen[name].append(value)
         if self.policy.normaliser is not None:
             columns = self.replay.read(*self.replay.rows_since(before))
-            self.policy.normaliser.update(self._observations(columns))
+            self.policy.normaliser.update(self.observations(columns))
         row = {
             name: torch.stack(values).mean().item() if values else math.nan
             for name, values in seen.items()
@@ -175,7 +175,7 @@ class OffPolicyAgent(Agent):
             "gradient_steps": float(update.gradient_steps),
         }
 
-    def _observations(self, columns: dict[str, Tensor]) -> Obs:
+    def observations(self, columns: dict[str, Tensor]) -> Obs:
         """The observations among a replay's columns, as one step of many environments."""
         columns = under_prefix("obs.", columns)
         obs = {key: x.unsqueeze(0).to(self.device) for key, x in columns.items()}

@@ -94,6 +94,11 @@ def field_names(*kinds: type[Any]) -> list[str]:
     return [field.name for kind in kinds for field in fields(kind)]
 
 
+def values_of(*parts: Any) -> dict[str, Any]:
+    """Every field's value in some configurations."""
+    return {name: getattr(part, name) for part in parts for name in field_names(type(part))}
+
+
 def check_names(values: Iterable[str], known: Iterable[str]) -> None:
     """Every name must be known.
 

@@ -1,0 +1,137 @@
+"""Invariants of off-policy agents: the replay gives back what acted, losses stay at home."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retain.data.replay import ACTED, RESET
+from retain.doctor.report import Result, judged
+from retain.doctor.variants import CLOSE, on_clock, variant
+from retain.train.agent import Agent
+from retain.train.agents import OffPolicyAgent
+from retain.types import tree_leaves, tree_map
+
+
+def _replayed(agent: Agent) -> Result:
+    """The carry that acting has, against one unroll over the replay's rows."""
+    assert isinstance(agent, OffPolicyAgent)
+    still = variant(agent, update_ratio=0.0)
+    assert isinstance(still, OffPolicyAgent)
+    if still.policy.normaliser is not None:  # carries of older statistics would differ rightly
+        still.policy.normaliser.update = lambda obs: None
+    for _ in range(2):
+        still.iterate(lambda: 0.0)
+    replay, nets, stream = still.replay, still.policy, still.collector.stream
+    worst = 0.0
+    for index in range(still.run.num_envs):
+        rows = np.arange(replay.written[index])
+        read = replay.read(rows, np.full(len(rows), index))
+        acted = ((read["flags"] & ACTED) > 0).nonzero().flatten()
+        reset = ((read["flags"] & RESET) > 0)[acted].unsqueeze(1)
+        obs = tree_map(lambda x, a=acted: x.transpose(0, 1)[a], still.observations(read))
+        action, reward = (
+            read[name].roll(1, 0)[acted].unsqueeze(1) for name in ("action", "reward")
+        )
+        previous = nets.previous(action, reward, reset)
+        with torch.no_grad():
+            for torso, first, acting in zip(
+                nets.torsos, nets.initial_carry(1), stream.carry, strict=True
+            ):
+                prepared = nets.prepare(obs)
+                after = torso.absorb(prepared, previous, first, reset)
+                for a, b in zip(tree_leaves(after), tree_leaves(acting), strict=True):
+                    worst = max(worst, float((a[0] - b[index]).abs().max()))
+    return judged(
+        "acting and the replay agree", worst < CLOSE, f"carries differ by {worst:.1e}",
+        "The replayed timeline gives another memory than acting had: rows in the wrong order, a "
+        "reset lost, or another previous action or reward.",
+        "Compare the replay's rows with what the policy read when it acted.",
+    )  # fmt: skip
+
+
+def _actor_alone(agent: Agent) -> Result:
+    fresh = variant(agent)
+    for _ in range(2):
+        fresh.iterate(lambda: 0.0)
+    update, nets = fresh.update, fresh.policy
+    if nets.actor is None:
+        return Result("the actor's gradient stays with the actor", "ok", "there is no actor")
+    nets.zero_grad(set_to_none=True)
+    batch = update._batch(0.0)
+    loss, _ = update.actor_loss(batch, update._actor_features(batch))
+    loss.backward()
+    leaked = sum(float(p.grad.abs().sum()) for p in nets.critic.parameters() if p.grad is not None)
+    mine = sum(float(p.grad.abs().sum()) for p in nets.actor.parameters() if p.grad is not None)
+    return judged(
+        "the actor's gradient stays with the actor", leaked == 0 and mine > 0,
+        f"into the critic {leaked:.1e}, into the actor {mine:.1e}",
+        "The actor's loss moves the critic (or its memory), or does not reach the actor.",
+        "Hold the critic's parameters fixed in the actor's loss; give the actor features without "
+        "gradient where the critic owns the memory.",
+    )  # fmt: skip
+
+
+def _targets(agent: Agent) -> Result:
+    """Targets are copies, the memory included, and move by tau towards the online networks."""
+    fresh = variant(agent, tau=0.25, update_ratio=0.0)
+    for _ in range(2):
+        fresh.iterate(lambda: 0.0)
+    nets, update = fresh.policy, fresh.update
+    pairs = [(nets.critic, nets.target_critic)]
+    if nets.target_actor is not None:
+        pairs.append((nets.actor, nets.target_actor))
+    shared = sum(
+        p.data_ptr() == q.data_ptr()
+        for online, slow in pairs
+        for p, q in zip(online.parameters(), slow.parameters(), strict=True)
+    )
+    live = sum(q.requires_grad for _, slow in pairs for q in slow.parameters())
+    before = [[q.detach().clone() for q in slow.parameters()] for _, slow in pairs]
+    update.update(0.0)
+    with torch.no_grad():
+        gap = max(
+            float((q - (old + 0.25 * (p - old))).abs().max())
+            for (online, slow), kept in zip(pairs, before, strict=True)
+            for p, q, old in zip(online.parameters(), slow.parameters(), kept, strict=True)
+        )
+    return judged(
+        "targets are slow copies", shared == 0 and live == 0 and gap < 1e-5,
+        f"{shared} shared with the online networks, {live} with gradient, off by {gap:.1e}",
+        "A target moves with what it is a target for: values chase themselves.",
+        "Copy everything a value rests on, the memory too, and let a share tau flow after each "
+        "update.",
+    )  # fmt: skip
+
+
+def bootstrap_gap(agent: Agent) -> float:
+    """Targets of transitions that end an episode, where every successor is worth its clock."""
+    here = on_clock(agent, n_step=1, update_ratio=0.0)
+    for _ in range(3):
+        here.iterate(lambda: 0.0)
+    update = here.update
+
+    def worth(batch: Any, after: Tensor, actor_after: Tensor | None) -> Tensor:
+        clock: Tensor = batch.obs[batch.before + 1 :][..., 2]
+        return clock + 1.0
+
+    kept = update.next_value
+    update.next_value = worth
+    try:
+        worst, gamma = 0.0, here.config.gamma
+        for _ in range(8):
+            batch = update._batch(0.0)
+            target = update._target(batch)
+            rows = slice(batch.before, batch.before + batch.length)
+            clock = batch.obs[rows][..., 2] + 0.25
+            follows = torch.where(batch.sample.terminated[rows], torch.zeros(()), clock + 1.0)
+            gap = (target - (1.0 + gamma * follows)).abs()
+            acted = batch.sample.acted[rows]
+            worst = max(worst, float(gap[acted].max()))
+        return worst
+    finally:
+        update.next_value = kept
+
+
+CHECKS = (_replayed, _actor_alone, _targets)

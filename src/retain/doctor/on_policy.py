@@ -1,0 +1,165 @@
+"""Invariants of on-policy agents: what acted is what is trained."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retain.doctor.report import Result, judged
+from retain.doctor.variants import CLOSE, observations, on_clock, variant
+from retain.train.agent import Agent
+from retain.types import tree_leaves, tree_map
+
+SAMPLES = 16_384
+"""Actions that a Monte-Carlo gradient is estimated from."""
+
+
+def _parity(agent: Agent) -> Result:
+    still = variant(agent, learning_rate=0.0, entropy_coef=0.0)
+    worst = max(still.iterate(lambda: 0.0)["max_log_ratio"] for _ in range(3))
+    return judged(
+        "acting and training agree", worst < CLOSE, f"largest |log ratio| {worst:.1e} at rate 0",
+        "Training evaluates another policy than the one that acted: a state not cleared, a stale "
+        "carry, shuffled time, a drifting normaliser, or a transformed action.",
+        "Compare what the policy reads in both (observation, carry, reset, previous action).",
+    )  # fmt: skip
+
+
+def _again(agent: Agent, rollout: Any) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and values of a segment, in one forward from its first carry."""
+    with torch.no_grad():
+        dist, value, _ = agent.policy(
+            agent.policy.prepare(rollout.obs), rollout.carries[0], rollout.reset,
+            rollout.previous_action, rollout.previous_reward,
+        )  # fmt: skip
+        return dist.log_prob(rollout.action), value
+
+
+def _segment_again(agent: Agent) -> Result:
+    still = variant(agent)
+    still.collector.collect(32)
+    rollout = still.collector.collect(32)
+    log_prob, value = _again(still, rollout)
+    gaps = (log_prob - rollout.log_prob).abs().max(), (value - rollout.value).abs().max()
+    scale = 1.0 + float(value.abs().max())
+    return judged(
+        "a stored segment comes out the same again",
+        float(gaps[0]) < CLOSE and float(gaps[1]) < CLOSE * scale,
+        f"log-probabilities {gaps[0]:.1e}, values {gaps[1]:.1e}",
+        "The stored actions, observations and first carry do not reproduce what acting computed.",
+        "Store the sampled action, not the clipped or squashed one, and copies of observations.",
+    )  # fmt: skip
+
+
+def _carried_on(agent: Agent) -> Result:
+    still = variant(agent)
+    first, second = still.collector.collect(32), still.collector.collect(32)
+    pairs = zip(tree_leaves(first.carry_out), tree_leaves(second.carries[0]), strict=True)
+    gap = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
+    moved = any(bool(leaf.any()) for leaf in tree_leaves(second.carries[0]))
+    good = gap == 0 and (moved or not tree_leaves(second.carries[0]))
+    return judged(
+        "the carry crosses segments", good, f"difference {gap:.1e}",
+        "A segment does not begin with the carry that the last one left: everything before it is "
+        "forgotten in the middle of episodes.",
+        "Keep the carry between segments; clear it at episode starts alone.",
+    )  # fmt: skip
+
+
+def _entropy(agent: Agent) -> Result:
+    """The entropy bonus' gradient against the score function's, on the last layer."""
+    policy, head = variant(agent).policy, "head."
+    obs = observations(agent, 1, 1)
+    rows = tree_map(lambda x: x.expand(1, SAMPLES, *x.shape[2:]), obs)
+    names = [n for n, p in policy.named_parameters() if n.startswith(head) and p.dim() == 1]
+    chosen = [dict(policy.named_parameters())[name] for name in names]
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # away from where every gradient of an entropy is zero
+        for parameter in chosen:
+            parameter += 0.7 * torch.randn(parameter.shape, generator=generator)
+    action = torch.zeros((1, SAMPLES, *policy.event_shape), dtype=policy.action_dtype)
+    dist, _, _ = policy(
+        policy.prepare(rows), policy.initial_carry(SAMPLES), torch.ones(1, SAMPLES).bool(),
+        action, torch.zeros(1, SAMPLES),
+    )  # fmt: skip
+    ours = torch.autograd.grad(dist.entropy(generator).mean(), chosen, retain_graph=True,
+                               allow_unused=True)  # fmt: skip
+    with torch.no_grad():
+        action = dist.sample(generator)
+    log_prob = dist.log_prob(action)
+    centred = log_prob.detach() - log_prob.detach().mean()
+    theirs = torch.autograd.grad(-(centred * log_prob).mean(), chosen, allow_unused=True)
+
+    def flat(parts: Any) -> Tensor:
+        return torch.cat([
+            torch.zeros_like(p).flatten() if g is None else g.flatten()
+            for g, p in zip(parts, chosen, strict=True)
+        ])  # fmt: skip
+
+    one, two = flat(ours), flat(theirs)
+    gap, size = float((one - two).norm()), float(two.norm())
+    return judged(
+        "the entropy's gradient", gap < 0.15 * size + 0.03,
+        f"bonus {float(one.norm()):.3f}, Monte Carlo {size:.3f}, apart {gap:.3f}",
+        "The entropy bonus pushes in another direction than the entropy's gradient.",
+        "Analytic where there is a closed form, else reparameterised or by the score function; "
+        "never -log_prob of stored actions.",
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def bootstrap_gap(agent: Agent) -> float:
+    """Against a step loop over single environments, and the advantage's own equation."""
+    here = on_clock(agent, normalise_reward=False)
+    rollout = here.collector.collect(32)
+    policy, stream = here.policy, here.collector.streams[0]
+    worst, T = 0.0, 32
+    carry = rollout.carries[0]
+    previous = rollout.previous_action, rollout.previous_reward
+    for t in range(T):
+        rows = [None if x is None else x[t : t + 1] for x in previous]
+        prepared = tree_map(lambda x, t=t: x[t : t + 1], policy.prepare(rollout.obs))
+        _, _, carry = policy(prepared, carry, rollout.reset[t : t + 1], *rows)
+        if not rollout.truncated[t].any() and t < T - 1:
+            continue
+        final = rollout.obs[t : t + 1].clone()
+        final[..., 2] += 0.25  # the clock's own successor
+        last = torch.as_tensor(stream.obs).unsqueeze(0) if t == T - 1 else final
+        reset = (rollout.terminated | rollout.truncated)[t : t + 1]
+        action = rollout.action[t : t + 1]
+        _, value, _ = policy(policy.prepare(final), carry, torch.zeros_like(reset), action,
+                             rollout.reward[t : t + 1])  # fmt: skip
+        cut = rollout.truncated[t]
+        if cut.any():
+            worst = max(worst, float((value[0] - rollout.next_value[t])[cut].abs().max()))
+        open_ = ~(rollout.truncated[t] | rollout.terminated[t])
+        if t == T - 1 and open_.any():
+            _, value, _ = policy(policy.prepare(last), carry, reset, action,
+                                 rollout.reward[t : t + 1])  # fmt: skip
+            worst = max(worst, float((value[0] - rollout.next_value[t])[open_].abs().max()))
+    return max(worst, _advantage_gap(here, rollout))
+
+
+def _advantage_gap(agent: Agent, rollout: Any) -> float:
+    """The targets that PPO trains on at steps that end an episode, against r + gamma V."""
+    seen: list[Any] = []
+    original = type(rollout).sequences
+
+    def spy(self: Any, **named: Any) -> Any:
+        seen.append(named["target"])
+        return original(self, **named)
+
+    try:
+        type(rollout).sequences = spy
+        with torch.enable_grad():
+            agent.update.update(rollout, 0.0)
+    finally:
+        type(rollout).sequences = original
+    gamma = agent.config.gamma
+    ended = rollout.terminated | rollout.truncated
+    follows = torch.where(rollout.terminated, torch.zeros(()), rollout.next_value)
+    expected = rollout.reward + gamma * follows
+    return float((seen[0] - expected)[ended].abs().max())
+
+
+CHECKS = (_parity, _segment_again, _carried_on, _entropy)

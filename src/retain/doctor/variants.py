@@ -1,0 +1,89 @@
+"""Small agents of the same kind as one that is examined, and what they are tried on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from retain.envs.make import EnvLike
+from retain.envs.options import BARE
+from retain.train.agent import Agent
+from retain.train.agents import AGENTS, PPO
+from retain.types import Obs
+
+CLOSE = 1e-4
+"""How far apart two computations of the same number may be."""
+
+
+def small(agent: Agent, **changes: Any) -> dict[str, Any]:
+    """The agent's settings with short segments and few environments."""
+    now = agent.settings | {"num_envs": 4, "env_groups": 1, "workers": 0}
+    if isinstance(agent, PPO):
+        recurrent = agent.config.memory != "none"
+        now |= {"num_steps": 32, "batch_size": 64, "epochs": 2, "target_kl": None,
+                "sequence_length": 16 if recurrent else None}  # fmt: skip
+    else:
+        now |= {"num_envs": 2, "batch_size": 64, "learning_starts": 60, "sequence_length": 8,
+                "burn_in": min(agent.config.burn_in, 4), "num_steps": 60, "buffer_size": 2000,
+                "update_ratio": 0.5, "buffer_folder": None}  # fmt: skip
+    return now | changes
+
+
+def variant(agent: Agent, env: EnvLike | None = None, **changes: Any) -> Agent:
+    """A small agent of the same kind; with the same parameters where the environment is."""
+    new = AGENTS[agent.algo](agent.env if env is None else env, **small(agent, **changes))  # type: ignore[arg-type]
+    if env is None:
+        new.policy.load_state_dict(agent.policy.state_dict())
+    return new
+
+
+def observations(agent: Agent, T: int, B: int) -> Obs:
+    """`[T, B, ...]` sampled from the space, bounded entries and unbounded ones alike."""
+
+    def draw(space: gym.Space[Any], seed: int) -> Tensor:
+        space.seed(seed)
+        rows = [space.sample() for _ in range(T * B)]
+        array = np.stack([np.asarray(row) for row in rows])
+        if array.dtype.kind == "f":
+            array = np.clip(array, -3, 3)
+        return torch.from_numpy(array).view(T, B, *array.shape[1:])
+
+    space = agent.observation_space
+    if isinstance(space, gym.spaces.Dict):
+        return {key: draw(inner, n) for n, (key, inner) in enumerate(space.spaces.items())}
+    return draw(space, 0)
+
+
+class Clock(gym.Env[Any, Any]):
+    """Observes (1, episode parity, step / 4); five steps, then cut or over by turns; reward 1."""
+
+    observation_space = gym.spaces.Box(-2, 2, (3,), np.float32)
+
+    def __init__(self, actions: gym.Space[Any]) -> None:
+        self.action_space = actions
+        self.episode = 0
+
+    def _see(self) -> Any:
+        return np.array([1.0, self.episode % 2, self.t / 4], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """Starts an episode."""
+        super().reset(seed=seed)
+        self.t, self.episode = 0, self.episode + 1
+        return self._see(), {}
+
+    def step(self, action: Any) -> Any:
+        """Counts."""
+        self.t += 1
+        over = self.t == 5
+        return self._see(), 1.0, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {}
+
+
+def on_clock(agent: Agent, **changes: Any) -> Agent:
+    """An agent of the same kind in the `Clock`."""
+    plain = BARE | {"normalise_obs": False, "encoder": ()}
+    make: Callable[[], Any] = lambda: Clock(agent.action_space)  # noqa: E731
+    return variant(agent, make, **plain | changes)
