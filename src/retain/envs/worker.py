@@ -33,6 +33,9 @@ from retain.errors import UsageError
 
 REPLAY = b"\xff"
 DONE, FAULTS = b".", b"!"
+Part = tuple[int, list[tuple[int, list[Any]]]]
+"""What `REPLAY`'s message holds for a group: its slot to write to, and seed and actions of some
+environments in order."""
 
 
 class Watch:

@@ -28,19 +28,12 @@ from typing import Any
 import cloudpickle
 import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
 
-from retain.envs.buffers import (
-    Layout,
-    arrays_in,
-    buffers_layout,
-    buffers_of,
-    layout_bytes,
-    slot_of,
-)
-from retain.envs.contract import Backend, EnvStep, Fault, ObsArray
+from retain.envs.buffers import Layout, arrays_in, buffers_layout, layout_bytes
+from retain.envs.contract import Fault
+from retain.envs.group import Group
 from retain.envs.options import EnvOptions
-from retain.envs.worker import DONE, FAULTS, REPLAY, Watch, group_arrays
+from retain.envs.worker import DONE, FAULTS, REPLAY, Part, Watch
 from retain.errors import EnvironmentFailure, UsageError
 
 START_TIMEOUT = 120.0
@@ -48,10 +41,6 @@ START_TIMEOUT = 120.0
 PATIENCE = 3
 """Times that a worker may be replaced before the same command is answered."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-
-
-Part = tuple[int, list[tuple[int, list[Any]]]]
-"""A group's slot to write to, and seed and actions of some environments in order."""
 
 
 @dataclass
@@ -111,14 +100,14 @@ class Pool:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (unlinked; mapped below)
         rows = [[slice(cuts[w], cuts[w + 1])] * groups for w in range(workers)]
         self.handles = [self._spawn(w, rows[w]) for w in range(workers)]
-        self._finalizer = weakref.finalize(self, _close, self.handles)
+        self.close = weakref.finalize(self, _close, self.handles)
         try:
             hello = [self._hello(handle) for handle in self.handles]
             self.observation_space, self.action_space = hello[0]
             if any(spaces != hello[0] for spaces in hello):
                 raise UsageError("environments differ in their spaces from one worker to another")
         except UsageError:
-            self._finalizer()
+            self.close()
             raise
         self._layout = self._plan(groups, each)
         self._file.truncate(layout_bytes(self._layout))
@@ -196,12 +185,12 @@ class Pool:
         while code in handle.pending:
             answer = self._read(handle, limit)
             if answer is None or answer == b"":
-                self._replace(handle, "worker hung" if answer is None else "worker died")
+                self.replace(handle, "worker hung" if answer is None else "worker died")
                 continue
             handle.replaced = 0
             handle.pending.popleft()
             if answer == FAULTS:
-                self._take_faults(handle)
+                self.take_faults(handle)
 
     def _read(self, handle: Handle, limit: float) -> bytes | None:
         """A worker's next answer; empty when it is dead, None when it takes too long."""
@@ -213,12 +202,13 @@ class Pool:
             return None
         return os.read(handle.reply, 1)
 
-    def _take_faults(self, handle: Handle) -> None:
+    def take_faults(self, handle: Handle) -> None:
+        """Hands what a worker tells of its environments to their groups."""
         for number, fault in pickle.loads(handle.messages.recv_bytes()):
             index = handle.rows[number].start + fault.index
             self.groups[number].faults.append(Fault(fault.kind, index, fault.text))
 
-    def _replace(self, handle: Handle, kind: Any) -> None:
+    def replace(self, handle: Handle, kind: Any) -> None:
         """A new process for a worker's environments, brought to where the old one was."""
         pending = [code for code in handle.pending if code != REPLAY]
         answer: bytes | None = b"" if kind == "worker died" else None
@@ -239,7 +229,7 @@ class Pool:
             self._renew(handle)
             answer = self._catch_up(handle, pending)
         if answer == FAULTS:
-            self._take_faults(handle)
+            self.take_faults(handle)
         for code in pending:
             self.ask(handle, code)
 
@@ -264,138 +254,22 @@ class Pool:
             for group, rows in zip(self.groups, handle.rows, strict=True)
         ]
         longest = max((len(actions) for _, part in parts for _, actions in part), default=0)
-        answer = self.replay(handle, parts, longest)
+        self.ask_replay(handle, parts)
+        answer = self.replayed(handle, longest)
         if answer in (DONE, FAULTS):
             handle.pending.clear()
             for group, rows, (spare, _) in zip(self.groups, handle.rows, parts, strict=True):
                 group.compare(spare, rows, group.reset_code in pending)
         return answer
 
-    def replay(self, handle: Handle, parts: list[Part], longest: int) -> bytes | None:
-        """Has a worker play episodes again, of each group; its answer."""
+    def ask_replay(self, handle: Handle, parts: list[Part]) -> None:
+        """Has a worker play episodes again, of each group."""
         handle.messages.send_bytes(pickle.dumps(parts))
         self.ask(handle, REPLAY)
+
+    def replayed(self, handle: Handle, longest: int) -> bytes | None:
+        """Its answer, when that many steps have been played at most."""
         return self._read(handle, self.options.worker_timeout * (1 + longest))
-
-
-class Group(Backend):
-    """One group of a pool's environments."""
-
-    resets_ahead = True
-
-    def __init__(self, pool: Pool, number: int, num_envs: int) -> None:
-        super().__init__(num_envs)
-        self.pool, self.number = pool, number
-        self.observation_space, self.action_space = pool.observation_space, pool.action_space
-        self.step_code, self.reset_code = bytes([2 * number]), bytes([2 * number + 1])
-        self.arrays = group_arrays(pool.arrays, number)
-        self.buffers = buffers_of(pool.observation_space, self.arrays)
-        self.arrays["announced"][:] = self.arrays["begun"][:] = -1
-        self._fresh = slot_of(pool.observation_space, self.arrays, 2)
-        self.slot = 0
-        self._lost = np.zeros(num_envs, dtype=np.bool_)
-        self._replaying = True
-
-    def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
-        self._replaying = False
-        begun = self.arrays["begun"]
-        ahead = mask & (begun == seeds)
-        if ahead.any():  # done by the workers while others still stepped
-            fresh = self._fresh
-            for (now,), new in zip(
-                self._columns(self.slot),
-                fresh.values() if isinstance(fresh, dict) else [fresh],
-                strict=True,
-            ):
-                now[ahead] = new[ahead]
-        begun[mask] = -1
-        mask = mask & ~ahead
-        self.arrays["mask"][:], self.arrays["seed"][:] = mask, seeds
-        asked = [h for h in self.pool.handles if mask[h.rows[self.number]].any()]
-        for handle in asked:
-            self.pool.ask(handle, self.reset_code)
-        for handle in asked:
-            self.pool.wait(handle, self.reset_code)
-        return self.buffers.slots[self.slot]
-
-    def announce(self, seeds: NDArray[np.int64]) -> None:
-        """See the contract; a worker resets as soon as an episode ends."""
-        self.arrays["announced"][:] = seeds
-
-    def send(self, action: NDArray[Any]) -> None:
-        """See the contract."""
-        self.history.record(action)
-        self.arrays["action"][:] = action
-        self.slot = 1 - self.slot
-        self.arrays["slot"][0] = self.slot
-        for handle in self.pool.handles:
-            self.pool.ask(handle, self.step_code)
-
-    def receive(self) -> EnvStep:
-        """See the contract."""
-        for handle in self.pool.handles:
-            self.pool.wait(handle, self.step_code)
-        out = self.buffers
-        if self._lost.any():
-            self._cut_lost()
-        return EnvStep(out.slots[self.slot], out.reward, out.terminated, out.truncated)
-
-    def _cut_lost(self) -> None:
-        """Episodes that could not be played again end where they were."""
-        lost, out = np.flatnonzero(self._lost), self.buffers
-        for now, before in self._columns(self.slot, 1 - self.slot):
-            now[lost] = before[lost]
-        out.reward[lost], out.terminated[lost], out.truncated[lost] = 0.0, False, True
-        self._lost[:] = False
-        for index in lost.tolist():
-            text = "the replayed episode came to another observation"
-            self.faults.append(Fault("not deterministic", index, text))
-
-    def _columns(self, *slots: int) -> list[tuple[NDArray[Any], ...]]:
-        """The observation's arrays in those slots."""
-        chosen = [self.buffers.slots[slot] for slot in slots]
-        columns = [list(x.values()) if isinstance(x, dict) else [x] for x in chosen]
-        return list(zip(*columns, strict=True))
-
-    def episodes_of(self, rows: slice, pending: list[bytes]) -> Part:
-        """What plays some environments to the last answer they gave."""
-        stepping, resetting = self.step_code in pending, self.reset_code in pending
-        episodes = []
-        for i in range(rows.start, rows.stop):
-            anew = resetting and self.arrays["mask"][i]
-            actions = [] if anew else self.history.actions_of(i, but_last=int(stepping))
-            episodes.append((int(self.history.seeds[i]), actions))
-        return self.slot if stepping or self._replaying else 1 - self.slot, episodes
-
-    def compare(self, spare: int, rows: slice, resetting: bool) -> None:
-        """Marks as lost what did not come back, in slot `spare`, to its last observation."""
-        if self._replaying:
-            return
-        for replayed, last in self._columns(spare, 1 - spare):
-            same = (replayed[rows] == last[rows]).reshape(rows.stop - rows.start, -1).all(axis=1)
-            if resetting:
-                same |= self.arrays["mask"][rows]
-            self._lost[rows] |= ~same
-
-    def _replay(self) -> ObsArray:
-        pool = self.pool
-        self._replaying = True
-        self.arrays["begun"][:] = -1
-        for handle in pool.handles:
-            parts: list[Part] = [(group.slot, []) for group in pool.groups]
-            parts[self.number] = self.episodes_of(handle.rows[self.number], [])
-            answer = pool.replay(handle, parts, self.history.clock)
-            handle.pending.clear()
-            if answer == FAULTS:
-                pool._take_faults(handle)
-            elif answer != DONE:
-                pool._replace(handle, "worker hung" if answer is None else "worker died")
-        self._replaying = False
-        return self.buffers.slots[self.slot]
-
-    def close(self) -> None:
-        """Ends the workers, of all groups."""
-        self.pool._finalizer()
 
 
 def _close(handles: list[Handle]) -> None:

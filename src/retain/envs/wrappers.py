@@ -80,7 +80,25 @@ class Seeded(gym.Wrapper[Any, Any, Any, Any]):
         return self.env.reset(seed=seed, options=options)
 
 
-class Noise(Seeded):
+class SeededObservation(Seeded):
+    """A wrapper that draws what is seen of an observation."""
+
+    def observation(self, obs: Any) -> Any:
+        """What is seen of it."""
+        raise NotImplementedError
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Starts an episode."""
+        obs, info = super().reset(seed=seed, options=options)
+        return self.observation(obs), info
+
+    def step(self, action: Any) -> Any:
+        """A step, of which the observation is not seen as it is."""
+        obs, *rest = self.env.step(action)
+        return (self.observation(obs), *rest)
+
+
+class Noise(SeededObservation):
     """Gaussian noise on every entry of a Box of floats.
 
     Args:
@@ -99,22 +117,13 @@ class Noise(Seeded):
         self.spread, self.kind = spread, space.dtype
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, space.shape, space.dtype.type)
 
-    def _noisy(self, obs: Any) -> Any:
+    def observation(self, obs: Any) -> Any:
+        """With noise."""
         noise = self.random.normal(0.0, self.spread, np.shape(obs))
         return (obs + noise).astype(self.kind)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Starts an episode."""
-        obs, info = super().reset(seed=seed, options=options)
-        return self._noisy(obs), info
 
-    def step(self, action: Any) -> Any:
-        """A step, seen through noise."""
-        obs, *rest = self.env.step(action)
-        return (self._noisy(obs), *rest)
-
-
-class Flicker(Seeded):
+class Flicker(SeededObservation):
     """The observation is blank, all zeros, with a probability (Hausknecht and Stone 2015).
 
     Raises:
@@ -132,18 +141,9 @@ class Flicker(Seeded):
         low, high = np.minimum(space.low, 0), np.maximum(space.high, 0)
         self.observation_space = gym.spaces.Box(low, high, dtype=space.dtype.type)
 
-    def _seen(self, obs: Any) -> Any:
+    def observation(self, obs: Any) -> Any:
+        """Itself, or blank."""
         return np.zeros_like(obs) if self.random.random() < self.probability else obs
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Starts an episode."""
-        obs, info = super().reset(seed=seed, options=options)
-        return self._seen(obs), info
-
-    def step(self, action: Any) -> Any:
-        """A step, perhaps not seen."""
-        obs, *rest = self.env.step(action)
-        return (self._seen(obs), *rest)
 
 
 class StickyActions(Seeded):
