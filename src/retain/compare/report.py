@@ -7,6 +7,7 @@ import numpy as np
 
 from retain.compare.memory_length import CLEARINGS, WHOLE, effective_length
 from retain.compare.statistics import (
+    Interval,
     improvement,
     iqm_difference,
     iqm_interval,
@@ -29,6 +30,15 @@ def rate(outcomes: Sequence[Outcome]) -> float:
     return float(np.median([outcome.steps_per_second for outcome in outcomes]))
 
 
+def against(found: Found, name: str) -> tuple[Interval | None, str]:
+    """How probably a variant beats the first, and the rank test's p; nothing for the first."""
+    base = next(iter(found))
+    if name == base:
+        return None, ""
+    values, others = evaluations(found[name]), evaluations(found[base])
+    return improvement(values, others), f"{rank_test(values, others):.3f}"
+
+
 def table(found: Found) -> list[str]:
     """Markdown lines, one for each variant; the first is what the others are compared with."""
     base = next(iter(found))
@@ -39,15 +49,13 @@ def table(found: Found) -> list[str]:
     ]
     for name, outcomes in found.items():
         values = evaluations(outcomes)
-        better, p = "", ""
-        if name != base:
-            better = str(improvement(values, evaluations(found[base])))
-            p = f"{rank_test(values, evaluations(found[base])):.3f}"
+        better, p = against(found, name)
+        shown = "" if better is None else str(better)
         seeds = " ".join(f"{value:.4g}" for value in values)
         final = np.mean([outcome.final for outcome in outcomes])
         whole = np.mean([outcome.efficiency for outcome in outcomes])
         lines.append(
-            f"| {name} | {iqm_interval(values)} | {final:.4g} | {whole:.4g} | {better} | {p} | "
+            f"| {name} | {iqm_interval(values)} | {final:.4g} | {whole:.4g} | {shown} | {p} | "
             f"{rate(outcomes):,.0f} | {seeds} |"
         )
     return lines
@@ -59,12 +67,11 @@ def short_table(found: Found) -> list[str]:
     head = f"| | final return, IQM [95 %] | better than {base} | p | steps/s |"
     lines = [head, "|---|---|---|---|---|"]
     for name, outcomes in found.items():
-        values, better, p = evaluations(outcomes), "", ""
-        if name != base:
-            better = f"{improvement(values, evaluations(found[base])).value:.0%}"
-            p = f"{rank_test(values, evaluations(found[base])):.3f}"
+        better, p = against(found, name)
+        share = "" if better is None else f"{better.value:.0%}"
         lines.append(
-            f"| {name} | {iqm_interval(values)} | {better} | {p} | {rate(outcomes):,.0f} |"
+            f"| {name} | {iqm_interval(evaluations(outcomes))} | {share} | {p} | "
+            f"{rate(outcomes):,.0f} |"
         )
     return lines
 
@@ -75,8 +82,7 @@ def verdict(study: Study, found: Found) -> str:
     best = max(others, key=lambda name: iqm_interval(evaluations(found[name])).value)
     gap = iqm_difference(evaluations(found[best]), evaluations(found[base]))
     slower = rate(found[base]) / rate(found[best])
-    memory = "memory" in study.variants[0].settings and found_is_memory(base)
-    subject = "memory" if memory else best
+    subject = "memory" if study.variants[0].settings.get("memory") == "none" else best
     shown = f"{gap.value:+.4g} [{gap.low:.4g}, {gap.high:.4g}]"
     floor = rank_test_floor(study.seeds, study.seeds)
     doubt = f"{study.seeds} seeds each: a rank test cannot go below p = {floor:.3g}" + (
@@ -90,11 +96,6 @@ def verdict(study: Study, found: Found) -> str:
         pace = f" and {slower:.1f}x faster" if slower > 1.05 else ""
         text = f"{subject} does not help here: {base} is as good{pace} ({best} {shown})"
     return f"{text}. {doubt}."
-
-
-def found_is_memory(name: str) -> bool:
-    """Whether the first variant is the one without a memory."""
-    return name == "none"
 
 
 def memory_lines(found: Found) -> list[str]:
