@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import retain
-from interleave import Run, interleaved, ratio_lines
+from interleave import Run, best_of, interleaved, rate_lines, ratio_lines
 from machine import machine_line
 
 RESULTS = Path(__file__).parent / "results"
@@ -67,10 +67,8 @@ SYSTEMS = {"retain PPO": plain, "retain PPO, bfloat16": half, "retain PPO-LSTM, 
 
 def throughput(rounds: int) -> list[str]:
     median = interleaved(SYSTEMS, dict.fromkeys(SYSTEMS, STEPS), rounds)
-    best = {name: max(median[name, 1], median[name, 2]) for name in SYSTEMS}
-    lines = ["| system | 1 thread | 2 threads | steps/s |", "|---|---|---|---|"]
-    lines += [f"| {name} | {median[name, 1]:,.0f} | {median[name, 2]:,.0f} | {rate:,.0f} |"
-              for name, rate in best.items()]  # fmt: skip
+    best = best_of(median)
+    lines = rate_lines(median)
     ratios = [(name, "SB3 PPO", 1.6) for name in ("retain PPO", "retain PPO, bfloat16")]
     lines += ratio_lines(best, tuple(ratios))
     work = best["retain PPO"] * (1 + 4 * 3) * MFLOP / 1000

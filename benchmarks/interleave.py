@@ -54,6 +54,20 @@ def interleaved(
     return {key: statistics.median(values) for key, values in rates.items()}
 
 
+def best_of(median: Mapping[tuple[str, int], float]) -> dict[str, float]:
+    """Each system's better median, with 1 or with 2 threads."""
+    return {name: max(median[name, 1], median[name, 2]) for name, _ in median}
+
+
+def rate_lines(median: Mapping[tuple[str, int], float]) -> list[str]:
+    """A table of steps per second."""
+    lines = ["| system | 1 thread | 2 threads | steps/s |", "|---|---|---|---|"]
+    return lines + [
+        f"| {name} | {median[name, 1]:,.0f} | {median[name, 2]:,.0f} | {rate:,.0f} |"
+        for name, rate in best_of(median).items()
+    ]
+
+
 def ratio_lines(best: Mapping[str, float], ratios: tuple[tuple[str, str, float], ...]) -> list[str]:
     """A table of ratios and their goals."""
     lines = ["", "| ratio | measured | goal |", "|---|---|---|"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import retain
-from interleave import Run, interleaved, matmul_roof, ratio_lines
+from interleave import Run, best_of, interleaved, matmul_roof, rate_lines, ratio_lines
 from machine import machine_line
 
 RESULTS = Path(__file__).parent / "results"
@@ -107,11 +107,9 @@ def main() -> None:
     chosen = {name: build for name, build in SYSTEMS.items() if options.only in name}
     roof = matmul_roof(2)  # before there are other processes
     median = interleaved(chosen, dict.fromkeys(chosen, STEPS), options.rounds)
-    best = {name: max(median[name, 1], median[name, 2]) for name in chosen}
+    best = best_of(median)
     lines = [f"# Off-policy throughput\n\n{machine_line()}\n", "`python benchmarks/offpolicy.py`\n",
-             "| system | 1 thread | 2 threads | steps/s |", "|---|---|---|---|"]  # fmt: skip
-    lines += [f"| {name} | {median[name, 1]:,.0f} | {median[name, 2]:,.0f} | {rate:,.0f} |"
-              for name, rate in best.items()]  # fmt: skip
+             *rate_lines(median)]  # fmt: skip
     lines += ratio_lines(best, RATIOS)
     lines += ["", f"Roof of two threads: {roof:.0f} GFLOP/s (1024 x 1024 product, float32)."]
     for algo in ALGOS:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 import retain
-from interleave import Run, interleaved, matmul_roof, ratio_lines
+from interleave import Run, best_of, interleaved, matmul_roof, rate_lines, ratio_lines
 from machine import machine_line
 
 RESULTS = Path(__file__).parent / "results"
@@ -152,11 +152,9 @@ def main() -> None:
         name: 1024 * (64 if "64" in name else 4 if "Recurrent" in name else 12) for name in chosen
     }
     median = interleaved({name: SYSTEMS[name] for name in chosen}, steps, options.rounds)
-    best = {name: max(median[name, 1], median[name, 2]) for name in chosen}
+    best = best_of(median)
     lines = [f"# Throughput\n\n{machine_line()}\n", "`python benchmarks/throughput.py`\n",
-             "| system | 1 thread | 2 threads | steps/s |", "|---|---|---|---|"]  # fmt: skip
-    lines += [f"| {name} | {median[name, 1]:,.0f} | {median[name, 2]:,.0f} | {rate:,.0f} |"
-              for name, rate in best.items()]  # fmt: skip
+             *rate_lines(median)]  # fmt: skip
     lines += ratio_lines(best, RATIOS)
     roof = matmul_roof()
     lines += ["", f"Roof of one thread: {roof:.0f} GFLOP/s (1024 x 1024 product, float32)."]
