@@ -7,7 +7,8 @@ import torch
 
 from retain.errors import UsageError
 from retain.nn.encoders import MLP, NatureCNN, make_encoder
-from retain.nn.stacked import PairMLP, activation_function, tanh
+from retain.nn.stacked import PairMLP, activation_function
+from retain.ops.mlp import tanh
 
 
 def test_quick_tanh_is_tanh_with_its_gradient():

@@ -6,19 +6,24 @@ import torch.nn.functional as F
 
 from retain.nn.stacked import ACTIVATIONS, StackedMLP
 
-ACTIVATE = {"tanh": torch.tanh, "relu": torch.relu, "elu": F.elu, "silu": F.silu}
+ACTIVATE = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "elu": F.elu,
+    "silu": F.silu,
+    "none": lambda x: x,
+}
 
 
-def separate(stack, x, out):
+def separate(stack, x):
     """The reference: each network's layers written out in double precision."""
     results = []
     for k in range(stack.count):
         h = x[k]
-        for layer in range(stack.depth):
+        for layer, activation in enumerate(stack.activations):
             h = h @ stack._parameters[f"weight_{layer}"][k].double()
             h = h + stack._parameters[f"bias_{layer}"][k].double()
-            if not (out and layer == stack.depth - 1):
-                h = ACTIVATE[stack.activation_name](h)
+            h = ACTIVATE[activation](h)
         results.append(h)
     return torch.stack(results)
 
@@ -29,7 +34,6 @@ def separate(stack, x, out):
 def test_values_and_gradients_are_those_of_separate_networks(activation, out, init):
     torch.manual_seed(0)
     stack = StackedMLP(3, 5, (7, 6), activation, out=out, init=init)
-    stack.activation_name = activation
     for name, parameter in stack.named_parameters():
         if "bias" in name:
             torch.nn.init.normal_(parameter)
@@ -41,11 +45,16 @@ def test_values_and_gradients_are_those_of_separate_networks(activation, out, in
         return [y, *gradients]
 
     for ours, reference in zip(
-        outcome(stack.stacked(x)), outcome(separate(stack, x.double(), out)), strict=True
+        outcome(stack.stacked(x)), outcome(separate(stack, x.double())), strict=True
     ):
         torch.testing.assert_close(ours, reference.to(ours.dtype), atol=2e-6, rtol=1e-5)
     with torch.no_grad():
         assert torch.equal(stack.stacked(x), stack.stacked(x.detach()))
+
+
+def test_no_layers_leave_the_input_as_it_is():
+    x = torch.randn(2, 4, 5)
+    assert torch.equal(StackedMLP(2, 5, (), "tanh").stacked(x), x)
 
 
 def test_the_same_numbers_with_and_without_a_gradient():
@@ -68,3 +77,35 @@ def test_frozen_passes_the_gradient_through_to_the_input_alone(activation):
     x.grad = None
     stack.forward(x).sum().backward()
     torch.testing.assert_close(x.grad, through)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("out", [None, 1])
+def test_large_mlps_are_those_of_double_precision(activation, count, out):
+    """They go through oneDNN one by one where there is one."""
+    torch.manual_seed(0)
+    stack = StackedMLP(count, 5, (128, 128), activation, out=out)
+    for name, parameter in stack.named_parameters():
+        if "bias" in name:
+            torch.nn.init.normal_(parameter)
+    wide = StackedMLP(count, 5, (128, 128), activation, out=out).double()
+    wide.load_state_dict(stack.state_dict())
+    x = torch.randn(256, 5, requires_grad=True)
+    pull = torch.randn(count, 256, stack.features)
+
+    def outcome(net, x):
+        y = net.forward(x)
+        return [y.detach(), *torch.autograd.grad((y * pull).sum(), [x, *net.parameters()])]
+
+    def relative_gap(ours, reference):
+        return float((ours.double() - reference).abs().max() / reference.abs().max())
+
+    double = x.detach().double().requires_grad_()
+    for one, other in zip(outcome(stack, x), outcome(wide, double), strict=True):
+        assert relative_gap(one, other) < 3e-6
+    with torch.no_grad():
+        assert torch.equal(stack.forward(x), stack.forward(x.detach()))
+    frozen = stack.forward(x, frozen=True)
+    (through,) = torch.autograd.grad((frozen * pull).sum(), [x])
+    assert relative_gap(through, outcome(wide, double)[1]) < 3e-6

@@ -63,25 +63,36 @@ class Adam(torch.optim.Adam):
         if self._lists is None or len(gradients) != len(group["params"]):
             if divisor is not None:
                 torch._foreach_div_(gradients, divisor)
+            for slot in self.state.values():
+                slot["step"] = slot["step"].clone()
             self.step()
-            if len(gradients) == len(group["params"]):
-                states = [self.state[parameter] for parameter in group["params"]]
-                self._lists = tuple(
-                    [state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step")
-                )
+            self._lists = self._of_all() if len(gradients) == len(group["params"]) else None
             return
-        means, squares, steps = self._lists
-        torch._foreach_add_(steps, 1)
+        means, squares, steps, counts = self._lists
+        torch._foreach_add_(counts, 1)
         torch._fused_adam_(
             group["params"], gradients, means, squares, [], steps,
             lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
             weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False, grad_scale=divisor,
         )  # fmt: skip
 
+    def _of_all(self) -> tuple[list[Tensor], ...]:
+        """The state's tensors by kind, and the counts of steps to add to: one for all parameters
+        that were always stepped together."""
+        slots = [self.state[parameter] for parameter in self.param_groups[0]["params"]]
+        counts = [slot["step"] for slot in slots]
+        if all(float(count) == float(counts[0]) for count in counts):
+            del counts[1:]
+            for slot in slots:
+                slot["step"] = counts[0]
+        kinds = ("exp_avg", "exp_avg_sq", "step")
+        return *([slot[key] for slot in slots] for key in kinds), counts
+
     def tensors(self) -> dict[str, Tensor]:
         """The state as `index.key` -> tensor."""
         slots = self.state_dict()["state"]
-        return {f"{i}.{key}": value for i, slot in slots.items() for key, value in slot.items()}
+        named = {f"{i}.{key}": x for i, slot in slots.items() for key, x in slot.items()}
+        return {name: x.clone() if x.dim() == 0 else x for name, x in named.items()}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:

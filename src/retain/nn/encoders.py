@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod, sqrt
+from typing import TypeVar
 
 import gymnasium as gym
 import torch
@@ -11,15 +12,19 @@ from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.nn.stacked import activation_function
+from retain.ops.products import linear
 from retain.types import Obs
 
 ACTION_MASK = "action_mask"
 """The entry of a Dict observation that marks the allowed actions; it is no feature."""
 
 
-def orthogonal(layer: nn.Module, gain: float = sqrt(2)) -> nn.Module:
+Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d)
+
+
+def orthogonal(layer: Layer, gain: float = sqrt(2)) -> Layer:
     """Orthogonal weights and zero biases, the initialisation PPO results rest on."""
-    nn.init.orthogonal_(layer.weight, gain)  # type: ignore[arg-type]
+    nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
 
@@ -37,7 +42,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[..., D] -> [..., features]`."""
         for layer in self.layers:
-            x = self.activation(layer(x))
+            x = self.activation(linear(x, layer.weight, layer.bias))  # type: ignore[arg-type]
         return x
 
 
@@ -136,7 +141,7 @@ class NatureCNN(nn.Module):
             first = self.first
             x = F.conv2d(x.float(), first.weight * self.scale, first.bias, first.stride)
             x = self.convolutions(x)
-            x = torch.relu(self.linear(x.flatten(1)))
+            x = torch.relu(linear(x.flatten(1), self.linear.weight, self.linear.bias))
         return x.float().view(T, B, -1)
 
 

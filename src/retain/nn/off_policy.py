@@ -21,8 +21,9 @@ from retain.nn.actions import ActionCoder, DiscreteActions, action_coder
 from retain.nn.distributions import Categorical, SquashedGaussian
 from retain.nn.encoders import ACTION_MASK
 from retain.nn.normaliser import ObsNormaliser
-from retain.nn.stacked import StackedMLP, tanh
+from retain.nn.stacked import StackedMLP
 from retain.nn.torso import NetworkConfig, Torso, previous_inputs
+from retain.ops.mlp import tanh
 from retain.types import Carry, Obs
 
 LOG_STD = (-20.0, 2.0)

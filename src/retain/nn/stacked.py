@@ -3,86 +3,14 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import sqrt
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retain.errors import unknown
-
-
-class _Tanh(torch.autograd.Function):
-    """tanh(x) = 2 sigmoid(2x) - 1, to 2e-7: torch's vectorised sigmoid is nine times quicker on a
-    CPU than its tanh, which would otherwise be a third of an update."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = _from_sigmoid((2 * x).sigmoid_())
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        out: Tensor = torch.ops.aten.tanh_backward(gradient, y)
-        return out
-
-
-def _from_sigmoid(sigmoid: Tensor) -> Tensor:
-    """2 s - 1, in one operation."""
-    return torch.rsub(sigmoid, -1, alpha=-2)
-
-
-def tanh(x: Tensor) -> Tensor:
-    """Hyperbolic tangent, the same numbers with and without a gradient."""
-    if x.is_cuda:
-        return torch.tanh(x)
-    if torch.is_grad_enabled():
-        out: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
-        return out
-    return _from_sigmoid((2 * x).sigmoid_())
-
-
-class _TanhLayers(torch.autograd.Function):
-    """tanh(x W + b) for a stack of layers, with half the operations of its parts: the product
-    doubles its result for free, and the derivative is written out."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        y = _tanh_layers(x, weight, bias)
-        ctx.save_for_backward(x, weight, y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight, y = ctx.saved_tensors
-        inner = torch.ops.aten.tanh_backward(gradient, y)
-        into_x = torch.bmm(inner, weight.mT) if ctx.needs_input_grad[0] else None
-        return into_x, torch.bmm(x.mT, inner), inner.sum(1, keepdim=True)
-
-
-def _tanh_layers(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _from_sigmoid(torch.baddbmm(bias, x, weight, beta=2, alpha=2).sigmoid_())
-
-
-def tanh_layers(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """tanh of K linear layers at once, the same numbers with and without a gradient.
-
-    Args:
-        x: `[K, N, in]`
-        weight: `[K, in, out]`
-        bias: `[K, 1, out]`
-    Returns:
-        `[K, N, out]`
-    """
-    if x.is_cuda:
-        return torch.tanh(torch.baddbmm(bias, x, weight))
-    if torch.is_grad_enabled():
-        out: Tensor = _TanhLayers.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-        return out
-    return _tanh_layers(x, weight, bias)
-
+from retain.ops.mlp import layers, tanh
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": tanh,
@@ -125,8 +53,12 @@ class StackedMLP(nn.Module):
         super().__init__()
         widths = [features_in, *hidden, *([] if out is None else [out])]
         self.count, self.features = count, widths[-1]
-        self.activation = activation_function(activation)
-        self.depth, self.linear_end = len(widths) - 1, out is not None
+        activation_function(activation)
+        self.activations = [activation] * (len(widths) - 1)
+        if out is not None:
+            self.activations[-1] = "none"
+        self.written_out = activation in ("tanh", "relu")
+        self.widest = max((a * b for a, b in pairwise(widths)), default=0)
         for layer, (wide_in, wide_out) in enumerate(pairwise(widths)):
             weight, bias = torch.empty(count, wide_in, wide_out), torch.zeros(count, 1, wide_out)
             if init == "orthogonal":
@@ -144,18 +76,14 @@ class StackedMLP(nn.Module):
         Args:
             frozen: let the gradient pass through to `x`, but reach none of the parameters.
         """
-        named = self._parameters
-        for layer in range(self.depth):
-            weight: Tensor = named[f"weight_{layer}"]  # type: ignore[assignment]
-            bias: Tensor = named[f"bias_{layer}"]  # type: ignore[assignment]
-            if frozen:
-                weight, bias = weight.detach(), bias.detach()
-            if self.linear_end and layer == self.depth - 1:
-                x = torch.baddbmm(bias, x, weight)
-            elif self.activation is tanh:
-                x = tanh_layers(x, weight, bias)
-            else:
-                x = self.activation(torch.baddbmm(bias, x, weight))
+        parameters: list[Tensor] = [*self._parameters.values()]  # type: ignore[list-item]
+        if frozen:
+            parameters = [parameter.detach() for parameter in parameters]
+        if self.written_out and parameters:
+            return layers(x, self.activations, parameters, widest=self.widest)
+        for layer, name in enumerate(self.activations):
+            y = torch.baddbmm(parameters[2 * layer + 1], x, parameters[2 * layer])
+            x = y if name == "none" else ACTIVATIONS[name](y)
         return x
 
     def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:

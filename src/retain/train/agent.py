@@ -19,6 +19,7 @@ from retain.envs.make import EnvLike, env_name, make_groups
 from retain.errors import CheckpointError, UsageError
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
+from retain.train.allocator import keep_freed_memory
 from retain.train.config import RunConfig, build, check_names, field_names, to_json, values_of
 from retain.train.presets import preset
 from retain.train.spaces import space_to_json
@@ -84,6 +85,7 @@ class Agent(ABC):
             first = self.backends[0]
             spaces = (first.observation_space, first.action_space)
         self.observation_space, self.action_space = spaces
+        keep_freed_memory()
         self.device = torch.device(run.device)
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
         self._seeds = [int(seed) for seed in seeds]
