@@ -53,7 +53,7 @@ def _layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
     product: Any = torch.baddbmm if x.dim() == 3 else torch.addmm
     if activation == "tanh" and not x.is_cuda:
         return _from_sigmoid(product(bias, x, weight, beta=2, alpha=2).sigmoid_())
-    y = product(bias, x, weight)
+    y: Tensor = product(bias, x, weight)
     return y if activation == "none" else y.relu_() if activation == "relu" else y.tanh_()
 
 

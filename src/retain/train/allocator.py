@@ -27,5 +27,5 @@ def keep_freed_memory() -> bool:
     if any(name.startswith("MALLOC_") for name in os.environ):
         return False
     settings = ((MMAP, 32 * MEGABYTE), (TRIM, 256 * MEGABYTE), (TOP_PAD, 16 * MEGABYTE))
-    taken = [mallopt(option, value) for option, value in settings]
-    return min(taken) == 1
+    taken: list[int] = [mallopt(option, value) for option, value in settings]
+    return min(taken) > 0
