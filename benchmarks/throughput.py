@@ -100,7 +100,7 @@ def profile(memory: str) -> list[str]:
     torch.set_num_threads(1)
     agent = retain.PPO(
         "CartPole-v1", **CLEAN, **WORK, memory=memory, num_envs=8, batch_size=256,
-        memory_hidden=128,
+        memory_hidden=128, separate_memory=False,
     )  # fmt: skip
     update = agent.update
     parts: dict[str, list[float]] = {"collect": [], "update": [], "monitors": []}

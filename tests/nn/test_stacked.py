@@ -91,8 +91,8 @@ def test_large_mlps_are_those_of_double_precision(activation, count, out):
             torch.nn.init.normal_(parameter)
     wide = StackedMLP(count, 5, (128, 128), activation, out=out).double()
     wide.load_state_dict(stack.state_dict())
-    x = torch.randn(256, 5, requires_grad=True)
-    pull = torch.randn(count, 256, stack.features)
+    x = torch.randn(300, 5, requires_grad=True)
+    pull = torch.randn(count, 300, stack.features)
 
     def outcome(net, x):
         y = net.forward(x)

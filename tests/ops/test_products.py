@@ -46,7 +46,7 @@ def test_only_large_float32_products_on_a_cpu_go_to_onednn(monkeypatch):
 
 
 @needs_onednn
-@pytest.mark.parametrize("lead", [(256,), (16, 16)])
+@pytest.mark.parametrize("lead", [(512,), (16, 32)])
 def test_linear_is_torchs_linear_with_its_gradients(lead, monkeypatch):
     calls = []
     monkeypatch.setattr(products, "large_product", lambda *a: calls.append(a) or large_product(*a))
