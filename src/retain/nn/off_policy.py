@@ -20,6 +20,7 @@ from retain.errors import UsageError
 from retain.nn.actions import ActionCoder, DiscreteActions, action_coder
 from retain.nn.distributions import Categorical, SquashedGaussian
 from retain.nn.encoders import ACTION_MASK
+from retain.nn.lookup import find_submodules_directly
 from retain.nn.normaliser import ObsNormaliser
 from retain.nn.stacked import StackedMLP
 from retain.nn.torso import NetworkConfig, Torso, previous_inputs
@@ -182,6 +183,7 @@ class OffPolicyNets(nn.Module):
         self.target_critic = _frozen_copy(self.critic)
         self.target_actor = _frozen_copy(self.actor) if target_actor else None
         self.normaliser = ObsNormaliser(observation_space) if config.normalise_obs else None
+        find_submodules_directly(self)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

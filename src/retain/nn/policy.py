@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from retain.nn.distributions import Distribution
 from retain.nn.encoders import action_mask, orthogonal
 from retain.nn.heads import make_head
+from retain.nn.lookup import find_submodules_directly
 from retain.nn.normaliser import ObsNormaliser
 from retain.nn.stacked import PairMLP
 from retain.nn.torso import NetworkConfig, Torso, previous_inputs
@@ -67,6 +68,7 @@ class ActorCritic(nn.Module):
         )
         self.value = orthogonal(nn.Linear(self.trunks.features, 1), 1.0)
         self.normaliser = ObsNormaliser(observation_space) if config.normalise_obs else None
+        find_submodules_directly(self)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -31,9 +31,12 @@ class _Tanh(torch.autograd.Function):
         return out
 
 
+MINUS_ONE = torch.tensor(-1.0)
+
+
 def _from_sigmoid(sigmoid: Tensor) -> Tensor:
-    """2 s - 1, in one operation."""
-    return torch.rsub(sigmoid, -1, alpha=-2)
+    """2 s - 1, in one operation and without making a tensor of a number each time."""
+    return torch.add(MINUS_ONE, sigmoid, alpha=2)
 
 
 def tanh(x: Tensor) -> Tensor:
