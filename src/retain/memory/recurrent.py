@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from retain.memory.base import Memory, clear
 from retain.memory.unroll import GATE, Flush, Split, from_slots, plan, to_slots
+from retain.ops.gru import gru
+from retain.ops.products import linear
 from retain.types import Carry
 
 
@@ -177,6 +179,9 @@ class GRU(Recurrent):
             x = torch.cat((x, flush, 1 - flush), dim=-1)
             weight = torch.cat((weight, self.closing, bias.unsqueeze(1)), dim=1)
             bias = torch.zeros_like(bias)
+        if not x.is_cuda:
+            out = gru(linear(x, weight, bias), state[0], weight_hidden, bias_hidden)
+            return out, (out[-1],)
         out, h = torch.gru(
             x.contiguous(),
             state[0].unsqueeze(0).contiguous(),
