@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from retain.nn.stacked import ACTIVATIONS, StackedMLP
+from retain.nn.stacked import ACTIVATIONS, PairMLP, StackedMLP
 
 ACTIVATE = {
     "tanh": torch.tanh,
@@ -109,3 +109,27 @@ def test_large_mlps_are_those_of_double_precision(activation, count, out):
     frozen = stack.forward(x, frozen=True)
     (through,) = torch.autograd.grad((frozen * pull).sum(), [x])
     assert relative_gap(through, outcome(wide, double)[1]) < 3e-6
+
+
+@pytest.mark.parametrize("rows", [4, 600])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_pair_is_two_mlps_whatever_its_size(rows, shared):
+    torch.manual_seed(0)
+    pair = PairMLP(5, (128, 128), "tanh")
+    wide = PairMLP(5, (128, 128), "tanh").double()
+    wide.load_state_dict(pair.state_dict())
+    inputs = [torch.randn(2, rows // 2, 5, requires_grad=True) for _ in range(2 - shared)]
+    pulls = torch.randn(2, 2, rows // 2, 128)
+
+    def outcome(net, inputs):
+        outputs = net.forward(inputs[0], inputs[-1])
+        total = sum((y * pull).sum() for y, pull in zip(outputs, pulls, strict=True))
+        return [*outputs, *torch.autograd.grad(total, [*inputs, *net.parameters()])]
+
+    double = [x.detach().double().requires_grad_() for x in inputs]
+    for one, other in zip(outcome(pair, inputs), outcome(wide, double), strict=True):
+        torch.testing.assert_close(one.double(), other, atol=2e-5, rtol=1e-4)
+    with torch.no_grad():
+        silent = pair.forward(inputs[0], inputs[-1])
+    for one, other in zip(silent, pair.forward(inputs[0], inputs[-1]), strict=True):
+        assert torch.equal(one, other)

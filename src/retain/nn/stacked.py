@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retain.errors import unknown
-from retain.ops.mlp import layers, tanh
+from retain.ops.mlp import layers, layers_apart, tanh
+from retain.ops.products import is_large
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": tanh,
@@ -104,9 +105,13 @@ class PairMLP(StackedMLP):
     ) -> tuple[Tensor, Tensor]:
         """Two `[..., D]` (the same tensor if the input is shared) to two `[..., features]`."""
         lead, width = actor_in.shape[:-1], actor_in.shape[-1]
-        if actor_in is critic_in:
-            x = actor_in.reshape(1, -1, width).expand(2, -1, width)
+        rows = actor_in.reshape(-1, width)
+        if self.written_out and is_large(rows, len(rows), self.widest):
+            pair = rows, rows if actor_in is critic_in else critic_in.reshape(-1, width)
+            actor, critic = layers_apart(pair, self.activations, [*self.parameters()])
+        elif actor_in is critic_in:
+            actor, critic = self.stacked(rows.expand(2, -1, width)).unbind(0)
         else:
-            x = torch.stack((actor_in.reshape(-1, width), critic_in.reshape(-1, width)))
-        actor, critic = self.stacked(x).unbind(0)
+            both = torch.stack((rows, critic_in.reshape(-1, width)))
+            actor, critic = self.stacked(both).unbind(0)
         return actor.view(*lead, -1), critic.view(*lead, -1)

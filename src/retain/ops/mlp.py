@@ -98,11 +98,6 @@ def _backwards(
     return found
 
 
-def _apart(x: Tensor, parameters: Sequence[Tensor]) -> list[tuple[Tensor, list[Tensor]]]:
-    """Each MLP's rows and parameters."""
-    return [(x[k], [parameter[k] for parameter in parameters]) for k in range(len(x))]
-
-
 def _together(each: Sequence[Tensor]) -> Tensor:
     return torch.stack(tuple(each)) if len(each) > 1 else each[0].unsqueeze(0)
 
@@ -124,33 +119,57 @@ class _Layers(torch.autograd.Function):
         return of_x, None, *rest
 
 
-class _LargeLayers(torch.autograd.Function):
-    """Several MLPs, each for itself."""
+class _LayersApart(torch.autograd.Function):
+    """Several MLPs, each for itself. `tensors` are the rows of each, then the parameters of all."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, activations: Sequence[str], *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, activations: Sequence[str], count: int, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        parameters = tensors[count:]
         kept: list[Tensor] = []
         ends: list[Tensor] = []
-        for rows, own in _apart(x, parameters):
-            outputs = _forwards(rows, own, activations)
-            kept += [rows, *outputs, *own[::2]]
+        for k, x in enumerate(tensors[:count]):
+            own = [parameter[k] for parameter in parameters]
+            outputs = _forwards(x, own, activations)
+            kept += [x, *outputs, *own[::2]]
             ends.append(outputs[-1])
-        ctx.activations = activations
+        ctx.activations, ctx.count = activations, count
         ctx.save_for_backward(*kept)
-        return _together(ends)
+        return tuple(ends)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        into_x, _, learns, *_ = ctx.needs_input_grad
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        _, _, *wanted = ctx.needs_input_grad
         kept, size = ctx.saved_tensors, 1 + 2 * len(ctx.activations)
         each = [
-            _backwards(one, kept[k * size : (k + 1) * size], ctx.activations, into_x, learns)
-            for k, one in enumerate(gradient.unbind(0))
-        ]
-        of_x, *rest = (
-            None if group[0] is None else _together(group) for group in zip(*each, strict=True)
+            _backwards(
+                gradient, kept[k * size : (k + 1) * size], ctx.activations, wanted[k],
+                wanted[ctx.count],
+            )
+            for k, gradient in enumerate(gradients)
+        ]  # fmt: skip
+        of_x, *rest = zip(*each, strict=True)
+        return None, None, *of_x, *(None if one[0] is None else _together(one) for one in rest)
+
+
+def layers_apart(
+    xs: Sequence[Tensor], activations: Sequence[str], parameters: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """K MLPs as `layers` computes them, each for itself, which is quicker for large ones.
+
+    Args:
+        xs: K times `[N, in]`
+    Returns:
+        K times `[N, out]`
+    """
+    if torch.is_grad_enabled():
+        out: tuple[Tensor, ...] = _LayersApart.apply(  # type: ignore[no-untyped-call]
+            activations, len(xs), *xs, *parameters
         )
-        return of_x, None, *rest
+        return out
+    each = zip(xs, zip(*parameters, strict=True), strict=True)
+    return tuple(_forwards(x, own, activations)[-1] for x, own in each)
 
 
 def layers(
@@ -166,11 +185,9 @@ def layers(
     Returns:
         `[K, N, out]`
     """
-    large = is_large(x, x.shape[1], widest)
+    if is_large(x, x.shape[1], widest):
+        return _together(layers_apart(x.unbind(0), activations, parameters))
     if torch.is_grad_enabled():
-        function: Any = _LargeLayers if large else _Layers
-        out: Tensor = function.apply(x, activations, *parameters)
+        out: Tensor = _Layers.apply(x, activations, *parameters)  # type: ignore[no-untyped-call]
         return out
-    if large:
-        return _together([_forwards(*one, activations)[-1] for one in _apart(x, parameters)])
     return _forwards(x, parameters, activations)[-1]
