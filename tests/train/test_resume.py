@@ -214,6 +214,17 @@ def test_resuming_what_is_no_run_or_finished_is_one_clear_error(tmp_path):
         agent().learn(300, out=tmp_path / "run")
 
 
+def test_a_finished_run_goes_on_to_more_steps(tmp_path):
+    """As one that was that long from the start, where no schedule knows its length."""
+    agent(lr_schedule="constant").learn(600, out=tmp_path / "whole")
+    agent(lr_schedule="constant").learn(300, out=tmp_path / "extended")
+    resume(tmp_path / "extended", steps=600)
+    assert_same_run(tmp_path / "extended", tmp_path / "whole")
+    assert store.read_json(tmp_path / "extended" / store.CONFIG)["steps"] == 600
+    with pytest.raises(UsageError, match="is finished"):
+        resume(tmp_path / "extended", steps=500)
+
+
 def off_policy(**changes):
     settings = OFF_POLICY | {"hidden": (16,), "keep": 2, "memory": "lstm", "seed": 2}
     return retain.DDPG("PendulumNoVel-v1", **(settings | changes))

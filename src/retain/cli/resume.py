@@ -15,6 +15,8 @@ class ResumeOptions:
 
     folder: tyro.conf.Positional[Path]
     """The run folder."""
+    steps: int | None = None
+    """Go on until so many steps instead, also where the run is finished; schedules go by it."""
 
 
 def command(arguments: list[str]) -> int:
@@ -26,7 +28,7 @@ def command(arguments: list[str]) -> int:
         description="Continue a stopped run bit-identically, from its last checkpoint.",
     )
     try:
-        resume(options.folder, progress=True)
+        resume(options.folder, steps=options.steps, progress=True)
     except Interrupted as stop:
         print(stop)
         return 128 + stop.number

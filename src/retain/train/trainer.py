@@ -97,9 +97,11 @@ def train(agent: Agent, steps: int, *, run: Path | None = None, progress: bool =
     _run(agent, run, progress)
 
 
-def resume(run: Path, *, progress: bool = False) -> Agent:
+def resume(run: Path, *, steps: int | None = None, progress: bool = False) -> Agent:
     """Continues a run from its last checkpoint as if it had never stopped.
 
+    Args:
+        steps: the run's length from now on, also of one that was finished; schedules go by it.
     Raises:
         CheckpointError: the folder holds no run.
         UsageError: it is finished, or its environment was a callable.
@@ -109,8 +111,12 @@ def resume(run: Path, *, progress: bool = False) -> Agent:
     if not store.checkpoints(run):
         raise CheckpointError(f"{run} has no checkpoint to resume from")
     agent = load(run)
+    if steps is not None:
+        agent.progress["total"] = steps
     if _finished(agent):
-        raise UsageError(f"{run} is finished: {agent.steps:,} steps are done")
+        raise UsageError(f"{run} is finished: {agent.steps:,} steps are done (more with --steps)")
+    if steps is not None:
+        store.write_json(run / store.CONFIG, store.read_json(run / store.CONFIG) | {"steps": steps})
     _run(agent, run, progress)
     return agent
 
