@@ -1,16 +1,12 @@
-"""Atari on a CPU: throughput against Stable-Baselines3, and how runs of Pong went.
+"""Atari on a CPU: throughput against Stable-Baselines3.
 
     python benchmarks/atari.py --rounds 3 --write
-    retain train ppo --env ALE/Pong-v5 --memory lstm --lr-schedule constant --precision bfloat16 \\
-        --steps 600000 --out runs/pong-lstm
-    python benchmarks/atari.py --learned runs/pong-none runs/pong-lstm --write
 
 The same work for both: Pong, 8 environments, 128 steps, 4 epochs of 4 minibatches, the Nature CNN
 over 4 stacked frames, end to end. bfloat16 (products only) has its own row.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
@@ -77,39 +73,18 @@ def throughput(rounds: int) -> list[str]:
     return lines
 
 
-def learned(runs: list[Path]) -> list[str]:
-    """Mean return of the last 100 games at each tenth of some runs."""
-    lines = ["| run | " + " | ".join(f"{10 * (n + 1)} %" for n in range(10)) + " | minutes |",
-             "|---" * 12 + "|"]  # fmt: skip
-    for run in runs:
-        with (run / "metrics.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        steps = float(rows[-1]["step"])
-        tenths = [next(row for row in rows if float(row["step"]) >= steps * (n + 1) / 10)
-                  for n in range(10)]  # fmt: skip
-        means = [f"{float(row['return_mean']):.1f}" for row in tenths]
-        minutes = f"{float(rows[-1]['seconds']) / 60:.0f}"
-        lines.append(f"| {run.name}, {steps:,.0f} steps | {' | '.join(means)} | {minutes} |")
-    return lines
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--learned", type=Path, nargs="+", help="run folders to tell of instead")
-    parser.add_argument("--write", action="store_true", help="write results/atari*.md")
+    parser.add_argument("--write", action="store_true", help="write results/atari.md")
     options = parser.parse_args()
     torch.set_num_threads(2)
-    if options.learned:
-        name, lines = "atari_learning.md", learned(options.learned)
-        command = "`retain train ppo --env ALE/Pong-v5` as in `benchmarks/atari.py`, one seed"
-    else:
-        name, lines = "atari.md", throughput(options.rounds)
-        command = "`python benchmarks/atari.py`"
-    text = "\n".join([f"# Atari\n\n{machine_line()}\n", f"{command}\n", *lines]) + "\n"
+    lines = throughput(options.rounds)
+    text = "\n".join([f"# Atari\n\n{machine_line()}\n", "`python benchmarks/atari.py`\n", *lines])
+    text += "\n"
     print(text)
     if options.write:
-        (RESULTS / name).write_text(text)
+        (RESULTS / "atari.md").write_text(text)
 
 
 if __name__ == "__main__":
