@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import retain
+from retain.envs import worker, workers
 from retain.envs.make import make_groups
 from retain.envs.options import EnvOptions
 from retain.envs.workers import Pool
@@ -117,8 +118,8 @@ def equal(one, two):
 def test_workers_answer_what_this_process_would(groups):
     here = make_groups(Odd, 6, EnvOptions(env_groups=groups))
     expected = play(here, 30)
-    for workers in (1, 3):
-        there = make_groups(Odd, 6, EnvOptions(env_groups=groups, workers=workers))
+    for count in (1, 3):
+        there = make_groups(Odd, 6, EnvOptions(env_groups=groups, workers=count))
         equal(play(there, 30), expected)
         assert there[0].observation_space == here[0].observation_space
         assert there[0].action_space == here[0].action_space
@@ -279,6 +280,7 @@ def test_a_worker_never_imports_torch_and_leaves_with_its_parent():
     """Killed without a chance to clean up, the parent leaves no process and no shared memory."""
     code = """
 import numpy as np, os, sys, time
+from retain.envs import worker, workers
 from retain.envs.make import make_groups
 from retain.envs.options import EnvOptions
 [backend] = make_groups("CartPole-v1", 4, EnvOptions(workers=2, native=False))
@@ -375,3 +377,42 @@ def test_what_cannot_be_is_one_clear_line(env, changes, message):
 def test_off_policy_agents_refuse_groups():
     with pytest.raises(UsageError, match="env_groups is 2, but sac learns between steps"):
         retain.SAC("Pendulum-v1", num_envs=2, env_groups=2)
+
+
+def test_a_watch_looks_a_while_and_sleeps_where_others_need_the_core(monkeypatch):
+    counter = np.zeros(1, np.int64)
+    clock, looks = [0], []
+    monkeypatch.setattr(worker.time, "perf_counter_ns", lambda: clock[0])
+
+    def offer(answers=False, takes=1000):
+        looks.append(1)
+        clock[0] += takes
+        counter[0] += answers
+
+    monkeypatch.setattr(worker.os, "sched_yield", offer)
+    watch = worker.Watch(counter.data, looks=7)
+    assert not watch.reached(1)
+    assert len(looks) == 7
+    assert watch.pause == 0
+
+    # Somebody needs the core for long in order to answer: that is what the offer is for.
+    monkeypatch.setattr(worker.os, "sched_yield", lambda: offer(True, 10**6))
+    assert watch.reached(1)
+    assert watch.pause == 0
+    # For long, and there is no answer: the next waits do not look.
+    monkeypatch.setattr(worker.os, "sched_yield", lambda: offer(False, 10**6))
+    looks.clear()
+    assert not watch.reached(2)
+    assert not watch.reached(2)
+    assert len(looks) == 7
+    assert watch.pause == worker.Watch.PAUSE - 1
+    counter[0] = 2
+    assert watch.reached(2)
+
+
+@pytest.mark.parametrize(("cores", "looks"), [(1, 10), (2, 10), (3, 100)])
+def test_the_parent_looks_little_where_no_core_is_to_spare(monkeypatch, cores, looks):
+    monkeypatch.setattr(workers, "usable_cores", lambda: cores)
+    pool = Pool("CartPole-v1", 2, EnvOptions(workers=2, native=False))
+    assert {handle.watch.looks for handle in pool.handles} == {looks}
+    pool.close()

@@ -42,14 +42,22 @@ class Watch:
     """Looks at a shared counter for about 50 us before a wait goes to sleep: waking a sleeper costs
     as much. Every look is followed by an offer of the core to whoever needs it.
 
-    Where others take the offer for long the machine is busy, and the next waits sleep at once.
+    Where others take the offer for long, and not to answer, the machine is busy, and the next waits
+    sleep at once.
+
+    Args:
+        cell: the counter.
+        looks: of a wait.
     """
 
-    LOOKS, BUSY, PAUSE = 100, 400_000, 1000
-    """Looks of a wait; nanoseconds after which it was too long; waits that then only sleep."""
+    LOOKS, FEW = 100, 10
+    """Looks of a wait; where there is no core to spare: whoever looks counts as busy, and two
+    workers may be put on one core."""
+    BUSY, PAUSE = 400_000, 1000
+    """Nanoseconds after which a wait was too long; waits that then only sleep."""
 
-    def __init__(self, cell: memoryview) -> None:
-        self.cell, self.pause = cell, 0
+    def __init__(self, cell: memoryview, looks: int = LOOKS) -> None:
+        self.cell, self.looks, self.pause = cell, looks, 0
 
     def reached(self, wanted: int) -> bool:
         """Whether the counter came to `wanted` meanwhile."""
@@ -58,13 +66,15 @@ class Watch:
             self.pause -= 1
             return bool(cell[0] >= wanted)
         began = time.perf_counter_ns()
-        for _ in range(self.LOOKS):
+        for _ in range(self.looks):
             if cell[0] >= wanted:
-                break
+                return True
             os.sched_yield()
+        if cell[0] >= wanted:
+            return True
         if time.perf_counter_ns() - began > self.BUSY:
             self.pause = self.PAUSE
-        return bool(cell[0] >= wanted)
+        return False
 
 
 def leave_with_parent(command: int) -> None:

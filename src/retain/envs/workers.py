@@ -43,6 +43,13 @@ PATIENCE = 3
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass
 class Handle:
     """The parent's side of a worker."""
@@ -113,9 +120,10 @@ class Pool:
         self._file.truncate(layout_bytes(self._layout))
         self.arrays = arrays_in(self._layout, memoryview(mmap(self._file.fileno(), 0)))
         self.groups = [Group(self, number, each) for number in range(groups)]
+        looks = Watch.FEW if options.workers >= usable_cores() else Watch.LOOKS
         for handle in self.handles:
             number = handle.number
-            handle.watch = Watch(self.arrays["done"].data[number : number + 1])
+            handle.watch = Watch(self.arrays["done"].data[number : number + 1], looks)
             handle.messages.send_bytes(pickle.dumps(self._layout))
 
     def _plan(self, groups: int, each: int) -> Layout:
