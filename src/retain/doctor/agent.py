@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from retain.doctor import off_policy, on_policy
 from retain.doctor.report import Result, guarded, judged
-from retain.doctor.variants import CLOSE, observations, variant
+from retain.doctor.variants import CLOSE, learn_a_little, observations, variant
 from retain.train.agent import Agent
 from retain.train.agents import PPO, load
 from retain.types import Obs, tree_map
@@ -97,7 +97,7 @@ def _memory_learns(agent: Agent) -> Result:
     if agent.config.memory == "none" or not own:
         return Result("the loss reaches the memory", "ok", "nothing to learn in it")
     before = [p.detach().clone() for p in own]
-    _learn_a_little(fresh)
+    learn_a_little(fresh)
     moved = sum(not torch.equal(a, b.detach()) for a, b in zip(before, own, strict=True))
     return judged(
         "the loss reaches the memory", moved == len(own),
@@ -105,11 +105,6 @@ def _memory_learns(agent: Agent) -> Result:
         "The memory stays as it was initialised: its output is detached, or nobody steps it.",
         "Let the loss that owns the memory go through it; check what the optimizer was given.",
     )  # fmt: skip
-
-
-def _learn_a_little(agent: Agent) -> None:
-    for _ in range(2):
-        agent.iterate(lambda: 0.0)
 
 
 def _optimizers(agent: Agent) -> dict[str, Any]:
@@ -126,7 +121,7 @@ def _owned(agent: Agent) -> Result:
     owners = {n: sum(any(p is q for q in given) for given in lists) for n, p in trained.items()}
     used = {n for n in trained if not n.startswith("temperature") or fresh.config.alpha is None}
     wrong = [n for n in used if owners[n] != 1]
-    _learn_a_little(fresh)
+    learn_a_little(fresh)
     still = [n for n in used if torch.equal(before[n], trained[n].detach())]
     steps = {
         int(slot["step"].item())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from retain.data.replay import ACTED, RESET
 from retain.doctor.report import Result, judged
-from retain.doctor.variants import CLOSE, on_clock, variant
+from retain.doctor.variants import CLOSE, learn_a_little, on_clock, variant
 from retain.train.agent import Agent
 from retain.train.agents import OffPolicyAgent
 from retain.types import tree_leaves, tree_map
@@ -21,8 +21,7 @@ def _replayed(agent: Agent) -> Result:
     assert isinstance(still, OffPolicyAgent)
     if still.policy.normaliser is not None:  # carries of older statistics would differ rightly
         still.policy.normaliser.update = lambda obs: None
-    for _ in range(2):
-        still.iterate(lambda: 0.0)
+    learn_a_little(still)
     replay, nets, stream = still.replay, still.policy, still.collector.stream
     worst = 0.0
     for index in range(still.run.num_envs):
@@ -53,8 +52,7 @@ def _replayed(agent: Agent) -> Result:
 
 def _actor_alone(agent: Agent) -> Result:
     fresh = variant(agent)
-    for _ in range(2):
-        fresh.iterate(lambda: 0.0)
+    learn_a_little(fresh)
     update, nets = fresh.update, fresh.policy
     if nets.actor is None:
         return Result("the actor's gradient stays with the actor", "ok", "there is no actor")
@@ -76,8 +74,7 @@ def _actor_alone(agent: Agent) -> Result:
 def _targets(agent: Agent) -> Result:
     """Targets are copies, the memory included, and move by tau towards the online networks."""
     fresh = variant(agent, tau=0.25, update_ratio=0.0)
-    for _ in range(2):
-        fresh.iterate(lambda: 0.0)
+    learn_a_little(fresh)
     nets, update = fresh.policy, fresh.update
     pairs = [(nets.critic, nets.target_critic)]
     if nets.target_actor is not None:

@@ -40,6 +40,12 @@ def variant(agent: Agent, env: EnvLike | None = None, **changes: Any) -> Agent:
     return new
 
 
+def learn_a_little(agent: Agent) -> None:
+    """Two turns of training."""
+    for _ in range(2):
+        agent.iterate(lambda: 0.0)
+
+
 def observations(agent: Agent, T: int, B: int) -> Obs:
     """`[T, B, ...]` sampled from the space, bounded entries and unbounded ones alike."""
 

@@ -1,8 +1,8 @@
 """Large float32 products on a CPU, by the quicker of the two libraries that torch brings.
 
 torch sends float32 products to MKL, which leaves AVX-512 unused on processors other than Intel's;
-oneDNN, which torch uses for convolutions, takes it everywhere, and is twice as quick there. Small
-products stay with MKL: a call of oneDNN costs about 12 us more.
+oneDNN, which torch uses for convolutions, takes it everywhere, and is twice as quick there
+(benchmarks/cpu.py). Small products stay with MKL: a call of oneDNN costs more.
 """
 
 from typing import Any

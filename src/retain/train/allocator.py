@@ -14,8 +14,8 @@ def keep_freed_memory() -> bool:
     """Lets freed memory stay with the process instead of going back to the system at once.
 
     Each minibatch frees tensors that the next one needs again. By default glibc returns larger
-    ones to the system and gets them back page by page, zeroed, which is a third of an update at
-    2048 rows of 64 features. Here up to 256 MB of freed memory are kept.
+    ones to the system and gets them back page by page, zeroed, which is a quarter of an update at
+    2048 rows of 64 features (benchmarks/cpu.py). Here up to 256 MB of freed memory are kept.
 
     Returns:
         Whether anything was changed: not without glibc, nor where MALLOC_... variables are set.
