@@ -6,7 +6,7 @@ from torch import nn
 def find_submodules_directly(module: nn.Module) -> None:
     """Puts every submodule into its owner's own attributes besides torch's table of modules.
 
-    torch finds `self.head` by way of `__getattr__`, ten times slower than Python finds other
+    torch finds `self.head` by way of `__getattr__`, far slower than Python finds other
     attributes, and acting on a small batch looks up a dozen. Assigning another submodule later
     takes this one out of both places, so the two never differ. Parameters are left to torch, which
     replaces them when a module moves to another device.
