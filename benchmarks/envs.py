@@ -18,7 +18,7 @@ import numpy as np
 
 import retain
 from machine import machine_line
-from retain.envs.make import make_groups
+from retain.envs.groups import make_groups
 from retain.envs.options import EnvOptions
 
 RESULTS = Path(__file__).parent / "results"

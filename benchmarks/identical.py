@@ -1,9 +1,9 @@
-"""Do two versions of the code train identically? `python benchmarks/identical.py --against REVISION`
+"""Do two versions of the code train identically? `benchmarks/identical.py --against REVISION`
 
-Six short runs cover the families (docs/design.md, law 8). Each is trained by the working tree and by
-another revision of it; every metric that the other logs (timing aside) and every tensor of the model
-must be equal to the last bit. `--print` shows the hashes of the working tree alone; they hold for this machine only,
-since kernels differ between processors.
+Six short runs cover the families (docs/design.md, law 8). Each is trained by the working tree and
+by another revision; every metric that the other logs (timing aside) and every tensor of the model
+must be equal to the last bit. `--print` shows the working tree's hashes alone, which hold for this
+machine only, since kernels differ between processors.
 """
 
 import argparse

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from retain import doctor, memory, ops
     from retain.errors import RetainError, UsageError
     from retain.train.agent import Agent
-    from retain.train.agents import DDPG, DQN, PPO, SAC, TD3, load
+    from retain.train.algorithms import DDPG, DQN, PPO, SAC, TD3
+    from retain.train.loading import load
 
 _HOME = {
-    **dict.fromkeys(("PPO", "DDPG", "TD3", "SAC", "DQN", "load"), "retain.train.agents"),
+    **dict.fromkeys(("PPO", "DDPG", "TD3", "SAC", "DQN"), "retain.train.algorithms"),
+    "load": "retain.train.loading",
     "Agent": "retain.train.agent",
     "RetainError": "retain.errors",
     "UsageError": "retain.errors",

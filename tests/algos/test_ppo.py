@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import retain
-from retain.algos.base import Adam, SafeStep, check_ownership, scheduled
+from retain.algos.optim import Adam, SafeStep, check_ownership, scheduled
 from retain.algos.ppo import PPOConfig
 from retain.errors import NonFiniteError, UsageError
 

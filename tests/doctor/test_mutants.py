@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 
 import retain
-from retain.algos import base, off_policy, ppo
+from retain.algos import off_policy, optim, ppo
 from retain.data.collector import Collector
 from retain.data.replay import Replay
 from retain.data.rollout import Rollout
-from retain.doctor.agent import agent_results
+from retain.doctor.invariants import agent_results
 from retain.doctor.memory import memory_results
 from retain.doctor.probes import probe_results
 from retain.memory import GRU, LSTM, Window, make_memory
@@ -165,12 +165,12 @@ def double_step(patch):
         self.optimizer.step()
         return norm
 
-    wrap(patch, base.SafeStep, "__call__", step)
+    wrap(patch, optim.SafeStep, "__call__", step)
 
 
 def forgotten_parameter(patch):
     patch.setattr(base, "check_ownership", lambda *args: None)
-    wrap(patch, base.Adam, "__init__",
+    wrap(patch, optim.Adam, "__init__",
          lambda real, self, params, **named: real(self, list(params)[:-1], **named))  # fmt: skip
 
 
@@ -214,7 +214,7 @@ def evaluation_acts_in_training(patch):
 
 
 def forgets_the_optimizer(patch):
-    patch.setattr(base.Adam, "restore", lambda self, tensors: None)
+    patch.setattr(optim.Adam, "restore", lambda self, tensors: None)
 
 
 def keeps_the_last_action(patch):

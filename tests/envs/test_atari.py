@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import retain
-from retain.envs.make import make, make_groups
+from retain.envs.groups import make_groups
+from retain.envs.make import make
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError
-from retain.train.replay_episode import replay_episode
+from retain.train.playback import play_back
 
 GAME = "ALE/Breakout-v5"
 SMALL = {"num_envs": 2, "num_steps": 16, "batch_size": 32, "epochs": 1, "seed": 2}
@@ -65,14 +66,14 @@ def test_a_lost_life_ends_the_learners_episode_but_not_the_game():
 def test_training_counts_whole_games_in_their_own_points_and_replays_them(tmp_path):
     settings = SMALL | {"num_steps": 256, "batch_size": 512, "memory": "lstm"}
     agent = retain.PPO(GAME, **settings)
-    assert agent.run.episodic_life
+    assert agent.run_settings.episodic_life
     rollout = agent.collector.collect(512)
     games = agent.collector.statistics.recent
     assert 0 < len(games) < rollout.reset[1:].sum()
     assert rollout.reward.max() <= 1.0
     assert rollout.obs.dtype == torch.uint8
     agent.learn(1024, out=tmp_path / "run")
-    result = replay_episode(tmp_path / "run", video=tmp_path / "game.gif")
+    result = play_back(tmp_path / "run", video=tmp_path / "game.gif")
     assert result.same
     assert result.length > 100
 

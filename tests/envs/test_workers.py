@@ -13,9 +13,9 @@ import torch
 
 import retain
 from retain.envs import worker, workers
-from retain.envs.make import make_groups
+from retain.envs.groups import make_groups
 from retain.envs.options import EnvOptions
-from retain.envs.workers import Pool
+from retain.envs.workers.pool import Pool
 from retain.errors import EnvironmentFailure, UsageError
 
 SMALL = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "epochs": 1, "hidden": (8,),
@@ -281,7 +281,7 @@ def test_a_worker_never_imports_torch_and_leaves_with_its_parent():
     code = """
 import numpy as np, os, sys, time
 from retain.envs import worker, workers
-from retain.envs.make import make_groups
+from retain.envs.groups import make_groups
 from retain.envs.options import EnvOptions
 [backend] = make_groups("CartPole-v1", 4, EnvOptions(workers=2, native=False))
 backend.reset(np.ones(4, dtype=bool), np.arange(4))

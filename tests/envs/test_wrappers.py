@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import retain
-from retain.envs.make import make_groups, make_single
+from retain.envs.groups import make_groups
+from retain.envs.make import make_single
 from retain.envs.options import EnvOptions
 from retain.envs.wrappers import ACTION_MASK
 from retain.errors import UsageError

@@ -15,7 +15,7 @@ import retain
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
 from retain.train.logs import TIMING
-from retain.train.trainer import resume
+from retain.train.resume import resume
 
 SMALL = {
     "num_envs": 4,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
 from retain.errors import check_range
-from retain.nn.off_policy import DeterministicActor
+from retain.nn.q_networks import DeterministicActor
 from retain.ops import masked_mean
 
 

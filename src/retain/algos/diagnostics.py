@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from retain.data.rollout import Rollout, Sequences
-from retain.nn.policy import ActorCritic
+from retain.nn.actor_critic import ActorCritic
 from retain.types import Carry, Obs, tree_leaves
 
 DISAGREE = 1e-3

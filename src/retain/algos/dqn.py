@@ -13,7 +13,7 @@ from torch import Tensor
 
 from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
 from retain.errors import UsageError, check_range
-from retain.nn.off_policy import OffPolicyNets
+from retain.nn.q_networks import OffPolicyNets
 
 
 @dataclass(frozen=True, kw_only=True)

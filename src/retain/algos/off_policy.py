@@ -15,10 +15,10 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from retain.algos.base import Adam, SafeStep, check_ownership
+from retain.algos.optim import Adam, SafeStep, check_ownership
 from retain.data.replay import Replay, Sample
 from retain.errors import NonFiniteError, UsageError, check_range
-from retain.nn.off_policy import Actor, OffPolicyNets
+from retain.nn.q_networks import Actor, OffPolicyNets
 from retain.nn.torso import NetworkConfig, Torso
 from retain.ops import n_step_return, q_loss
 from retain.types import Carry, Obs, tree_map, under_prefix, with_prefix

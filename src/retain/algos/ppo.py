@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.algos.base import Adam, SafeStep, Schedule, scheduled
 from retain.algos.diagnostics import Diagnostics
+from retain.algos.optim import Adam, SafeStep, Schedule, scheduled
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import NonFiniteError, UsageError, check_range
+from retain.nn.actor_critic import ActorCritic, ActorCriticConfig
 from retain.nn.normaliser import RewardNormaliser
-from retain.nn.policy import ActorCritic, ActorCriticConfig
 from retain.ops import (
     PolicyLoss,
     explained_variance,

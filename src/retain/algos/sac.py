@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
 from retain.errors import check_range
 from retain.nn.distributions import SquashedGaussian
-from retain.nn.off_policy import Actor, GaussianActor, OffPolicyNets, entropy_target
+from retain.nn.q_networks import Actor, GaussianActor, OffPolicyNets, entropy_target
 from retain.ops import masked_mean
 
 

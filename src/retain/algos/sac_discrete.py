@@ -9,7 +9,7 @@ from torch import Tensor
 from retain.algos.off_policy import Batch
 from retain.algos.sac import SACUpdate
 from retain.nn.distributions import Categorical
-from retain.nn.off_policy import CategoricalActor
+from retain.nn.q_networks import CategoricalActor
 from retain.ops import masked_mean
 
 

@@ -10,9 +10,9 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from retain.cli.flags import parse
-from retain.compare.report import memory_lines, short_table, verdict, write_report
-from retain.compare.study import Study, compare, variants_of
 from retain.errors import UsageError
+from retain.study.compare import Study, compare, variants_of
+from retain.study.report import memory_lines, short_table, verdict, write_report
 from retain.train.trainer import Interrupted
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from retain.envs.catalogue import CATALOGUE
-from retain.train.agents import PPO
+from retain.train.algorithms import PPO
 
 ENV = "CartPoleNoVel-v1"
 RUN = Path("runs/demo")

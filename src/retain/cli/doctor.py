@@ -9,7 +9,7 @@ from rich.console import Console
 from retain.cli.flags import parse
 from retain.cli.train import algorithm, defaults
 from retain.doctor import Result, examine
-from retain.train.agents import AGENTS
+from retain.train.algorithms import AGENTS
 from retain.train.config import values_of
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from retain.cli.flags import parse
-from retain.train.agents import load
+from retain.train.loading import load
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ VERBS = {
     "train": "train an agent: retain train ppo --env CartPoleNoVel-v1 --memory lstm",
     "resume": "continue a stopped run exactly where it was",
     "eval": "play whole episodes with a trained agent",
-    "replay": "play an episode of a run again, from its seed and its actions",
+    "playback": "play an episode of a run again, from its seed and its actions",
     "plot": "draw learning curves of one or several runs",
     "doctor": "name the bug: retain doctor ppo --env MyEnv-v0 --memory lstm",
     "compare": "does memory help here? several variants and seeds, and a verdict",
@@ -28,7 +28,7 @@ def overview() -> str:
         "",
         "Reinforcement learning that remembers.",
         "",
-        *(f"  {verb:<8}{text}" for verb, text in VERBS.items()),
+        *(f"  {verb:<10}{text}" for verb, text in VERBS.items()),
         "",
         "  retain VERB --help explains a verb; retain --version prints the version.",
     ]

@@ -6,7 +6,8 @@ from pathlib import Path
 import tyro
 
 from retain.cli.flags import parse
-from retain.train.trainer import Interrupted, resume
+from retain.train.resume import resume
+from retain.train.trainer import Interrupted
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from retain.cli.flags import parse, value_of
 from retain.errors import UsageError, unknown
 from retain.memory import MEMORIES
-from retain.train.agents import AGENTS
+from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, build, field_names, values_of
 from retain.train.presets import preset
 from retain.train.trainer import Interrupted, new_run_folder

@@ -12,8 +12,8 @@ from retain.data.rollout import Rollout
 from retain.data.stream import Driver, Stream, as_tensors, observation_rows
 from retain.envs.contract import Backend, ObsArray
 from retain.envs.options import PLAIN, EnvOptions
+from retain.nn.actor_critic import ActorCritic
 from retain.nn.distributions import Distribution
-from retain.nn.policy import ActorCritic
 from retain.types import Carry, Obs, tree_map
 
 

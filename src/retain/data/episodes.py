@@ -126,6 +126,6 @@ class Episodes:
         self.number = tensors["number"].numpy().copy()
         self.returns = tensors["returns"].numpy().copy()
         actions = tensors["actions"].numpy() if "actions" in tensors else np.zeros((0,))
-        return self.backend.replay(
+        return self.backend.play_back(
             episode_seed(self.seed, self.index, self.number), tensors["length"].numpy(), actions
         )

@@ -11,7 +11,7 @@ from retain.data.replay import Replay
 from retain.data.stream import Driver, as_tensors
 from retain.envs.contract import Backend
 from retain.envs.options import PLAIN, EnvOptions
-from retain.nn.off_policy import OffPolicyNets
+from retain.nn.q_networks import OffPolicyNets
 from retain.types import tree_map
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from retain.doctor.agent import agent_results
 from retain.doctor.environment import check_environment, environment_results
+from retain.doctor.invariants import agent_results
 from retain.doctor.memory import check_memory, memory_results
 from retain.doctor.probes import probe_results
 from retain.doctor.report import Report, Result, guarded
@@ -47,7 +47,7 @@ def _parts(subject: Any, probes: bool) -> list[tuple[Any, ...]]:
         if subject.env is None:
             raise UsageError("this agent's environment was a callable: load(path, env=...)")
         parts: list[tuple[Any, ...]] = [
-            (environment_results, subject.env, subject.run.env_options()),
+            (environment_results, subject.env, subject.run_settings.env_options()),
             (memory_results, subject.policy.torsos[0].memory),
             (agent_results, subject),
         ]

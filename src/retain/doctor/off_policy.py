@@ -10,7 +10,7 @@ from retain.data.replay import ACTED, RESET
 from retain.doctor.report import Result, judged
 from retain.doctor.variants import CLOSE, learn_a_little, on_clock, variant
 from retain.train.agent import Agent
-from retain.train.agents import OffPolicyAgent
+from retain.train.algorithms import OffPolicyAgent
 from retain.types import tree_leaves, tree_map
 
 
@@ -24,7 +24,7 @@ def _replayed(agent: Agent) -> Result:
     learn_a_little(still)
     replay, nets, stream = still.replay, still.policy, still.collector.stream
     worst = 0.0
-    for index in range(still.run.num_envs):
+    for index in range(still.run_settings.num_envs):
         rows = np.arange(replay.written[index])
         read = replay.read(rows, np.full(len(rows), index))
         acted = ((read["flags"] & ACTED) > 0).nonzero().flatten()

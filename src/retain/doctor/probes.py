@@ -16,7 +16,7 @@ from torch import Tensor
 from retain.doctor.report import Result, judged
 from retain.envs.options import BARE
 from retain.train.agent import Agent
-from retain.train.agents import AGENTS, PPO
+from retain.train.algorithms import AGENTS, PPO
 
 CUE = 3
 """Steps between a cue and what it is good for."""

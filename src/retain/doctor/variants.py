@@ -11,7 +11,7 @@ from torch import Tensor
 from retain.envs.make import EnvLike
 from retain.envs.options import BARE
 from retain.train.agent import Agent
-from retain.train.agents import AGENTS, PPO
+from retain.train.algorithms import AGENTS, PPO
 from retain.types import Obs
 
 CLOSE = 1e-4

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from retain.envs.contract import ObsArray
 from retain.envs.spaces import columns
 
-ALIGN = 64
-"""Bytes; arrays in a shared block begin at multiples of it, a cache line."""
-
 
 def cut_rows(obs: ObsArray, rows: slice) -> ObsArray:
     """Views of some environments' rows of an observation."""
@@ -56,21 +53,9 @@ def buffers_layout(space: gym.Space[Any], num_envs: int, slots: int = 2) -> Layo
     return layout
 
 
-def arrays_in(layout: Layout, memory: Any = None) -> dict[str, NDArray[Any]]:
-    """The arrays of a layout, fresh ones or one after the other in `memory`."""
-    if memory is None:
-        return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
-    arrays, offset = {}, 0
-    for name, (shape, dtype) in layout.items():
-        arrays[name] = np.ndarray(shape, dtype, buffer=memory, offset=offset)
-        offset += -(-arrays[name].nbytes // ALIGN) * ALIGN
-    return arrays
-
-
-def layout_bytes(layout: Layout) -> int:
-    """Bytes that `arrays_in` needs."""
-    sizes = (int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
-    return sum(-(-size // ALIGN) * ALIGN for size in sizes)
+def fresh_arrays(layout: Layout) -> dict[str, NDArray[Any]]:
+    """The arrays of a layout, zeros."""
+    return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
 
 
 def buffers_of(space: gym.Space[Any], arrays: dict[str, NDArray[Any]]) -> Buffers:

@@ -38,8 +38,8 @@ class Fault:
 
     kind: Literal["raised", "worker died", "worker hung", "not deterministic"]
     """raised: the environment did; its episode is cut as truncated. Workers that died or hung are
-    replaced and their episodes replayed. not deterministic: a replayed episode did not come back to
-    where it was, and is cut as truncated."""
+    replaced and their episodes played back. not deterministic: an episode, played back, did not
+    come to where it was, and is cut as truncated."""
     index: int
     """Of the environment in its backend; -1 where it is of a worker."""
     text: str
@@ -103,7 +103,7 @@ class Backend(ABC):
         """What the step that `send` began came to."""
         return self._answer
 
-    def replay(
+    def play_back(
         self, seeds: NDArray[np.int64], length: NDArray[np.int64], actions: NDArray[Any]
     ) -> ObsArray:
         """Plays episodes to where they were, in place of the current ones.
@@ -115,11 +115,11 @@ class Backend(ABC):
             `[B, ...]` the observations they come to.
         """
         self.history.load(seeds, length, actions)
-        return self._replay()
+        return self._play_back()
 
-    def _replay(self) -> ObsArray:
-        """Plays `history` again. The episodes are aligned at their ends, so one pass replays them
-        all; an environment whose turn has not come yet is idled through throw-away episodes."""
+    def _play_back(self) -> ObsArray:
+        """Plays `history` again. The episodes are aligned at their ends, so one pass plays all of
+        them; an environment whose turn has not come yet is idled through throw-away episodes."""
         history, actions = self.history, self.history.actions()
         began = history.began - (history.clock - len(actions))
         obs = self._reset(np.ones(self.num_envs, dtype=np.bool_), history.seeds)

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.buffers import Buffers, arrays_in, buffers_layout, buffers_of
+from retain.envs.buffers import Buffers, buffers_layout, buffers_of, fresh_arrays
 from retain.envs.contract import Backend, EnvStep, Fault, ObsArray
 from retain.envs.spaces import action_converter, flat_space, leaves
 from retain.errors import UsageError
@@ -51,7 +51,7 @@ class InProcess(Backend):
         self.action_space = first.action_space
         self._convert = action_converter(self.action_space)
         layout = buffers_layout(self.observation_space, self.num_envs)
-        self.adopt(buffers_of(self.observation_space, arrays_in(layout)))
+        self.adopt(buffers_of(self.observation_space, fresh_arrays(layout)))
 
     def adopt(self, buffers: Buffers) -> None:
         """Writes into these arrays from now on."""
@@ -109,12 +109,13 @@ class InProcess(Backend):
             now[index] = before[index]  # type: ignore[index]
         out.reward[index], out.terminated[index], out.truncated[index] = 0.0, False, True
 
-    def _replay(self) -> ObsArray:
+    def _play_back(self) -> ObsArray:
         for index in range(self.num_envs):
-            self.replay_one(index, int(self.history.seeds[index]), self.history.actions_of(index))
+            seed, actions = int(self.history.seeds[index]), self.history.actions_of(index)
+            self.play_back_one(index, seed, actions)
         return self._obs
 
-    def replay_one(self, index: int, seed: int, actions: Sequence[Any]) -> None:
+    def play_back_one(self, index: int, seed: int, actions: Sequence[Any]) -> None:
         """Plays one environment's episode to where it was, into the current slot.
 
         What raises on the way leaves a fault; the observation is then not the one looked for.

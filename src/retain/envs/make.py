@@ -104,32 +104,3 @@ def make(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend:
     if options.native and short in NATIVE and not options.wrapped:
         return NATIVE[short](num_envs)
     return InProcess([factory(env, options)] * num_envs)
-
-
-def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> list[Backend]:
-    """`num_envs` environments as the options say: in `env_groups` backends of equal size, in
-    `workers` processes or in this one.
-
-    Raises:
-        UsageError: as `make`, or the environments cannot be divided so.
-    """
-    groups, workers = options.env_groups, options.workers
-    if num_envs % groups:
-        near = max(1, round(num_envs / groups)) * groups
-        raise UsageError(
-            f"num_envs {num_envs} cannot be cut into {groups} env_groups; nearest that can: {near}"
-        )
-    if workers and is_atari(env):
-        raise UsageError(
-            f"workers is {workers}, but {env} steps in threads of its own (expected 0)"
-        )
-    if not workers:
-        return [make(env, num_envs // groups, options) for _ in range(groups)]
-    if workers > num_envs // groups:
-        raise UsageError(
-            f"workers is {workers}, but a group has {num_envs // groups} environments "
-            f"(expected at most one worker for each)"
-        )
-    from retain.envs.workers import Pool  # a worker itself never needs it
-
-    return list(Pool(env, num_envs, options).groups)

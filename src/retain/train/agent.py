@@ -1,8 +1,7 @@
-"""The agent as people use it: learn, act, predict, save. `agents` has one for each algorithm."""
+"""The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +14,8 @@ from torch import Tensor
 from retain._version import __version__
 from retain.data.stream import Driver, as_tensors
 from retain.envs.contract import Backend
-from retain.envs.make import EnvLike, env_name, make_groups
+from retain.envs.groups import make_groups
+from retain.envs.make import EnvLike, env_name
 from retain.errors import CheckpointError, UsageError
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
@@ -24,18 +24,6 @@ from retain.train.config import RunConfig, build, check_names, field_names, to_j
 from retain.train.presets import preset
 from retain.train.spaces import space_to_json
 from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
-
-
-@contextmanager
-def cpu_threads(count: int) -> Iterator[None]:
-    """torch's CPU threads inside, as they were afterwards; 0 leaves them alone."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Agent(ABC):
@@ -78,7 +66,7 @@ class Agent(ABC):
         config: Any,
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> None:
-        self.env, self.run, self.config = env, run, config
+        self.env, self.run_settings, self.config = env, run, config
         self._backends: list[Backend] | None = None
         self._collector: Driver | None = None
         if spaces is None:
@@ -150,7 +138,7 @@ class Agent(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """Every setting, as the constructor takes them."""
-        return values_of(self.run, self.config)
+        return values_of(self.run_settings, self.config)
 
     @property
     def backends(self) -> list[Backend]:
@@ -161,13 +149,13 @@ class Agent(ABC):
                     "this agent was saved with an environment given as a callable: "
                     "pass it again, load(path, env=...)"
                 )
-            options = self.run.env_options()
-            self._backends = make_groups(self.env, self.run.num_envs, options)
+            options = self.run_settings.env_options()
+            self._backends = make_groups(self.env, self.run_settings.num_envs, options)
         return self._backends
 
     @property
     def collector(self) -> Any:
-        """Acts in the training environments; a loaded agent's episodes are replayed here."""
+        """Acts in the training environments; a loaded agent's episodes are played back here."""
         if self._collector is None:
             self._collector = self._make_collector()
             if self._pending is not None:
@@ -243,7 +231,7 @@ class Agent(ABC):
         previous_reward = None
         if reward is not None:
             given = np.broadcast_to(np.asarray(reward, dtype=np.float64), size)
-            learned = self.run.learned_reward(given).astype(np.float32)
+            learned = self.run_settings.learned_reward(given).astype(np.float32)
             previous_reward = torch.from_numpy(learned).to(self.device).unsqueeze(0)
         elif self.config.reads_reward and not bool(flags.all()):
             raise UsageError("this agent reads the previous reward: pass act(..., reward=...)")
@@ -345,7 +333,7 @@ class Agent(ABC):
             "algo": self.algo,
             "env": self.env if isinstance(self.env, str) else None,
             "env_name": env_name(self.env) if self.env is not None else None,
-            "run": to_json(self.run),
+            "run": to_json(self.run_settings),
             self.algo: to_json(self.config),
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),

@@ -33,7 +33,7 @@ class RunConfig(EnvOptions):
     """Write TensorBoard events into the run folder."""
 
     record_episodes: bool = True
-    """Keep every episode's seed and actions in the run folder, for `retain replay`."""
+    """Keep every episode's seed and actions in the run folder, for `retain playback`."""
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""

@@ -8,7 +8,8 @@ import numpy as np
 from retain.data.episodes import Episode, Episodes
 from retain.envs.make import make
 from retain.errors import UsageError
-from retain.train.agent import Agent, cpu_threads
+from retain.train.agent import Agent
+from retain.train.threads import cpu_threads
 
 PARALLEL = 16
 """Environments stepped together at most."""
@@ -56,9 +57,9 @@ def evaluate(
         raise UsageError("this agent's environment was a callable: load(path, env=...)")
     B = min(episodes, PARALLEL)
     quota = np.full(B, episodes // B) + (np.arange(B) < episodes % B)
-    options = replace(agent.run.env_options(), episodic_life=False)
+    options = replace(agent.run_settings.env_options(), episodic_life=False)
     backend = make(agent.env, B, options)
-    seed = agent.run.seed ^ EVALUATION if seed is None else seed
+    seed = agent.run_settings.seed ^ EVALUATION if seed is None else seed
     runs = Episodes(backend, seed)
     generator = agent._act_generator.get_state()
     agent._act_generator.manual_seed(seed)
@@ -67,7 +68,7 @@ def evaluate(
     reward: Any = np.zeros(B)
     counted: list[Episode] = []
     try:
-        with cpu_threads(agent.run.threads):
+        with cpu_threads(agent.run_settings.threads):
             while quota.any():
                 cleared = reset
                 if clear_every is not None:

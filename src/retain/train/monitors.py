@@ -46,7 +46,7 @@ RULES = (
          "stored carries are {:.1f} times their size from what the parameters would leave now; "
          "lower learning_rate, or set refresh_carries"),
     Rule("masked_fraction", lambda row, _: row["masked_fraction"] > 0.7, 10,
-         "{:.0%} of the replayed steps are masked: sequences are much longer than episodes"),
+         "{:.0%} of the sampled steps are masked: sequences are much longer than episodes"),
     Rule("alpha", lambda row, _: row["alpha"] > 100.0, 10,
          "alpha is {:.3g}: the target entropy cannot be reached"),
 )  # fmt: skip

@@ -15,14 +15,14 @@ from typing import Any
 from safetensors.torch import save_file
 
 from retain.data.incidents import PATIENCE
-from retain.errors import CheckpointError, EnvironmentFailure, NonFiniteError, UsageError
+from retain.errors import EnvironmentFailure, NonFiniteError, UsageError
 from retain.train import checkpoint as store
-from retain.train.agent import Agent, cpu_threads
-from retain.train.agents import load
+from retain.train.agent import Agent
 from retain.train.logs import CSVSink, Row, Sink, TensorBoardSink, TerminalSink
 from retain.train.monitors import Monitor
 from retain.train.plot import plot
 from retain.train.recorder import Recorder
+from retain.train.threads import cpu_threads
 
 INCIDENTS = "incidents.jsonl"
 """One line for each thing that went wrong in an environment, with what plays it again."""
@@ -75,7 +75,7 @@ def stop_signals(active: bool) -> Iterator[StopFlag]:
 def new_run_folder(agent: Agent, parent: str = "runs") -> Path:
     """A fresh folder name: environment, algorithm, memory, seed and time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path(parent) / f"{agent.name}-seed{agent.run.seed}-{stamp}"
+    return Path(parent) / f"{agent.name}-seed{agent.run_settings.seed}-{stamp}"
 
 
 def train(agent: Agent, steps: int, *, run: Path | None = None, progress: bool = False) -> None:
@@ -94,39 +94,17 @@ def train(agent: Agent, steps: int, *, run: Path | None = None, progress: bool =
         run.mkdir(parents=True, exist_ok=True)
         store.write_json(run / store.CONFIG, agent.description() | {"steps": steps})
     agent.progress = {"start": agent.steps, "total": steps, "best": None, "seconds": 0.0}
-    _run(agent, run, progress)
+    go_on(agent, run, progress)
 
 
-def resume(run: Path, *, steps: int | None = None, progress: bool = False) -> Agent:
-    """Continues a run from its last checkpoint as if it had never stopped.
-
-    Args:
-        steps: the run's length from now on, also of one that was finished; schedules go by it.
-    Raises:
-        CheckpointError: the folder holds no run.
-        UsageError: it is finished, or its environment was a callable.
-    """
-    if not (run / store.CONFIG).exists():
-        raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
-    if not store.checkpoints(run):
-        raise CheckpointError(f"{run} has no checkpoint to resume from")
-    agent = load(run)
-    if steps is not None:
-        agent.progress["total"] = steps
-    if _finished(agent):
-        raise UsageError(f"{run} is finished: {agent.steps:,} steps are done (more with --steps)")
-    if steps is not None:
-        store.write_json(run / store.CONFIG, store.read_json(run / store.CONFIG) | {"steps": steps})
-    _run(agent, run, progress)
-    return agent
-
-
-def _finished(agent: Agent) -> bool:
+def finished(agent: Agent) -> bool:
+    """Whether a run has come to its planned end."""
     return bool(agent.steps >= agent.progress["start"] + agent.progress["total"])
 
 
-def _run(agent: Agent, run: Path | None, show: bool) -> None:
-    with cpu_threads(agent.run.threads), stop_signals(run is not None) as stop:
+def go_on(agent: Agent, run: Path | None, show: bool) -> None:
+    """Trains from where the agent is to the run's planned end."""
+    with cpu_threads(agent.run_settings.threads), stop_signals(run is not None) as stop:
         Loop(agent, run, show).run(stop)
 
 
@@ -144,10 +122,10 @@ class Loop:
         if run is not None:
             self.csv = CSVSink(run / "metrics.csv", state.get("csv_offset", 0))
             self.sinks.append(self.csv)
-            if agent.run.record_episodes:
+            if agent.run_settings.record_episodes:
                 offsets = tuple(state.get("record_offsets", (0, 0)))
                 self.recorder = Recorder(run, agent.collector, offsets)
-            if agent.run.tensorboard:
+            if agent.run_settings.tensorboard:
                 self.sinks.append(TensorBoardSink(run, agent.steps))
         if show:
             self.terminal = TerminalSink(
@@ -180,7 +158,7 @@ class Loop:
                 self._note_incidents()
                 fatal = collector.incidents.fatal
                 finished = collector.steps >= self.start + self.total
-                due = collector.steps - saved >= agent.run.checkpoint_every
+                due = collector.steps - saved >= agent.run_settings.checkpoint_every
                 stopping = stop.number is not None or fatal is not None
                 if self.folder is not None and (due or finished or stopping):
                     self._checkpoint()
@@ -261,7 +239,7 @@ class Loop:
         agent.save(path, shared=self.folder)
         if better:
             store.keep_best(self.folder, path)
-        store.prune(self.folder, agent.run.keep)
+        store.prune(self.folder, agent.run_settings.keep)
         agent.prune(self.folder)
 
     def _report(self, error: NonFiniteError) -> NonFiniteError:

@@ -1,11 +1,10 @@
 """A worker process: some environments of a run, stepped on command, never importing torch.
 
-`python -c "from retain.envs.worker import main; main()" COMMAND REPLY MESSAGES BLOCK` with four
+`main()` is started as `python -c "..." COMMAND REPLY MESSAGES BLOCK` with four
 inherited file descriptors: a pipe of one-byte commands, a pipe of one-byte answers, a socket for
 the rare longer messages, and the memory that all arrays live in.
 
-A command is `2 * group` to step a group, `2 * group + 1` to reset where the group's mask says so,
-or `REPLAY`. The answer is `DONE`, or `FAULTS` after a message that lists them.
+`protocol` says what the commands and answers are.
 """
 
 import os
@@ -14,7 +13,6 @@ import select
 import signal
 import sys
 import threading
-import time
 import traceback
 from mmap import mmap
 from multiprocessing.connection import Connection
@@ -25,56 +23,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.buffers import Layout, arrays_in, buffers_of, cut_rows, slot_of
+from retain.envs.buffers import Layout, buffers_of, cut_rows, slot_of
 from retain.envs.contract import ObsArray
 from retain.envs.in_process import InProcess
 from retain.envs.make import factory
+from retain.envs.workers.block import arrays_in, group_arrays
+from retain.envs.workers.protocol import DONE, FAULTS, PLAY_BACK, Watch
 from retain.errors import UsageError
-
-REPLAY = b"\xff"
-DONE, FAULTS = b".", b"!"
-Part = tuple[int, list[tuple[int, list[Any]]]]
-"""What `REPLAY`'s message holds for a group: its slot to write to, and seed and actions of some
-environments in order."""
-
-
-class Watch:
-    """Looks at a shared counter for about 50 us before a wait goes to sleep: waking a sleeper costs
-    as much. Every look is followed by an offer of the core to whoever needs it.
-
-    Where others take the offer for long, and not to answer, the machine is busy, and the next waits
-    sleep at once.
-
-    Args:
-        cell: the counter.
-        looks: of a wait.
-    """
-
-    LOOKS, FEW = 100, 10
-    """Looks of a wait; where there is no core to spare: whoever looks counts as busy, and two
-    workers may be put on one core."""
-    BUSY, PAUSE = 400_000, 1000
-    """Nanoseconds after which a wait was too long; waits that then only sleep."""
-
-    def __init__(self, cell: memoryview, looks: int = LOOKS) -> None:
-        self.cell, self.looks, self.pause = cell, looks, 0
-
-    def reached(self, wanted: int) -> bool:
-        """Whether the counter came to `wanted` meanwhile."""
-        cell = self.cell
-        if self.pause:
-            self.pause -= 1
-            return bool(cell[0] >= wanted)
-        began = time.perf_counter_ns()
-        for _ in range(self.looks):
-            if cell[0] >= wanted:
-                return True
-            os.sched_yield()
-        if cell[0] >= wanted:
-            return True
-        if time.perf_counter_ns() - began > self.BUSY:
-            self.pause = self.PAUSE
-        return False
 
 
 def leave_with_parent(command: int) -> None:
@@ -127,8 +82,8 @@ class Worker:
                 return
             count += 1
             answer = DONE
-            if code == REPLAY:
-                self.replay()
+            if code == PLAY_BACK:
+                self.play_back()
             else:
                 self.run(code[0])
             faults = [(n, fault) for n, group in enumerate(self.groups) for fault in group.faults]
@@ -167,20 +122,14 @@ class Worker:
                 begun[index] = announced[index]
         group._obs = kept
 
-    def replay(self) -> None:
+    def play_back(self) -> None:
         """Plays episodes to where they were, into the slots that the message names."""
         for group, (slot, episodes) in zip(
             self.groups, pickle.loads(self.messages.recv_bytes()), strict=True
         ):
             group.turn(slot)
             for index, (seed, actions) in enumerate(episodes):
-                group.replay_one(index, seed, actions)
-
-
-def group_arrays(shared: dict[str, NDArray[Any]], group: int) -> dict[str, NDArray[Any]]:
-    """A group's arrays among all of the block's."""
-    prefix = f"{group}."
-    return {k.removeprefix(prefix): x for k, x in shared.items() if k.startswith(prefix)}
+                group.play_back_one(index, seed, actions)
 
 
 def main() -> None:

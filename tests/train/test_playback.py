@@ -9,9 +9,9 @@ from PIL import Image
 
 import retain
 from retain.errors import CheckpointError, UsageError
+from retain.train.playback import play_back
 from retain.train.recorder import recorded, recorded_actions
-from retain.train.replay_episode import replay_episode
-from retain.train.trainer import resume
+from retain.train.resume import resume
 
 SMALL = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "epochs": 1, "hidden": (8,),
          "memory_hidden": 8, "seed": 3, "sequence_length": None}  # fmt: skip
@@ -31,11 +31,11 @@ def test_every_episode_of_a_run_comes_to_the_same_again(tmp_path, algo, env, opt
     lines = (tmp_path / "run" / "episodes.jsonl").read_text().splitlines()
     assert len(lines) == episodes.total > 0
     for number in range(0, len(lines), max(1, len(lines) // 7)):
-        result = replay_episode(tmp_path / "run", number)
+        result = play_back(tmp_path / "run", number)
         assert result.number == number
         assert result.same
         assert result.ret == json.loads(lines[number])["ret"]
-    assert [e.ret for e in list(episodes.recent)[-1:]] == [replay_episode(tmp_path / "run").ret]
+    assert [e.ret for e in list(episodes.recent)[-1:]] == [play_back(tmp_path / "run").ret]
 
 
 def test_the_record_of_a_resumed_run_is_that_of_one_never_stopped(tmp_path):
@@ -62,7 +62,7 @@ def test_an_episode_that_began_before_the_record_is_left_out(tmp_path):
     agent.learn(640, out=tmp_path / "run")
     lines = [json.loads(x) for x in (tmp_path / "run" / "episodes.jsonl").read_text().splitlines()]
     assert min(line["first"] for line in lines) >= 0
-    assert all(replay_episode(tmp_path / "run", n).same for n in range(len(lines)))
+    assert all(play_back(tmp_path / "run", n).same for n in range(len(lines)))
 
 
 class Moody(gym.Env):
@@ -87,12 +87,12 @@ class Moody(gym.Env):
 
 def test_a_difference_is_told(tmp_path):
     agent = retain.PPO(Moody, **SMALL).learn(128, out=tmp_path / "run")
-    assert not replay_episode(tmp_path / "run", env=Moody).same
+    assert not play_back(tmp_path / "run", env=Moody).same
     record, _ = recorded(tmp_path / "run", 0)
     actions = recorded_actions(tmp_path / "run", record, agent.action_space, 4)
     assert set(actions.tolist()) <= {-1, 0}
     with pytest.raises(UsageError, match="trained with a callable"):
-        replay_episode(tmp_path / "run")
+        play_back(tmp_path / "run")
 
 
 def test_videos_are_written_and_what_cannot_be_is_one_line(tmp_path, capsys):
@@ -101,23 +101,23 @@ def test_videos_are_written_and_what_cannot_be_is_one_line(tmp_path, capsys):
     folder = tmp_path / "run"
     retain.PPO("CartPoleNoVel-v1", **SMALL).learn(256, out=folder)
     record, _ = recorded(folder, 0)
-    assert run(["replay", str(folder), "--episode", "0", "--video", str(tmp_path / "a.gif")]) == 0
+    assert run(["playback", str(folder), "--episode", "0", "--video", str(tmp_path / "a.gif")]) == 0
     assert "played again: the same" in capsys.readouterr().out
     with Image.open(tmp_path / "a.gif") as image:
         assert image.n_frames > 1
         assert image.size[0] > 100
-    replay_episode(folder, 0, video=tmp_path / "a.mp4")
+    play_back(folder, 0, video=tmp_path / "a.mp4")
     assert (tmp_path / "a.mp4").stat().st_size > 1000
     for arguments, message in (
         (["--episode", "9999"], f"{folder} has no episode 9999 (expected 0 to"),
         (["--video", str(tmp_path / "a.avi")], "expected a name that ends in .gif or .mp4"),
     ):
-        assert run(["replay", str(folder), *arguments]) == 2
+        assert run(["playback", str(folder), *arguments]) == 2
         assert message in capsys.readouterr().err
     retain.PPO("TMaze-v0", **SMALL).learn(256, out=tmp_path / "maze")
-    assert run(["replay", str(tmp_path / "maze"), "--video", str(tmp_path / "b.gif")]) == 2
+    assert run(["playback", str(tmp_path / "maze"), "--video", str(tmp_path / "b.gif")]) == 2
     assert "cannot be drawn" in capsys.readouterr().err
     retain.PPO("TMaze-v0", **SMALL, record_episodes=False).learn(256, out=tmp_path / "quiet")
     with pytest.raises(CheckpointError, match="no record of episodes"):
-        replay_episode(tmp_path / "quiet")
+        play_back(tmp_path / "quiet")
     assert record.length > 0

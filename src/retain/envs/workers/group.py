@@ -1,16 +1,15 @@
 """Environments that step together in worker processes: the policy's view of a pool."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retain.envs.buffers import buffers_of, slot_of
 from retain.envs.contract import Backend, EnvStep, Fault, ObsArray
-from retain.envs.worker import DONE, FAULTS, Part, group_arrays
-
-if TYPE_CHECKING:
-    from retain.envs.workers import Pool
+from retain.envs.workers.block import group_arrays
+from retain.envs.workers.handle import PoolView
+from retain.envs.workers.protocol import DONE, FAULTS, Part
 
 
 class Group(Backend):
@@ -18,7 +17,7 @@ class Group(Backend):
 
     resets_ahead = True
 
-    def __init__(self, pool: "Pool", number: int, num_envs: int) -> None:
+    def __init__(self, pool: PoolView, number: int, num_envs: int) -> None:
         super().__init__(num_envs)
         self.pool, self.number = pool, number
         self.observation_space, self.action_space = pool.observation_space, pool.action_space
@@ -29,10 +28,10 @@ class Group(Backend):
         self._fresh = slot_of(pool.observation_space, self.arrays, 2)
         self.slot = 0
         self._lost = np.zeros(num_envs, dtype=np.bool_)
-        self._replaying = True
+        self._playing_back = True
 
     def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
-        self._replaying = False
+        self._playing_back = False
         begun = self.arrays["begun"]
         ahead = mask & (begun == seeds)
         if ahead.any():  # done by the workers while others still stepped
@@ -83,7 +82,7 @@ class Group(Backend):
         out.reward[lost], out.terminated[lost], out.truncated[lost] = 0.0, False, True
         self._lost[:] = False
         for index in lost.tolist():
-            text = "the replayed episode came to another observation"
+            text = "the episode, played again, came to another observation"
             self.faults.append(Fault("not deterministic", index, text))
 
     def _columns(self, *slots: int) -> list[tuple[NDArray[Any], ...]]:
@@ -100,34 +99,34 @@ class Group(Backend):
             anew = resetting and self.arrays["mask"][i]
             actions = [] if anew else self.history.actions_of(i, but_last=int(stepping))
             episodes.append((int(self.history.seeds[i]), actions))
-        return self.slot if stepping or self._replaying else 1 - self.slot, episodes
+        return self.slot if stepping or self._playing_back else 1 - self.slot, episodes
 
     def compare(self, spare: int, rows: slice, resetting: bool) -> None:
         """Marks as lost what did not come back, in slot `spare`, to its last observation."""
-        if self._replaying:
+        if self._playing_back:
             return
-        for replayed, last in self._columns(spare, 1 - spare):
-            same = (replayed[rows] == last[rows]).reshape(rows.stop - rows.start, -1).all(axis=1)
+        for now, last in self._columns(spare, 1 - spare):
+            same = (now[rows] == last[rows]).reshape(rows.stop - rows.start, -1).all(axis=1)
             if resetting:
                 same |= self.arrays["mask"][rows]
             self._lost[rows] |= ~same
 
-    def _replay(self) -> ObsArray:
+    def _play_back(self) -> ObsArray:
         pool = self.pool
-        self._replaying = True
+        self._playing_back = True
         self.arrays["begun"][:] = -1
         for handle in pool.handles:
             parts: list[Part] = [(group.slot, []) for group in pool.groups]
             parts[self.number] = self.episodes_of(handle.rows[self.number], [])
-            pool.ask_replay(handle, parts)
+            pool.ask_play_back(handle, parts)
         for handle in pool.handles:
-            answer = pool.replayed(handle, self.history.clock)
+            answer = pool.played_back(handle, self.history.clock)
             handle.pending.clear()
             if answer == FAULTS:
                 pool.take_faults(handle)
             elif answer != DONE:
                 pool.replace(handle, "worker hung" if answer is None else "worker died")
-        self._replaying = False
+        self._playing_back = False
         return self.buffers.slots[self.slot]
 
     def close(self) -> None:

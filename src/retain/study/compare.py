@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from retain.compare.memory_length import CLEARINGS, returns_when_cleared
 from retain.errors import UsageError, unknown
+from retain.study.memory_length import CLEARINGS, returns_when_cleared
 from retain.train import checkpoint as store
-from retain.train.agents import AGENTS, load
+from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, build, check_names, field_names
+from retain.train.loading import load
 from retain.train.plot import read_curve
-from retain.train.trainer import Interrupted, resume
+from retain.train.resume import resume
+from retain.train.trainer import Interrupted
 
 OUTCOME = "outcome.json"
 FINAL = 0.1

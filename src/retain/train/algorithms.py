@@ -1,7 +1,6 @@
-"""One agent for each algorithm, and loading any of them."""
+"""One agent for each algorithm."""
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,14 +20,11 @@ from retain.algos.td3 import TD3Config, TD3Update
 from retain.data.collector import Collector
 from retain.data.experience import Experience
 from retain.data.replay import Replay, check_capacity
-from retain.envs.make import EnvLike
-from retain.errors import UsageError, unknown
-from retain.nn.policy import ActorCritic
+from retain.errors import UsageError
+from retain.nn.actor_critic import ActorCritic
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
-from retain.train.config import RunConfig, build
 from retain.train.replay_files import FOLDER, add_rows, load_rows, prune_rows
-from retain.train.spaces import space_from_json
 from retain.types import Carry, Obs, under_prefix, with_prefix
 
 
@@ -46,12 +42,12 @@ class PPO(Agent):
         spaces = self.observation_space, self.action_space
         self.policy = ActorCritic(*spaces, self.config).to(self.device)
         self.update = PPOUpdate(
-            self.config, self.policy, seed=self._seeds[0], num_envs=self.run.num_envs
+            self.config, self.policy, seed=self._seeds[0], num_envs=self.run_settings.num_envs
         )
 
     def _make_collector(self) -> Collector:
         return Collector(
-            self.backends, self.policy, seed=self.run.seed, options=self.run,
+            self.backends, self.policy, seed=self.run_settings.seed, options=self.run_settings,
             chunk=self.config.sequence, device=self.device,
         )  # fmt: skip
 
@@ -87,14 +83,14 @@ class OffPolicyAgent(Agent):
 
     def _build(self) -> None:
         config = self.config
-        if self.run.env_groups != 1:
+        if self.run_settings.env_groups != 1:
             raise UsageError(
-                f"env_groups is {self.run.env_groups}, but {self.algo} learns between steps "
-                "(expected 1)"
+                f"env_groups is {self.run_settings.env_groups}, but {self.algo} learns between "
+                "steps (expected 1)"
             )
         check_capacity(
             config.buffer_size,
-            num_envs=self.run.num_envs,
+            num_envs=self.run_settings.num_envs,
             span=config.span,
             stride=config.stride,
         )
@@ -116,13 +112,14 @@ class OffPolicyAgent(Agent):
         if self._replay is None:
             # Its own only once it is whole: what fails to load must not be taken for empty.
             config = self.config
-            carry = self.policy.initial_carry(self.run.num_envs) if config.unbounded else None
+            B = self.run_settings.num_envs
+            carry = self.policy.initial_carry(B) if config.unbounded else None
             folder = config.buffer_folder
             replay = Replay(
                 self.observation_space,
                 self.policy.event_shape,
                 self.policy.action_dtype,
-                num_envs=self.run.num_envs,
+                num_envs=self.run_settings.num_envs,
                 capacity=config.buffer_size,
                 carry=carry,
                 stride=config.stride,
@@ -140,7 +137,7 @@ class OffPolicyAgent(Agent):
     def _make_collector(self) -> Experience:
         return Experience(
             self.backends[0], self.policy, self.replay,
-            seed=self.run.seed, options=self.run, device=self.device,
+            seed=self.run_settings.seed, options=self.run_settings, device=self.device,
         )  # fmt: skip
 
     def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
@@ -157,7 +154,7 @@ class OffPolicyAgent(Agent):
             )
             if collector.steps < config.learning_starts or not update.ready():
                 continue
-            self._due += config.update_ratio * self.run.num_envs
+            self._due += config.update_ratio * self.run_settings.num_envs
             while self._due >= 1.0:
                 self._due -= 1.0
                 for name, value in update.update(share).items():
@@ -270,31 +267,3 @@ class DQN(OffPolicyAgent):
 
 
 AGENTS: dict[str, type[Agent]] = {kind.algo: kind for kind in (PPO, DDPG, TD3, SAC, DQN)}
-
-
-def load(path: str | os.PathLike[str], *, env: EnvLike | None = None, which: str = "last") -> Agent:
-    """An agent from what `save` wrote or from a run folder.
-
-    Args:
-        env: another environment of the same spaces, or the callable it was trained with.
-        which: for a run folder, its "last" or its "best" checkpoint.
-    Raises:
-        CheckpointError: nothing is there, or it is broken; the line names the file.
-    """
-    folder = store.find_checkpoint(Path(path), which)
-    facts = store.read_json(folder / store.CONFIG)
-    if facts["algo"] not in AGENTS:
-        raise unknown("algorithm", facts["algo"], AGENTS)
-    kind = AGENTS[facts["algo"]]
-    agent = kind.__new__(kind)
-    agent._setup(
-        env if env is not None else facts["env"],
-        build(RunConfig, facts["run"]),
-        build(kind.config_kind, facts[facts["algo"]]),
-        (
-            space_from_json(facts["observation_space"]),
-            space_from_json(facts["action_space"]),
-        ),
-    )
-    agent.restore(folder)
-    return agent

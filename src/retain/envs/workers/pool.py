@@ -17,29 +17,27 @@ import sys
 import tempfile
 import time
 import weakref
-from collections import deque
-from dataclasses import dataclass, field
 from mmap import mmap
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import gymnasium as gym
-import numpy as np
 
-from retain.envs.buffers import Layout, arrays_in, buffers_layout, layout_bytes
 from retain.envs.contract import Fault
-from retain.envs.group import Group
 from retain.envs.options import EnvOptions
-from retain.envs.worker import DONE, FAULTS, REPLAY, Part, Watch
+from retain.envs.workers.block import arrays_in, block_layout, layout_bytes
+from retain.envs.workers.group import Group
+from retain.envs.workers.handle import Handle
+from retain.envs.workers.protocol import DONE, FAULTS, PLAY_BACK, Part, Watch
 from retain.errors import EnvironmentFailure, UsageError
 
 START_TIMEOUT = 120.0
 """Seconds for a worker to import what it needs and make its environments."""
 PATIENCE = 3
 """Times that a worker may be replaced before the same command is answered."""
+START = "from retain.envs.workers.process import main; main()"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -48,38 +46,6 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@dataclass
-class Handle:
-    """The parent's side of a worker."""
-
-    number: int
-    rows: list[slice]
-    """Its environments in each group."""
-    process: subprocess.Popen[bytes]
-    command: int
-    reply: int
-    messages: Connection
-    watch: Watch = field(init=False)
-    """Of its count of answers."""
-    pending: deque[bytes] = field(default_factory=deque)
-    """Commands without an answer yet, oldest first."""
-    asked: int = 0
-    replaced: int = 0
-    """Times since the last answer."""
-
-    def close(self, patience: float = 0.0) -> None:
-        """Lets it end, or ends it."""
-        for end in (self.command, self.reply):
-            with contextlib.suppress(OSError):
-                os.close(end)
-        self.messages.close()
-        try:
-            self.process.wait(patience)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 class Pool:
@@ -116,7 +82,9 @@ class Pool:
         except UsageError:
             self.close()
             raise
-        self._layout = self._plan(groups, each)
+        self._layout = block_layout(
+            self.observation_space, self.action_space, workers=workers, groups=groups, each=each
+        )
         self._file.truncate(layout_bytes(self._layout))
         self.arrays = arrays_in(self._layout, memoryview(mmap(self._file.fileno(), 0)))
         self.groups = [Group(self, number, each) for number in range(groups)]
@@ -126,29 +94,13 @@ class Pool:
             handle.watch = Watch(self.arrays["done"].data[number : number + 1], looks)
             handle.messages.send_bytes(pickle.dumps(self._layout))
 
-    def _plan(self, groups: int, each: int) -> Layout:
-        """What lies in the shared block."""
-        layout: Layout = dict.fromkeys(("asked", "done"), ((self.options.workers,), np.int64))
-        shape, dtype = self.action_space.shape or (), self.action_space.dtype
-        for group in range(groups):
-            inside = buffers_layout(self.observation_space, each, slots=3) | {
-                "action": ((each, *shape), dtype),
-                "mask": ((each,), np.bool_),
-                "seed": ((each,), np.int64),
-                "slot": ((1,), np.int64),
-                "announced": ((each,), np.int64),
-                "begun": ((each,), np.int64),
-            }
-            layout |= {f"{group}.{name}": entry for name, entry in inside.items()}
-        return layout
-
     def _spawn(self, number: int, rows: list[slice]) -> Handle:
         ours, theirs = Pipe()
         command_out, command_in = os.pipe()
         reply_out, reply_in = os.pipe()
         given = (command_out, reply_in, theirs.fileno(), self._file.fileno())
         process = subprocess.Popen(
-            [sys.executable, "-c", "from retain.envs.worker import main; main()", *map(str, given)],
+            [sys.executable, "-c", START, *map(str, given)],
             pass_fds=given,
             stdin=subprocess.DEVNULL,
             env=os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -218,7 +170,7 @@ class Pool:
 
     def replace(self, handle: Handle, kind: Any) -> None:
         """A new process for a worker's environments, brought to where the old one was."""
-        pending = [code for code in handle.pending if code != REPLAY]
+        pending = [code for code in handle.pending if code != PLAY_BACK]
         answer: bytes | None = b"" if kind == "worker died" else None
         while answer not in (DONE, FAULTS):
             hung = answer is None
@@ -262,20 +214,20 @@ class Pool:
             for group, rows in zip(self.groups, handle.rows, strict=True)
         ]
         longest = max((len(actions) for _, part in parts for _, actions in part), default=0)
-        self.ask_replay(handle, parts)
-        answer = self.replayed(handle, longest)
+        self.ask_play_back(handle, parts)
+        answer = self.played_back(handle, longest)
         if answer in (DONE, FAULTS):
             handle.pending.clear()
             for group, rows, (spare, _) in zip(self.groups, handle.rows, parts, strict=True):
                 group.compare(spare, rows, group.reset_code in pending)
         return answer
 
-    def ask_replay(self, handle: Handle, parts: list[Part]) -> None:
+    def ask_play_back(self, handle: Handle, parts: list[Part]) -> None:
         """Has a worker play episodes again, of each group."""
         handle.messages.send_bytes(pickle.dumps(parts))
-        self.ask(handle, REPLAY)
+        self.ask(handle, PLAY_BACK)
 
-    def replayed(self, handle: Handle, longest: int) -> bytes | None:
+    def played_back(self, handle: Handle, longest: int) -> bytes | None:
         """Its answer, when that many steps have been played at most."""
         return self._read(handle, self.options.worker_timeout * (1 + longest))
 

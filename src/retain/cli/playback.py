@@ -1,4 +1,4 @@
-"""`retain replay DIR`"""
+"""`retain playback DIR`"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import tyro
 
 from retain.cli.flags import parse
-from retain.train.replay_episode import replay_episode
+from retain.train.playback import play_back
 
 
 @dataclass(frozen=True)
-class ReplayOptions:
-    """What `retain replay` reads."""
+class PlaybackOptions:
+    """What `retain playback` reads."""
 
     folder: tyro.conf.Positional[Path]
     """A run folder."""
@@ -24,12 +24,12 @@ class ReplayOptions:
 def command(arguments: list[str]) -> int:
     """Plays the episode and says whether it came to the same."""
     options = parse(
-        ReplayOptions,
+        PlaybackOptions,
         arguments,
-        verb="replay",
+        verb="playback",
         description="Play an episode of a run's training again, from its seed and its actions.",
     )
-    result = replay_episode(options.folder, options.episode, video=options.video)
+    result = play_back(options.folder, options.episode, video=options.video)
     record = result.record
     print(
         f"episode {result.number}: environment {record.env}, seed {record.seed}, "

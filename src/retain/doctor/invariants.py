@@ -12,7 +12,8 @@ from retain.doctor import off_policy, on_policy
 from retain.doctor.report import Result, guarded, judged
 from retain.doctor.variants import CLOSE, learn_a_little, observations, variant
 from retain.train.agent import Agent
-from retain.train.agents import PPO, load
+from retain.train.algorithms import PPO
+from retain.train.loading import load
 from retain.types import Obs, tree_map
 
 

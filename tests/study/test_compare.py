@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import retain
-from retain.compare import Study, compare
-from retain.compare.memory_length import WHOLE, effective_length, returns_when_cleared
-from retain.compare.report import memory_lines, table, verdict, write_report
-from retain.compare.study import Outcome, Variant, variants_of
 from retain.errors import UsageError
+from retain.study import Study, compare
+from retain.study.compare import Outcome, Variant, variants_of
+from retain.study.memory_length import WHOLE, effective_length, returns_when_cleared
+from retain.study.report import memory_lines, table, verdict, write_report
 
 SMALL = {"num_envs": 8, "num_steps": 42, "batch_size": 84, "hidden": [16], "memory_hidden": 16,
          "epochs": 2}  # fmt: skip

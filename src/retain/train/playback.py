@@ -22,7 +22,7 @@ from retain.train.spaces import space_from_json
 
 
 @dataclass(frozen=True)
-class Replayed:
+class PlayedBack:
     """What an episode came to, then and now."""
 
     number: int
@@ -36,9 +36,9 @@ class Replayed:
         return self.ret == self.record.ret and self.length == self.record.length
 
 
-def replay_episode(
+def play_back(
     run: Path, number: int = -1, *, video: Path | None = None, env: EnvLike | None = None
-) -> Replayed:
+) -> PlayedBack:
     """Plays an episode of a run again.
 
     Args:
@@ -54,7 +54,7 @@ def replay_episode(
     facts = store.read_json(run / store.CONFIG)
     env = env if env is not None else facts["env"]
     if env is None:
-        raise UsageError(f"{run} was trained with a callable: replay_episode(run, env=...)")
+        raise UsageError(f"{run} was trained with a callable: play_back(run, env=...)")
     record, number = recorded(run, number)
     config = build(RunConfig, facts["run"])
     space = space_from_json(facts["action_space"])
@@ -77,7 +77,7 @@ def replay_episode(
             write_video(video, frames)
     finally:
         backend.close()
-    return Replayed(number, record, total, length)
+    return PlayedBack(number, record, total, length)
 
 
 def _backend(env: EnvLike, options: EnvOptions, drawn: bool) -> Backend:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from retain.compare.memory_length import CLEARINGS, WHOLE, effective_length
-from retain.compare.statistics import (
+from retain.study.compare import Outcome, Study
+from retain.study.memory_length import CLEARINGS, WHOLE, effective_length
+from retain.study.statistics import (
     Interval,
     improvement,
     iqm_difference,
@@ -14,7 +15,6 @@ from retain.compare.statistics import (
     rank_test,
     rank_test_floor,
 )
-from retain.compare.study import Outcome, Study
 from retain.train.plot import plot
 
 Found = Mapping[str, Sequence[Outcome]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from retain.compare.statistics import (
+from retain.study.statistics import (
     improvement,
     iqm,
     iqm_difference,

@@ -1,0 +1,35 @@
+"""The environments of a run: several backends that step in turn, in workers or in this process."""
+
+from retain.envs.atari import is_atari
+from retain.envs.contract import Backend
+from retain.envs.make import EnvLike, make
+from retain.envs.options import PLAIN, EnvOptions
+from retain.envs.workers.pool import Pool
+from retain.errors import UsageError
+
+
+def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> list[Backend]:
+    """`num_envs` environments as the options say: in `env_groups` backends of equal size, in
+    `workers` processes or in this one.
+
+    Raises:
+        UsageError: as `make`, or the environments cannot be divided so.
+    """
+    groups, workers = options.env_groups, options.workers
+    if num_envs % groups:
+        near = max(1, round(num_envs / groups)) * groups
+        raise UsageError(
+            f"num_envs {num_envs} cannot be cut into {groups} env_groups; nearest that can: {near}"
+        )
+    if workers and is_atari(env):
+        raise UsageError(
+            f"workers is {workers}, but {env} steps in threads of its own (expected 0)"
+        )
+    if not workers:
+        return [make(env, num_envs // groups, options) for _ in range(groups)]
+    if workers > num_envs // groups:
+        raise UsageError(
+            f"workers is {workers}, but a group has {num_envs // groups} environments "
+            f"(expected at most one worker for each)"
+        )
+    return list(Pool(env, num_envs, options).groups)

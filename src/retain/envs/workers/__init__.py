@@ -1,0 +1,1 @@
+"""Environments in worker processes, and nothing lost when one of them dies."""
