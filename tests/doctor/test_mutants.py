@@ -169,7 +169,7 @@ def double_step(patch):
 
 
 def forgotten_parameter(patch):
-    patch.setattr(base, "check_ownership", lambda *args: None)
+    patch.setattr(optim, "check_ownership", lambda *args: None)
     wrap(patch, optim.Adam, "__init__",
          lambda real, self, params, **named: real(self, list(params)[:-1], **named))  # fmt: skip
 
