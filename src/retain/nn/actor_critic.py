@@ -14,6 +14,7 @@ from retain.nn.lookup import find_submodules_directly
 from retain.nn.normaliser import ObsNormaliser
 from retain.nn.stacked import PairMLP
 from retain.nn.torso import NetworkConfig, Torso, previous_inputs
+from retain.settings import setting
 from retain.types import Carry, Obs
 
 
@@ -21,15 +22,15 @@ from retain.types import Carry, Obs
 class ActorCriticConfig(NetworkConfig):
     """What an on-policy actor-critic is made of."""
 
-    separate_memory: bool = False
+    separate_memory: bool = setting(False, needs="several_inputs")
     """Actor and critic have an encoder and a memory of their own: slower, steadier."""
     squash: bool = False
     """Box actions: a tanh-squashed Gaussian instead of one clipped to the bounds."""
     use_sde: bool = False
     """Box actions: generalised state-dependent exploration (gSDE)."""
-    sde_sample_freq: int = -1
+    sde_sample_freq: int = setting(-1, needs="use_sde")
     """gSDE: new exploration noise every so many steps; -1 = once a segment."""
-    log_std_init: float = 0.0
+    log_std_init: float = setting(0.0, needs="box_actions")
     """Box actions: logarithm of the standard deviation to start from."""
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from retain.errors import UsageError, check_range
 from retain.memory import MemoryKind, Summary, make_memory
 from retain.nn.encoders import make_encoder
+from retain.settings import setting
 from retain.types import Carry, Obs
 
 
@@ -28,7 +29,7 @@ class NetworkConfig:
     """Entries that a window holds, the current one included."""
     summary: Summary = "lstm"
     """How a window becomes features: side by side, by a recurrence, or by attention."""
-    shortcut: bool = False
+    shortcut: bool = setting(False, needs="memory")
     """The current features also go past the memory to the heads."""
     previous_action: bool = False
     """The network also reads the last action (zero at an episode's start)."""
@@ -36,13 +37,13 @@ class NetworkConfig:
     """The network also reads the last reward (zero at an episode's start)."""
     encoder: tuple[int, ...] = ()
     """MLP widths before the memory; images always go through the Nature CNN."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = setting("float32", needs="images")
     """Of the products in image encoders; bfloat16 is twice as fast on recent CPUs."""
     hidden: tuple[int, ...] = (64, 64)
     """MLP widths after the memory, for the actor and for the critic each."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     """Activation of the MLPs."""
-    normalise_obs: bool = False
+    normalise_obs: bool = setting(False, needs="floats")
     """Running mean and variance of vector observations, saved with the model."""
 
     @property
@@ -57,7 +58,9 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
-        check_range(self, "memory_hidden", "memory_layers", "window", low=1)
+        check_range(
+            self, "memory_hidden", "memory_layers", "window", "encoder", "hidden", low=1
+        )
 
 
 class Torso(nn.Module):
