@@ -129,5 +129,5 @@ def test_a_broken_file_is_one_line_that_names_the_place(text, message, tmp_path)
 def test_an_unknown_preset_is_told_which_there_are(capsys):
     with pytest.raises(UsageError, match=r"unknown preset 'tund'; did you mean 'tuned'.*file.toml"):
         retain.PPO("CartPole-v1", preset="tund")
-    assert cli.run("train ppo --preset /nowhere.toml".split()) == 2
+    assert cli.run(["train", "ppo", "--preset", "/nowhere.toml"]) == 2
     assert "preset '/nowhere.toml' does not exist" in capsys.readouterr().err

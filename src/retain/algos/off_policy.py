@@ -39,7 +39,7 @@ class OffPolicyConfig(NetworkConfig):
     """With memory: it also reads the last action (zero at an episode's start)."""
     previous_reward: bool = setting(True, needs="memory")
     """With memory: it also reads the last reward (zero at an episode's start)."""
-    memory_owner: Literal["critic", "separate"] = setting("critic", needs="several_inputs")
+    memory_owner: Literal["critic", "separate"] = "critic"
     """critic: its loss trains the one memory; separate: actor and critic have one each."""
     learning_rate: float = 1e-3
     """Adam's step size."""

@@ -58,9 +58,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
-        check_range(
-            self, "memory_hidden", "memory_layers", "window", "encoder", "hidden", low=1
-        )
+        check_range(self, "memory_hidden", "memory_layers", "window", "encoder", "hidden", low=1)
 
 
 class Torso(nn.Module):

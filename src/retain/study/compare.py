@@ -103,9 +103,8 @@ class Study:
 
     def settings_of(self, variant: Variant) -> dict[str, Any]:
         """A variant's settings, without those of all variants that would do nothing in it."""
-        idle = irrelevant(self.settings, self._situation(variant))
-        common = {name: value for name, value in self.settings.items() if name not in idle}
-        return common | variant.settings
+        kept = AGENTS[self.algo].useful(self.settings | variant.settings, self.env)
+        return kept | variant.settings
 
     def _situation(self, variant: Variant) -> Situation:
         kind = AGENTS[self.algo]

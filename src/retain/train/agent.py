@@ -30,7 +30,7 @@ from retain.train.config import (
 )
 from retain.train.presets import TUNED
 from retain.train.presets import preset as find_preset
-from retain.train.relevance import Situation, check_relevant
+from retain.train.relevance import Situation, check_relevant, irrelevant
 from retain.train.spaces import space_to_json
 from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
 
@@ -65,12 +65,19 @@ class Agent(ABC):
         values = self.run_defaults | chosen | settings
         run, config = parts_of(values, RunConfig, self.config_kind)
         self._setup(env, run, config)
-        now = Situation(
-            self.algo, env, (config, run), self.observation_space, self.action_space
-        )
+        now = Situation(self.algo, env, (config, run), self.observation_space, self.action_space)
         check_relevant(settings, now)
         if preset.endswith(".toml"):
             check_relevant(chosen, now, f"preset {preset}")
+
+    @classmethod
+    def useful(cls, settings: Mapping[str, Any], env: EnvLike | None = None) -> dict[str, Any]:
+        """Those settings that would do something together: for a loop over memories, where one of
+        them has no use for what another needs."""
+        check_names(settings, field_names(RunConfig, cls.config_kind))
+        run, config = parts_of(cls.run_defaults | dict(settings), RunConfig, cls.config_kind)
+        idle = irrelevant(settings, Situation(cls.algo, env, (config, run)))
+        return {name: value for name, value in settings.items() if name not in idle}
 
     @classmethod
     def exactly(cls, env: EnvLike, settings: Mapping[str, Any]) -> Self:

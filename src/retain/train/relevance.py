@@ -79,7 +79,10 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
         lambda now: now.action_space is None or isinstance(now.action_space, gym.spaces.Box),
         "the actions are {action_space}; it is for Box actions",
     ),
-    "atari": (lambda now: is_atari(now.env), "{env} is not Atari; it is for ALE/... environments"),
+    "atari": (
+        lambda now: now.env is None or is_atari(now.env),
+        "it is for Atari (ALE/...)",
+    ),
     "images": (
         lambda now: now.observes(lambda box: len(box.shape) == 3),
         "no part of the observation is an image",
@@ -116,8 +119,9 @@ def irrelevant(names: Iterable[str], now: Situation) -> dict[str, str]:
 
 def _reason(name: str, needs: str | None, now: Situation) -> str | None:
     if name in MEMORY_FIELDS and name not in memory_reads(now.value("memory")):
-        memory = now.value("memory")
-        return CONDITIONS["memory"][1] if memory == "none" else f"memory {memory!r} has no such thing"
+        if now.value("memory") == "none":
+            return CONDITIONS["memory"][1]
+        return f"memory {now.value('memory')!r} has no such thing"
     if needs is None:
         return None
     if needs in CONDITIONS:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from retain.errors import UsageError, nearest, unknown
-from retain.train.traits import MEMORIES, unbounded
+from retain.memory import MEMORIES
+from retain.train.traits import unbounded
 
 Preset = dict[str, Any]
 
