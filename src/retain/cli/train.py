@@ -7,7 +7,6 @@ from typing import Any
 
 from retain.cli.flags import parse, value_of
 from retain.errors import UsageError, unknown
-from retain.memory import MEMORIES
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, build, field_names, values_of
 from retain.train.presets import preset
@@ -40,8 +39,7 @@ def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
     memory = value_of("--memory", arguments) or "none"
     agent = AGENTS[algo]
     values: dict[str, Any] = agent.run_defaults | preset(algo, env, memory)
-    if memory in MEMORIES:  # any other is refused when the flags are parsed
-        values["memory"] = memory
+    values["memory"] = memory
     run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
     own = field_names(agent.config_kind)
     config = build(agent.config_kind, {k: v for k, v in values.items() if k in own})

@@ -17,13 +17,16 @@ from retain.envs.contract import Backend
 from retain.envs.groups import make_groups
 from retain.envs.make import EnvLike, env_name
 from retain.errors import CheckpointError, UsageError
+from retain.memory import memory_name
+from retain.memory.registry import write_options
+from retain.nn.encoders import encoder_name
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.allocator import keep_freed_memory
 from retain.train.config import RunConfig, build, check_names, field_names, to_json, values_of
 from retain.train.presets import preset
 from retain.train.spaces import space_to_json
-from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
+from retain.types import Carry, tree_leaves, tree_map, under_prefix, with_prefix
 
 
 class Agent(ABC):
@@ -43,11 +46,12 @@ class Agent(ABC):
     """What the algorithm changes in `RunConfig` before a preset does."""
     config: Any
     policy: Any
-    """The networks: an nn.Module with `initial_carry`, `prepare`, `event_shape`, `recurrent`."""
+    """The networks, a `Policy`."""
     update: Any
     """What trains them, with `state` and `restore`."""
 
     def __init__(self, env: EnvLike, **settings: Any) -> None:
+        settings = named_parts(settings)
         kinds = (RunConfig, self.config_kind)
         check_names(settings, field_names(*kinds))
         known = preset(self.algo, env_name(env), str(settings.get("memory", "none")))
@@ -102,16 +106,9 @@ class Agent(ABC):
             NonFiniteError: a loss or gradient was not finite.
         """
 
-    @abstractmethod
-    def _act(
-        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor | None,
-        deterministic: bool,
-    ) -> tuple[Tensor, Carry]:  # fmt: skip
-        """One step with T = 1 of `[1, B, ...]` inputs: policy actions `[B, ...]`, next carry."""
-
-    @abstractmethod
-    def _to_env(self, action: Tensor) -> NDArray[Any]:
-        """Policy actions as the environment's own values."""
+    def _scale(self) -> float:
+        """How much sampled actions explore, for `Policy.act`."""
+        return 1.0
 
     def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return self.update.state()  # type: ignore[no-any-return]
@@ -133,7 +130,8 @@ class Agent(ABC):
     def name(self) -> str:
         """What a run folder of this agent is called."""
         env = env_name(self.env) if self.env is not None else "saved"
-        return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{self.config.memory}"
+        memory = self.config.memory.rpartition(":")[2]
+        return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{memory}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -241,15 +239,16 @@ class Agent(ABC):
             prepared = self.policy.prepare(
                 tree_map(lambda x: x.unsqueeze(0), as_tensors(rows, self.device))
             )
-            action, policy_carry = self._act(
+            action, policy_carry = self.policy.act(
                 prepared,
                 policy_carry,
                 flags.to(self.device).unsqueeze(0),
                 previous_action.unsqueeze(0),  # type: ignore[union-attr]
                 previous_reward,
-                deterministic,
+                scale=0.0 if deterministic else self._scale(),
+                generator=self._act_generator,
             )
-            env_action = self._to_env(action)
+            env_action = self.policy.coder.to_env(action)
         return (env_action[0] if single else env_action), (policy_carry, action)
 
     def _batched(self, obs: Any) -> tuple[Any, bool]:
@@ -386,3 +385,9 @@ def _dig(obs: Any, key: str) -> Any:
     for part in key.split("/"):
         obs = obs[part] if isinstance(obs, dict) else obs[int(part)]
     return obs
+
+
+def named_parts(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with every class of a memory or an encoder by the name a configuration keeps."""
+    names = {"memory": memory_name, "encoder": encoder_name, "memory_options": write_options}
+    return {k: names[k](v) if k in names else v for k, v in settings.items()}
