@@ -54,7 +54,7 @@ def test_at_learning_rate_zero_every_ratio_is_one(memory, env, sequence_length):
         {"previous_action": True, "previous_reward": True},
         {"use_sde": True, "sde_sample_freq": 3},
         {"squash": True, "entropy_coef": 0.1},
-        {"refresh_carries": True, "sequence_length": 8, "encoder": (16,)},
+        {"refresh_carries": True, "sequence_length": 8, "encoder_hidden": (16,)},
         {"memory": "window", "summary": "stack", "previous_action": True, "previous_reward": True},
         {"memory": "window", "summary": "attention", "window": 5, "sequence_length": 8},
     ],

@@ -125,7 +125,7 @@ def test_previous_inputs_are_the_last_steps_and_zero_at_a_start():
     first = one.collector.collect(16)
     torch.testing.assert_close(first.previous_action[1:], first.action[:-1])
     torch.testing.assert_close(first.previous_reward[1:], first.reward[:-1])
-    features = previous_inputs(one.config, one.policy.head.encode, first.previous_action,
+    features = previous_inputs(one.config, one.policy.coder.encode, first.previous_action,
                                first.previous_reward, first.reset)  # fmt: skip
     for feature in features:
         assert not feature[first.reset].any()

@@ -93,8 +93,8 @@ class PPOConfig(ActorCriticConfig):
             "target_kl", "adam_eps", low=0, above=True,
         )  # fmt: skip
         check_range(self, "learning_rate", "value_coef", "entropy_coef", low=0)
-        if self.sequence_length is not None and self.memory == "none":
-            raise UsageError("sequence_length needs a memory (memory is 'none')")
+        if self.sequence_length is not None and not self.remembers:
+            raise UsageError(f"sequence_length needs a memory (memory is {self.memory!r})")
         if self.num_steps % self.sequence:
             raise UsageError(
                 f"sequence_length {self.sequence} does not divide num_steps {self.num_steps}"
@@ -110,7 +110,7 @@ class PPOConfig(ActorCriticConfig):
     @property
     def sequence(self) -> int:
         """Steps of one training sequence."""
-        if self.memory == "none":
+        if not self.remembers:
             return 1
         return self.sequence_length or self.num_steps
 

@@ -62,7 +62,7 @@ class SACUpdate(OffPolicyUpdate):
         # A target samples the online actor, which reads these unless its torso is its own.
         self.reads_after = config.memory_owner == "critic"
         chosen = config.target_entropy
-        self.target_entropy = entropy_target(nets.actions) if chosen is None else chosen
+        self.target_entropy = entropy_target(nets.coder) if chosen is None else chosen
         # With the networks, so that it is saved with the model.
         nets.temperature = Temperature(config.alpha_init).to(self.generator.device)
         self.temperature = nets.temperature

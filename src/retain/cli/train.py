@@ -7,7 +7,6 @@ from typing import Any
 
 from retain.cli.flags import given, parse, value_of
 from retain.errors import UsageError, unknown
-from retain.memory import MEMORIES
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, field_names, parts_of, values_of
@@ -45,8 +44,7 @@ def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
     kinds = RunConfig, AGENTS[algo].config_kind
     chosen = preset(algo, env, memory, name, known=field_names(*kinds))
     values: dict[str, Any] = AGENTS[algo].run_defaults | chosen
-    if memory in MEMORIES:  # any other is refused when the flags are parsed
-        values["memory"] = memory
+    values["memory"] = memory
     run, config = parts_of(values, *kinds)
     return options_kind(algo)(env=env, preset=name, run=run, algo=config)  # type: ignore[call-arg]
 

@@ -22,7 +22,7 @@ def small(agent: Agent, **changes: Any) -> dict[str, Any]:
     """The agent's settings with short segments and few environments."""
     now = agent.settings | {"num_envs": 4, "env_groups": 1, "workers": 0}
     if isinstance(agent, PPO):
-        recurrent = agent.config.memory != "none"
+        recurrent = agent.policy.recurrent
         now |= {"num_steps": 32, "batch_size": 64, "epochs": 2, "target_kl": None,
                 "sequence_length": 16 if recurrent else None}  # fmt: skip
     else:
@@ -91,6 +91,6 @@ class Clock(gym.Env[Any, Any]):
 
 def on_clock(agent: Agent, **changes: Any) -> Agent:
     """An agent of the same kind in the `Clock`."""
-    plain = BARE | {"normalise_obs": False, "encoder": ()}
+    plain = BARE | {"normalise_obs": False, "encoder": "auto", "encoder_hidden": ()}
     make: Callable[[], Any] = lambda: Clock(agent.action_space)  # noqa: E731
     return variant(agent, make, **plain | changes)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError, check_range, nearest
+from retain.typed import describe_type, fits
 
 Config = TypeVar("Config")
 
@@ -47,29 +47,6 @@ class RunConfig(EnvOptions):
         return EnvOptions(**{f.name: getattr(self, f.name) for f in fields(EnvOptions)})
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    """Whether a JSON-like value is one of a field's declared type."""
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is typing.Literal:
-        return value in arguments
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
-    if wanted is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, wanted)
-
-
-def describe_type(wanted: Any) -> str:
-    """A field's type as a user would say it."""
-    if typing.get_origin(wanted) is typing.Literal:
-        return "one of " + ", ".join(str(a) for a in typing.get_args(wanted))
-    return wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("typing.", "")
-
-
 def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """A configuration from names and values.
 
@@ -81,7 +58,7 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
     checked: dict[str, Any] = {}
     for name, value in values.items():
         value = tuple(value) if isinstance(value, list) else value
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             close = ""
             if typing.get_origin(hints[name]) is typing.Literal:
                 close = nearest(str(value), typing.get_args(hints[name]))

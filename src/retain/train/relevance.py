@@ -4,6 +4,7 @@ What a setting needs stands where it is declared (`retain.settings.setting`): th
 setting or property that must be on, or of one of the `CONDITIONS` here.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -12,7 +13,8 @@ import gymnasium as gym
 
 from retain.envs.atari import is_atari
 from retain.errors import UsageError
-from retain.train.traits import MEMORY_FIELDS, memory_reads
+from retain.memory import memory_class
+from retain.memory.registry import FIELDS
 
 Space = gym.Space[Any]
 
@@ -27,6 +29,7 @@ class Situation:
         parts: the configurations, each a dataclass.
         observation_space: None while no environment has been made; what depends on it passes.
         action_space: likewise.
+        receptive_field: of the memory; None where it is unbounded or not made yet.
     """
 
     algo: str
@@ -34,6 +37,7 @@ class Situation:
     parts: tuple[Any, ...]
     observation_space: Space | None = None
     action_space: Space | None = None
+    receptive_field: int | None = None
 
     def value(self, name: str) -> Any:
         """A setting's value, or a property's."""
@@ -57,18 +61,28 @@ def _boxes(space: Space) -> Iterable[gym.spaces.Box]:
 
 def _several_inputs(now: Situation) -> bool:
     """Whether actor and critic have anything to keep apart in front of their MLPs."""
-    encoded = bool(now.value("encoder")) or now.value("memory") != "none"
-    return encoded or not isinstance(now.observation_space, gym.spaces.Box | None)
+    if now.value("encoder_hidden") or now.value("encoder") != "auto" or now.value("remembers"):
+        return True
+    space = now.observation_space
+    return not (space is None or (isinstance(space, gym.spaces.Box) and len(space.shape) == 1))
+
+
+def _in_sequences(now: Situation) -> bool:
+    return bool(now.value("remembers")) and memory_class(now.value("memory")).unrolls
 
 
 CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
     "memory": (
-        lambda now: now.value("memory") != "none",
+        lambda now: bool(now.value("remembers")),
         "there is no memory; choose one with memory, e.g. lstm",
     ),
+    "sequences": (
+        _in_sequences,
+        "memory {memory!r} trains on single steps; it is for lstm and its like",
+    ),
     "unbounded": (
-        lambda now: bool(now.value("unbounded")),
-        "memory is {memory!r}, whose past is rebuilt for every step; it is for lstm and its like",
+        lambda now: _in_sequences(now) and now.receptive_field is None,
+        "memory {memory!r} rebuilds its past for every piece; it is for lstm and its like",
     ),
     "has_actor": (lambda now: bool(now.value("has_actor")), "{algo} has no actor"),
     "tuned_alpha": (
@@ -118,16 +132,22 @@ def irrelevant(names: Iterable[str], now: Situation) -> dict[str, str]:
 
 
 def _reason(name: str, needs: str | None, now: Situation) -> str | None:
-    if name in MEMORY_FIELDS and name not in memory_reads(now.value("memory")):
-        if now.value("memory") == "none":
+    if name in FIELDS.values() and name not in _memory_reads(now.value("memory")):
+        if not now.value("remembers"):
             return CONDITIONS["memory"][1]
-        return f"memory {now.value('memory')!r} has no such thing"
+        return f"memory {now.value('memory')!r} does not read it"
     if needs is None:
         return None
     if needs in CONDITIONS:
         test, text = CONDITIONS[needs]
         return None if test(now) else text.format_map(_Values(now))
     return None if now.value(needs) else f"{needs} is {now.value(needs)!r}"
+
+
+def _memory_reads(memory: str) -> list[str]:
+    """The fields that the constructor of a memory takes."""
+    parameters = inspect.signature(memory_class(memory)).parameters
+    return [name for parameter, name in FIELDS.items() if parameter in parameters]
 
 
 class _Values(dict[str, Any]):

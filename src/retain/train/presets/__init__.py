@@ -5,8 +5,8 @@ asked for), or a file of the user's own. In a file,
 
 * a table is for the environment that it is named after, or for those of its `env`; `*` matches;
 * `like = "table"` begins with what another table holds;
-* `[table.none]` holds without memory, `[table.memory]` with any, `[table.recurrent]` with one whose
-  past no window holds, `[table.lstm]` with that one; a later one of these wins over an earlier;
+* `[table.none]` holds without memory, `[table.memory]` with any, `[table.recurrent]` with one that
+  trains in sequences, `[table.lstm]` with that one; a later one of these wins over an earlier;
 * settings above all tables are for every environment.
 """
 
@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from retain.errors import UsageError, nearest, unknown
-from retain.memory import MEMORIES
-from retain.train.traits import unbounded
+from retain.memory import MEMORIES, memory_class
 
 Preset = dict[str, Any]
 
@@ -71,7 +70,7 @@ def preset(
         return {}
     kinds = ["", "none"] if memory == "none" else ["", "memory"]
     if memory != "none":
-        kinds += [*["recurrent"] * unbounded(memory), memory]
+        kinds += [*["recurrent"] * memory_class(memory).unrolls, memory]
     values: Preset = {}
     for table in _tables(path, algo, known):
         if table.fits(env):
