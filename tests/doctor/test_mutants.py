@@ -251,6 +251,14 @@ def replay_forgets_resets(patch):
     wrap(patch, Replay, "begin", begin)
 
 
+def memory_known_by_name_only(patch):
+    """Pieces as for a memory that nobody has heard of: single steps from a zero carry."""
+    def pieces(real, config, receptive_field, *, unrolls):
+        return replace(real(config, 1, unrolls=False), stride=1)
+
+    wrap(patch, off_policy, "pieces_of", pieces)
+
+
 def replay_overwrites_the_final_observation(patch):
     def begin(real, self, obs, mask):
         ended = mask & (self.written > 0)
@@ -345,6 +353,8 @@ MUTANTS = [
            "an episode ends at its reset", lambda: ppo_agent(previous_action=True)),
     Mutant("actor's loss moves the critic", actor_moves_the_critic,
            "the actor's gradient stays with the actor", ddpg_agent),
+    Mutant("unbounded memory trained from a zero carry", memory_known_by_name_only,
+           "pieces of the replay start where acting was", ddpg_agent),
     Mutant("replay forgets resets", replay_forgets_resets, REPLAY, sac_agent),
     Mutant("replay overwrites final observations", replay_overwrites_the_final_observation,
            BOOTSTRAP, ddpg_agent),
