@@ -253,6 +253,7 @@ def replay_forgets_resets(patch):
 
 def memory_known_by_name_only(patch):
     """Pieces as for a memory that nobody has heard of: single steps from a zero carry."""
+
     def pieces(real, config, receptive_field, *, unrolls):
         return replace(real(config, 1, unrolls=False), stride=1)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import tyro
 
 from retain.errors import UsageError, nearest
+from retain.train import foreign
 
 Options = TypeVar("Options")
 
@@ -33,12 +34,24 @@ def _check_flags(kind: Any, arguments: Sequence[str]) -> None:
     known = [*_names(kind), "--help"]
     known += ["--no-" + name.removeprefix("--") for name in known]
     for argument in arguments:
-        if not argument.startswith("--"):
-            continue
         flag = argument.split("=", 1)[0].replace("_", "-")
-        if flag not in known:
-            close = nearest(flag, known)
-            raise UsageError(f"unknown flag {flag!r}{close or '; --help lists all of them'}")
+        if not argument.startswith("--") or flag in known:
+            continue
+        theirs = _theirs(flag, known, arguments)
+        if theirs:
+            raise UsageError(f"unknown flag {flag!r}, {theirs}")
+        close = nearest(flag, known)
+        raise UsageError(f"unknown flag {flag!r}{close or '; --help lists all of them'}")
+
+
+def _theirs(flag: str, known: Sequence[str], arguments: Sequence[str]) -> str:
+    """What an unknown flag is here, if it is another library's name for something."""
+    name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+    names = [one.removeprefix("--").replace("-", "_") for one in known]
+    given = {one: value_of(foreign.flag(one), arguments) for one in ("num_envs", "num_steps")}
+    values = {one: int(text) for one, text in given.items() if text and text.isdecimal()}
+    found = foreign.answer(name, names, value_of(flag, arguments), values)
+    return foreign.shown(found, foreign.flag)
 
 
 def parse(
@@ -97,8 +110,11 @@ def given(arguments: Sequence[str]) -> list[str]:
 def value_of(flag: str, arguments: Sequence[str]) -> str | None:
     """The value given to a flag, before anything is parsed."""
     for index, argument in enumerate(arguments):
-        if argument == flag and index + 1 < len(arguments):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") != flag:
+            continue
+        if equals:
+            return value
+        if index + 1 < len(arguments):
             return arguments[index + 1]
-        if argument.startswith(f"{flag}="):
-            return argument.split("=", 1)[1]
     return None

@@ -1,6 +1,6 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Self
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from retain._version import __version__
-from retain.data.stream import Driver, as_tensors
+from retain.data.stream import Driver
 from retain.envs.contract import Backend
 from retain.envs.groups import make_groups
 from retain.envs.make import EnvLike, env_name
@@ -22,6 +21,7 @@ from retain.memory.registry import write_options
 from retain.nn.encoders import encoder_name
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
+from retain.train.acting import Acting
 from retain.train.allocator import keep_freed_memory
 from retain.train.config import (
     RunConfig,
@@ -31,14 +31,15 @@ from retain.train.config import (
     to_json,
     values_of,
 )
+from retain.train.misuse import check_first, explained
 from retain.train.presets import TUNED
 from retain.train.presets import preset as find_preset
 from retain.train.relevance import Situation, check_relevant, irrelevant
 from retain.train.spaces import space_to_json
-from retain.types import Carry, tree_leaves, tree_map, under_prefix, with_prefix
+from retain.types import under_prefix, with_prefix
 
 
-class Agent(ABC):
+class Agent(Acting):
     """A policy, what trains it, and the environments it learns in.
 
     Args:
@@ -60,7 +61,10 @@ class Agent(ABC):
     update: Any
     """What trains them, with `state` and `restore`."""
 
-    def __init__(self, env: EnvLike, *, preset: str = TUNED, **settings: Any) -> None:
+    def __init__(
+        self, env: EnvLike, *surplus: object, preset: str = TUNED, **settings: Any
+    ) -> None:
+        check_first(type(self).__name__, env, surplus)
         settings = named_parts(settings)
         known = field_names(RunConfig, self.config_kind)
         check_names(settings, known)
@@ -139,7 +143,7 @@ class Agent(ABC):
             NonFiniteError: a loss or gradient was not finite.
         """
 
-    def _scale(self) -> float:
+    def exploration(self) -> float:
         """How much sampled actions explore, for `Policy.act`."""
         return 1.0
 
@@ -153,10 +157,10 @@ class Agent(ABC):
         """Writes what is too large for every checkpoint, to `shared` if given; facts about it."""
         return {}
 
-    def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:  # noqa: B027 (optional)
+    def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:
         """Remembers where `_save_large` wrote, for when it is needed."""
 
-    def prune(self, run: Path) -> None:  # noqa: B027 (optional)
+    def prune(self, run: Path) -> None:
         """Removes what only checkpoints needed that a run folder no longer holds."""
 
     @property
@@ -202,6 +206,7 @@ class Agent(ABC):
             return int(self._pending[1]["steps"])
         return self._collector.steps if self._collector is not None else 0
 
+    @explained("agent.learn(100_000)")
     def learn(
         self, steps: int, *, out: str | Path | None = None, progress: bool = False
     ) -> "Agent":
@@ -217,124 +222,7 @@ class Agent(ABC):
         train(self, steps, run=Path(out) if out is not None else None, progress=progress)
         return self
 
-    def initial_carry(self, batch_size: int = 1) -> Carry:
-        """The carry before an episode's first observation; yours to keep and hand to `act`."""
-        return (
-            tree_map(lambda x: x.to(self.device), self.policy.initial_carry(batch_size)),
-            torch.zeros(
-                (batch_size, *self.policy.event_shape),
-                dtype=self.policy.action_dtype,
-                device=self.device,
-            ),
-        )
-
-    def act(
-        self,
-        obs: Any,
-        carry: Carry | None = None,
-        reset: bool | NDArray[np.bool_] = False,
-        *,
-        deterministic: bool = False,
-        reward: float | NDArray[Any] | None = None,
-    ) -> tuple[Any, Carry]:
-        """One step: the training forward with T = 1.
-
-        Args:
-            obs: one observation, or a batch `[B, ...]`, as the environment gives it.
-            carry: what the last call returned; None starts an episode.
-            reset: true, or `[B]` true, where obs is the first of its episode.
-            deterministic: the most probable action instead of a sample.
-            reward: of the step before; needed only by networks that read it.
-        Returns:
-            action(s) as the environment takes them, and the next carry.
-        """
-        rows, single = self._batched(obs)
-        size = next(iter(rows.values() if isinstance(rows, dict) else [rows])).shape[0]
-        if carry is None:
-            carry, reset = self.initial_carry(size), True
-        policy_carry, previous_action = carry[0], carry[1]
-        if tree_leaves(carry)[-1].shape[0] != size:
-            raise UsageError(
-                f"the carry is for {tree_leaves(carry)[-1].shape[0]} environments, but obs holds "
-                f"{size}: start with initial_carry({size})"
-            )
-        flags = torch.as_tensor(np.broadcast_to(np.asarray(reset, dtype=np.bool_), size).copy())
-        previous_reward = None
-        if reward is not None:
-            given = np.broadcast_to(np.asarray(reward, dtype=np.float64), size)
-            learned = self.run_settings.learned_reward(given).astype(np.float32)
-            previous_reward = torch.from_numpy(learned).to(self.device).unsqueeze(0)
-        elif self.config.reads_reward and not bool(flags.all()):
-            raise UsageError("this agent reads the previous reward: pass act(..., reward=...)")
-        elif self.config.reads_reward:
-            previous_reward = torch.zeros((1, size), device=self.device)
-        with torch.inference_mode():
-            prepared = self.policy.prepare(
-                tree_map(lambda x: x.unsqueeze(0), as_tensors(rows, self.device))
-            )
-            action, policy_carry = self.policy.act(
-                prepared,
-                policy_carry,
-                flags.to(self.device).unsqueeze(0),
-                previous_action.unsqueeze(0),  # type: ignore[union-attr]
-                previous_reward,
-                scale=0.0 if deterministic else self._scale(),
-                generator=self._act_generator,
-            )
-            env_action = self.policy.coder.to_env(action)
-        return (env_action[0] if single else env_action), (policy_carry, action)
-
-    def _batched(self, obs: Any) -> tuple[Any, bool]:
-        """Observations as `[B, ...]` arrays, and whether a single one was given."""
-        space = self.observation_space
-        if isinstance(space, gym.spaces.Dict):
-            if isinstance(obs, tuple):
-                obs = {str(index): value for index, value in enumerate(obs)}
-            elif set(obs) != set(space.spaces):
-                obs = {key: _dig(obs, key) for key in space.spaces}
-            pairs = {key: self._leaf(obs[key], inner) for key, inner in space.spaces.items()}
-            return {k: v for k, (v, _) in pairs.items()}, next(iter(pairs.values()))[1]
-        return self._leaf(obs, space)
-
-    def _leaf(self, obs: Any, space: gym.Space[Any]) -> tuple[NDArray[Any], bool]:
-        array = np.ascontiguousarray(np.asarray(obs, dtype=space.dtype))
-        shape = space.shape or ()
-        if np.ndim(obs) == len(shape) and np.shape(obs) == shape:
-            return array.reshape(1, *shape), True
-        if array.shape[1:] == shape and array.ndim == len(shape) + 1:
-            return array, False
-        raise UsageError(
-            f"observation of shape {np.shape(obs)} (expected {shape}, or a batch of these)"
-        )
-
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[Any, tuple[NDArray[Any], ...] | None]:
-        """`act` with Stable-Baselines3's signature.
-
-        Args:
-            state: what the last call returned; None starts episodes.
-            episode_start: `[B]` true where an episode begins; the state is cleared there.
-        Returns:
-            actions, and the next state as a tuple of arrays (None without memory).
-        """
-        rows, _ = self._batched(observation)
-        size = next(iter(rows.values() if isinstance(rows, dict) else [rows])).shape[0]
-        carry = self.initial_carry(size)
-        starts: Any = state is None
-        if state is not None:
-            arrays = iter(state)
-            carry = tree_map(lambda x: torch.from_numpy(next(arrays)).to(self.device), carry)
-            starts = False if episode_start is None else np.asarray(episode_start, dtype=np.bool_)
-        action, carry = self.act(observation, carry, starts, deterministic=deterministic)
-        if not (self.policy.recurrent or self.config.reads_action):
-            return action, None
-        return action, tuple(leaf.cpu().numpy() for leaf in tree_leaves(carry))
-
+    @explained("agent.evaluate(episodes=20)")
     def evaluate(
         self,
         episodes: int = 20,
@@ -371,6 +259,7 @@ class Agent(ABC):
             "action_space": space_to_json(self.action_space),
         }
 
+    @explained("agent.save(path)")
     def save(self, path: str | Path, *, shared: Path | None = None, **progress: Any) -> Path:
         """Writes the agent to a folder, whole or not at all: parameters, statistics, optimizers,
         replay and the current episodes, so that `load(path).learn(...)` goes on.
@@ -411,13 +300,6 @@ class Agent(ABC):
             self._pending = (under_prefix("collector.", training), state["collector"])
         self.progress = state["progress"]
         return self.progress
-
-
-def _dig(obs: Any, key: str) -> Any:
-    """The leaf of a nested observation that the flat `key` names."""
-    for part in key.split("/"):
-        obs = obs[part] if isinstance(obs, dict) else obs[int(part)]
-    return obs
 
 
 def named_parts(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -166,7 +166,7 @@ class OffPolicyAgent(Agent):
         obs = {key: x.unsqueeze(0).to(self.device) for key, x in columns.items()}
         return obs[""] if list(obs) == [""] else obs
 
-    def _scale(self) -> float:
+    def exploration(self) -> float:
         """What the run's end would explore with."""
         return self.update.scale(1.0)
 

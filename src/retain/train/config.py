@@ -3,12 +3,13 @@
 import json
 import math
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError, check_range, nearest
+from retain.train.foreign import answer, shown
 from retain.typed import describe_type, fits
 
 Config = TypeVar("Config")
@@ -93,17 +94,22 @@ def values_of(*parts: Any) -> dict[str, Any]:
     return {name: getattr(part, name) for part in parts for name in field_names(type(part))}
 
 
-def check_names(values: Iterable[str], known: Iterable[str]) -> None:
+def check_names(values: Mapping[str, Any], known: Collection[str]) -> None:
     """Every name must be known.
 
     Raises:
-        UsageError: names the first that is not, and the nearest that is.
+        UsageError: names the first that is not, and what was meant: another library's name for
+            something is answered with ours, any other with the nearest.
     """
-    known = list(known)
-    for name in values:
-        if name not in known:
-            close = nearest(name, known)
-            raise UsageError(f"unknown config field {name!r}{close or '; see --help for all'}")
+    for name, value in values.items():
+        if name in known:
+            continue
+        theirs = shown(answer(name, known, value, values))
+        if theirs:
+            raise UsageError(f"unknown config field {name!r}, {theirs}")
+        raise UsageError(
+            f"unknown config field {name!r}{nearest(name, known) or '; see --help for all'}"
+        )
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, build
+from retain.train.misuse import explained
 from retain.train.spaces import space_from_json
 
 
+@explained('retain.load("runs/...")')
 def load(path: str | os.PathLike[str], *, env: EnvLike | None = None, which: str = "last") -> Agent:
     """An agent from what `save` wrote or from a run folder.
 
