@@ -79,7 +79,7 @@ def test_an_entry_that_does_not_fit_is_named(rooms, changes, message):
 
 def test_what_is_no_dict_is_told_which_is_expected(rooms):
     with pytest.raises(
-        UsageError, match="observation is list .expected a dict of image, me/x, room"
+        UsageError, match=r"observation is list .expected a dict of image, me/x, room"
     ):
         rooms.act([1, 2])
 
@@ -88,7 +88,7 @@ def test_numbers_at_deployment_are_finite(pole):
     for bad in (np.nan, np.inf):
         with pytest.raises(UsageError, match=rf"observation is {bad} at \[1\]"):
             pole.act([0.0, bad])
-    with pytest.raises(UsageError, match="observation is list|NoneType .expected numbers"):
+    with pytest.raises(UsageError, match=r"observation is list|NoneType .expected numbers"):
         pole.act(None)
 
 
