@@ -35,6 +35,7 @@ from retain.train.misuse import check_first, explained
 from retain.train.presets import TUNED
 from retain.train.presets import preset as find_preset
 from retain.train.relevance import Situation, check_relevant, irrelevant
+from retain.train.signature import describe
 from retain.train.spaces import space_to_json
 from retain.types import under_prefix, with_prefix
 
@@ -60,6 +61,11 @@ class Agent(Acting):
     """The networks, a `Policy`."""
     update: Any
     """What trains them, with `state` and `restore`."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if hasattr(cls, "config_kind"):
+            describe(cls)
 
     def __init__(
         self, env: EnvLike, *surplus: object, preset: str = TUNED, **settings: Any
@@ -169,6 +175,16 @@ class Agent(Acting):
         env = env_name(self.env) if self.env is not None else "saved"
         memory = self.config.memory.rpartition(":")[2]
         return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{memory}"
+
+    def __repr__(self) -> str:
+        env = env_name(self.env) if self.env is not None else "an environment that was an object"
+        count = sum(parameter.numel() for parameter in self.policy.parameters())
+        memory = self.config.memory
+        return (
+            f"<{type(self).__name__} on {env}: "
+            f"{'no memory' if memory == 'none' else f'memory {memory}'}, {count:,} parameters, "
+            f"{self.steps:,} steps learned, {self.device}>"
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
