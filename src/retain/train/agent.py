@@ -23,6 +23,7 @@ from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.acting import Acting
 from retain.train.allocator import keep_freed_memory
+from retain.train.changes import guard, refuse_assignment
 from retain.train.config import (
     RunConfig,
     check_names,
@@ -56,6 +57,8 @@ class Agent(Acting):
     config_kind: ClassVar[type[NetworkConfig]]
     run_defaults: ClassVar[dict[str, Any]] = {}
     """What the algorithm changes in `RunConfig` before a preset does."""
+    _settled: ClassVar[set[str]] = set()
+    """What nobody assigns: the configuration, and the settings as if they were attributes."""
     config: Any
     policy: Any
     """The networks, a `Policy`."""
@@ -66,6 +69,13 @@ class Agent(Acting):
         super().__init_subclass__(**keywords)
         if hasattr(cls, "config_kind"):
             describe(cls)
+            guard(cls.config_kind)
+            cls._settled = {"config", *field_names(cls.config_kind, RunConfig)} - {"device"}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._settled and "config" in vars(self):
+            refuse_assignment(name)
+        super().__setattr__(name, value)
 
     def __init__(
         self, env: EnvLike, *surplus: object, preset: str = TUNED, **settings: Any

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError
@@ -13,6 +13,27 @@ FREE = ("workers", "worker_timeout", "native")
 """Of the environments' options, what changes nothing in an episode."""
 NETWORKS = "the saved networks are built with it"
 EPISODES = "the saved episodes are played with it"
+
+
+def refuse_assignment(name: str) -> NoReturn:
+    """Why nothing is assigned to a living agent's settings.
+
+    Raises:
+        UsageError: always; says where settings change.
+    """
+    raise UsageError(
+        f"{name} cannot be assigned, since nothing would come of it: settings change between two "
+        "parts of the training, retain.load(path, learning_rate=...) or retain.resume(run, ...)"
+    )
+
+
+def guard(config_kind: type[Any]) -> None:
+    """Makes a frozen configuration say, where a field is assigned, how settings change."""
+
+    def refuse(self: object, name: str, value: object) -> NoReturn:
+        refuse_assignment(name)
+
+    config_kind.__setattr__ = refuse  # type: ignore[assignment]
 
 
 def fixed(config_kind: type[Any]) -> dict[str, str]:
