@@ -9,7 +9,7 @@ import retain
 from retain.algos import diagnostics
 from retain.data.rollout import Rollout
 from retain.nn.torso import Torso
-from retain.train.monitors import RULES, Monitor
+from retain.train.callbacks.monitors import RULES, Monitor
 from retain.types import tree_map
 
 ROW = {"return_mean": 10.0, "first_log_ratio": 1e-7, "approx_kl": 0.01, "clip_fraction": 0.1,

@@ -1,6 +1,8 @@
 """Episode bookkeeping: which episode runs with which seed, and what the finished ones came to."""
 
+import math
 from collections import deque
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,6 +16,8 @@ from retain.envs.seeding import episode_seed
 
 RECENT = 100
 """Finished episodes that the running means of return and length look back on."""
+SUCCESS = "is_success"
+"""The entry of an info that Gymnasium's tasks with goals say success by."""
 
 
 class Episode(NamedTuple):
@@ -40,6 +44,22 @@ def numbers(info: Info) -> dict[str, float]:
             value = value.item()
         if isinstance(value, bool | int | float):
             found[str(key)] = float(value)
+    return found
+
+
+def info_means(episodes: Iterable[Episode], named: Sequence[str]) -> dict[str, float]:
+    """Means over episodes of what their infos held at the end.
+
+    Args:
+        named: entries that are always there, NaN where no episode has them; `is_success` is there
+            where any episode has it.
+    """
+    infos = [numbers(episode.info) for episode in episodes if episode.info]
+    found = {}
+    for key in dict.fromkeys((SUCCESS, *named)):
+        values = [info[key] for info in infos if key in info]
+        if values or key in named:
+            found[key] = sum(values) / len(values) if values else math.nan
     return found
 
 

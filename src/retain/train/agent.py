@@ -1,7 +1,8 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,9 +21,13 @@ from retain.errors import CheckpointError, UsageError
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.allocator import keep_freed_memory
+from retain.train.callbacks.registry import CallbackLike
 from retain.train.config import RunConfig, build, check_names, field_names, to_json, values_of
+from retain.train.contract import Progress
+from retain.train.evaluate import Evaluation, evaluate
 from retain.train.presets import preset
 from retain.train.spaces import space_to_json
+from retain.train.trainer import train
 from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
 
 
@@ -82,7 +87,7 @@ class Agent(ABC):
             self._build()
         self._act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
         self._pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-        self.progress: dict[str, Any] = {}
+        self.progress: Progress = {}
 
     @abstractmethod
     def _build(self) -> None:
@@ -125,6 +130,20 @@ class Agent(ABC):
 
     def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:  # noqa: B027 (optional)
         """Remembers where `_save_large` wrote, for when it is needed."""
+
+    def explain(self, metric: str) -> str:
+        """More about a metric that is out of its range; empty where there is no more to say."""
+        return ""
+
+    @contextmanager
+    def noise_of(self, seed: int) -> Iterator[None]:
+        """While inside, `act` draws its noise from this seed; then it goes on as before."""
+        before = self._act_generator.get_state()
+        self._act_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            self._act_generator.set_state(before)
 
     def prune(self, run: Path) -> None:  # noqa: B027 (optional)
         """Removes what only checkpoints needed that a run folder no longer holds."""
@@ -172,7 +191,12 @@ class Agent(ABC):
         return self._collector.steps if self._collector is not None else 0
 
     def learn(
-        self, steps: int, *, out: str | Path | None = None, progress: bool = False
+        self,
+        steps: int,
+        *,
+        out: str | Path | None = None,
+        progress: bool = False,
+        callbacks: Sequence[CallbackLike] = (),
     ) -> "Agent":
         """Trains for `steps` environment steps more; may be called again.
 
@@ -180,10 +204,11 @@ class Agent(ABC):
             steps: of all environments together; rounded up to whole segments.
             out: run folder for metrics, checkpoints and the learning curve; None writes nothing.
             progress: show a live view on the terminal.
+            callbacks: watch the run and may stop it (docs/callbacks.md): `retain.Callback`s, names,
+                or `module:Name`.
         """
-        from retain.train.trainer import train
-
-        train(self, steps, run=Path(out) if out is not None else None, progress=progress)
+        run = Path(out) if out is not None else None
+        train(self, steps, run=run, progress=progress, callbacks=callbacks)
         return self
 
     def initial_carry(self, batch_size: int = 1) -> Carry:
@@ -310,7 +335,7 @@ class Agent(ABC):
         deterministic: bool = True,
         seed: int | None = None,
         clear_every: int | None = None,
-    ) -> Any:
+    ) -> Evaluation:
         """Plays whole episodes in fresh environments; training is untouched.
 
         Args:
@@ -318,10 +343,9 @@ class Agent(ABC):
             clear_every: forget everything each so many steps, to see what memory is worth.
 
         Returns:
-            `Evaluation` with return_mean, return_std, length_mean, episodes and all returns.
+            `Evaluation` with return_mean, return_std, length_mean, episodes, all returns, and
+            means of what the episodes' last infos held.
         """
-        from retain.train.evaluate import evaluate
-
         return evaluate(
             self, episodes, deterministic=deterministic, seed=seed, clear_every=clear_every
         )
@@ -365,7 +389,7 @@ class Agent(ABC):
         )
         return path
 
-    def restore(self, folder: Path) -> dict[str, Any]:
+    def restore(self, folder: Path) -> Progress:
         """Takes back what `save` wrote; the progress saved with it."""
         try:
             self.policy.load_state_dict(store.load_tensors(folder, store.MODEL))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypedDict
+from typing import Any, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,8 @@ from retain.envs.make import EnvLike
 from retain.train.config import RunConfig
 from retain.types import Carry
 
-JSON: TypeAlias = "Mapping[str, JSON] | list[JSON] | str | int | float | bool | None"
-"""What a JSON file holds."""
-State: TypeAlias = dict[str, JSON]
-"""What a callback keeps across a resume."""
+State: TypeAlias = dict[str, Any]
+"""What a callback keeps across a resume: JSON, whose values have no type until they are read."""
 
 
 class Progress(TypedDict, total=False):
@@ -56,7 +54,7 @@ class Player(Protocol):
         """Actions for `[B, ...]` observations, and the next carry."""
 
     def noise_of(self, seed: int) -> AbstractContextManager[None]:
-        """While inside, `act` samples with noise of this seed; after it, as if that had not been."""
+        """While inside, `act` draws its noise from this seed; then it goes on as before."""
 
 
 class Learner(Player, Protocol):
@@ -82,7 +80,7 @@ class Learner(Player, Protocol):
     def explain(self, metric: str) -> str:
         """More about a metric that is out of its range; empty where there is no more to say."""
 
-    def description(self) -> Mapping[str, JSON]:
+    def description(self) -> Mapping[str, object]:
         """Everything that it is built from."""
 
     def save(self, path: str | Path, *, shared: Path | None = None) -> Path:

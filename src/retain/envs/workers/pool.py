@@ -161,7 +161,7 @@ class Pool:
         return self._take_news(handle, limit) if answer == NEWS else answer
 
     def _take_news(self, handle: Handle, limit: float) -> bytes | None:
-        """Hands what a worker tells of its environments to their groups; an answer like `_read`'s."""
+        """Hands what a worker tells of its environments to their groups, and answers as `_read`."""
         try:
             if not handle.messages.poll(limit):
                 return None

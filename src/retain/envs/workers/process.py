@@ -116,7 +116,9 @@ class Worker:
         """What environments said besides as their episodes ended, for the parent."""
         for index in np.flatnonzero(ended).tolist():
             info = self.groups[number].info(index)
-            readable = {k: value for k, value in info.items() if isinstance(k, str) and plain(value)}
+            readable = {
+                k: value for k, value in info.items() if isinstance(k, str) and plain(value)
+            }
             if readable:
                 self.infos.append((number, index, readable))
 

@@ -21,8 +21,8 @@ Part = tuple[int, list[tuple[int, list[Any]]]]
 """What `PLAY_BACK`'s message holds for a group: its slot to write to, and seed and actions of some
 environments in order."""
 News = tuple[list[tuple[int, Fault]], list[tuple[int, int, Info]]]
-"""What `NEWS`'s message holds: faults, each after its group, and infos, each after its group and the
-environment's place among the worker's."""
+"""What `NEWS`'s message holds: faults, each after its group, and infos, each after its group and
+the environment's place among the worker's."""
 
 
 def plain(value: object) -> bool:

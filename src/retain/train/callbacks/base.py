@@ -14,11 +14,13 @@ from retain.train.evaluate import Evaluation
 
 Row: TypeAlias = dict[str, float]
 """Metrics by name."""
+Reason: TypeAlias = Literal["finished", "asked", "signal", "failed"]
+"""Why a run ended; asked: a callback wanted it to."""
 
 
 @dataclass
 class Run:
-    """A run of training, as every event shows it. Reading it is free; training must stay untouched."""
+    """A run of training, as every event shows it: to be read, not to be changed."""
 
     agent: Learner
     folder: Path | None
@@ -128,10 +130,9 @@ class Ended(Event):
     """The run is over."""
 
     hook = "on_end"
-    reason: Literal["finished", "asked", "signal", "failed"]
-    """asked: a callback wanted it to stop."""
+    reason: Reason
     by: str | None = None
-    """Which one."""
+    """The callback that asked for it."""
 
 
 class Callback:

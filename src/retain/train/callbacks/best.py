@@ -56,6 +56,4 @@ class Best(Callback):
 
     def restore(self, state: State) -> None:
         """Takes back what `state` gave."""
-        score, step = state["score"], state["step"]
-        assert isinstance(score, float) and isinstance(step, int)
-        self.score, self.step = score, step
+        self.score, self.step = state["score"], state["step"]

@@ -23,14 +23,11 @@ class Crew:
 
     One that raises is told nothing more but the end; the others are, so that what they write is
     whole when the run stops.
-
-    Args:
-        states: what each kept at the checkpoint that the run goes on from.
     """
 
-    def __init__(self, callbacks: Sequence[Callback], states: dict[str, State]) -> None:
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.members = dict(zip(names(callbacks), callbacks, strict=True))
-        self.states = states
+        self.states: dict[str, State] = {}
         self._well = dict(self.members)
         self._started: list[str] = []
         self.asked: str | None = None
@@ -39,15 +36,25 @@ class Crew:
         """Of the first that raised; its cause is what was raised."""
 
     @property
+    def failed(self) -> bool:
+        """Whether one raised."""
+        return self.failure is not None
+
+    @property
     def stopping(self) -> bool:
         """Whether one asked to stop, or raised."""
-        return self.asked is not None or self.failure is not None
+        return self.asked is not None or self.failed
 
-    def start(self, run: Run) -> None:
-        """Tells all that the run begins."""
+    def start(self, run: Run, states: dict[str, State]) -> None:
+        """Tells all that the run begins.
+
+        Args:
+            states: what each kept at the checkpoint that the run goes on from.
+        """
+        self.states = dict(states)
         for name, callback in self.members.items():
             try:
-                if run.resumed and name in self.states:
+                if states.get(name):
                     callback.restore(self.states[name])
             except Exception as error:
                 self._failed(name, "restore", error)
@@ -57,7 +64,7 @@ class Crew:
             if self.failure is not None:
                 return
         for name in self.states.keys() - self.members.keys():
-            if self.states[name] and run.resumed:
+            if self.states[name]:
                 run.warn(
                     f"callback {name}: it took part before and is not there now "
                     "(resume(path, callbacks=[...]))"
@@ -105,5 +112,3 @@ class Crew:
         while self._started:
             name = self._started.pop()
             self._tell(name, event)
-
-

@@ -70,9 +70,7 @@ class CSV(Callback):
 
     def restore(self, state: State) -> None:
         """Takes back what `state` gave."""
-        rows = state["rows"]
-        assert isinstance(rows, int)
-        self.rows = rows
+        self.rows = state["rows"]
 
     def on_end(self, event: Ended) -> None:
         """Closes the file."""

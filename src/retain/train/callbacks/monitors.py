@@ -78,12 +78,16 @@ class Monitor:
 
     def state(self) -> State:
         """As JSON."""
-        return {"first": self.first, "counts": list(self.counts.values()), "said": sorted(self.said)}
+        return {
+            "first": self.first,
+            "counts": list(self.counts.values()),
+            "said": sorted(self.said),
+        }
 
     def restore(self, state: State) -> None:
         """Takes back what `state` gave."""
         self.first = state["first"]
-        self.counts = dict(enumerate(state["counts"]))
+        self.counts |= dict(zip(self.counts, state["counts"], strict=False))
         self.said = set(state["said"])
 
 

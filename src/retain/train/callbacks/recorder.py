@@ -12,7 +12,7 @@ class Record(Callback):
     """Writes episodes.jsonl and actions.bin."""
 
     def __init__(self) -> None:
-        self.offsets = (0, 0)
+        self.offsets: tuple[int, int] = (0, 0)
         self.finished: list[Episode] = []
 
     def on_start(self, event: Started) -> None:
@@ -35,11 +35,7 @@ class Record(Callback):
 
     def restore(self, state: State) -> None:
         """Takes back what `state` gave."""
-        offsets = state["offsets"]
-        assert isinstance(offsets, list)
-        episodes, actions = offsets
-        assert isinstance(episodes, int) and isinstance(actions, int)
-        self.offsets = (episodes, actions)
+        self.offsets = tuple(state["offsets"])
 
     def on_end(self, event: Ended) -> None:
         """Closes the files."""

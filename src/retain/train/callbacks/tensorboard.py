@@ -27,7 +27,7 @@ class TensorBoard(Callback):
 
     def on_start(self, event: Started) -> None:
         """Opens a file of events."""
-        self.writer = SummaryWriter(  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(
             str(event.run.folder), purge_step=event.run.steps, max_queue=10_000, flush_secs=30
         )
 
@@ -36,8 +36,8 @@ class TensorBoard(Callback):
         step = int(event.metrics["step"])
         for name, value in event.metrics.items():
             if name != "step" and math.isfinite(value):
-                self.writer.add_scalar(f"{group_of(name)}/{name}", value, step)  # type: ignore[no-untyped-call]
+                self.writer.add_scalar(f"{group_of(name)}/{name}", value, step)
 
     def on_end(self, event: Ended) -> None:
         """Flushes and closes."""
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()

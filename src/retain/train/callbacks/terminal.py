@@ -75,7 +75,9 @@ class Terminal(Callback):
         """Redraws at most four times a second; without a terminal, a line every ten seconds."""
         row = event.metrics
         # An evaluation's numbers stay until the next one.
-        kept = {k: v for k, v in self.last.items() if k.startswith("eval_") and row.get(k) != row.get(k)}
+        kept = {
+            k: v for k, v in self.last.items() if k.startswith("eval_") and row.get(k) != row.get(k)
+        }
         self.last = row | kept
         now = time.monotonic()
         if self.live is not None:
