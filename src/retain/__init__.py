@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from retain.errors import RetainError, UsageError
     from retain.train.agent import Agent
     from retain.train.algorithms import DDPG, DQN, PPO, SAC, TD3
+    from retain.train.callbacks.base import Callback
+    from retain.train.callbacks.registry import register_callback
     from retain.train.loading import load
 
 _HOME = {
     **dict.fromkeys(("PPO", "DDPG", "TD3", "SAC", "DQN"), "retain.train.algorithms"),
     "load": "retain.train.loading",
     "Agent": "retain.train.agent",
+    "Callback": "retain.train.callbacks.base",
+    "register_callback": "retain.train.callbacks.registry",
     "RetainError": "retain.errors",
     "UsageError": "retain.errors",
 }
@@ -32,6 +36,7 @@ __all__ = [
     "SAC",
     "TD3",
     "Agent",
+    "Callback",
     "RetainError",
     "UsageError",
     "__version__",
@@ -39,6 +44,7 @@ __all__ = [
     "load",
     "memory",
     "ops",
+    "register_callback",
 ]
 
 register_envs()

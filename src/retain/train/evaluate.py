@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from retain.data.episodes import Episode, Episodes, info_means
-from retain.envs.make import make
+from retain.envs.make import EnvLike, make
+from retain.envs.options import EnvOptions
 from retain.errors import UsageError
 from retain.train.contract import Player
 from retain.train.threads import cpu_threads
@@ -37,6 +38,22 @@ class Evaluation:
         return facts | self.info
 
 
+def evaluation_options(agent: Player) -> tuple[EnvLike, EnvOptions]:
+    """The environment that an agent is evaluated in, and how: whole games, as they are.
+
+    Raises:
+        UsageError: the agent was loaded without its environment.
+    """
+    if agent.env is None:
+        raise UsageError("this agent's environment was a callable: load(path, env=...)")
+    return agent.env, replace(agent.run_settings.env_options(), episodic_life=False)
+
+
+def evaluation_seed(agent: Player, seed: int | None) -> int:
+    """The seed of an evaluation's episodes: the given one, or one of the run's."""
+    return agent.run_settings.seed ^ EVALUATION if seed is None else seed
+
+
 def evaluate(
     agent: Player,
     episodes: int,
@@ -55,13 +72,11 @@ def evaluate(
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes} (expected at least 1)")
-    if agent.env is None:
-        raise UsageError("this agent's environment was a callable: load(path, env=...)")
+    env, options = evaluation_options(agent)
     B = min(episodes, PARALLEL)
     quota = np.full(B, episodes // B) + (np.arange(B) < episodes % B)
-    options = replace(agent.run_settings.env_options(), episodic_life=False)
-    backend = make(agent.env, B, options)
-    seed = agent.run_settings.seed ^ EVALUATION if seed is None else seed
+    backend = make(env, B, options)
+    seed = evaluation_seed(agent, seed)
     runs = Episodes(backend, seed)
     everywhere = np.ones(B, dtype=np.bool_)
     obs, reset, carry = runs.begin(everywhere), everywhere, agent.initial_carry(B)
