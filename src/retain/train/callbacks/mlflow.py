@@ -37,10 +37,8 @@ class MLflow(Callback):
             return
         known = self.client.get_experiment_by_name(self.experiment)
         number = known.experiment_id if known else self.client.create_experiment(self.experiment)
-        self.id, self.logged = (
-            self.client.create_run(number, run_name=title(event.run)).info.run_id,
-            -1,
-        )
+        created = self.client.create_run(number, run_name=title(event.run))
+        self.id, self.logged = created.info.run_id, -1
         settings = settings_of(event.run)
         params = [self.entities.Param(k, str(value)[:LONGEST]) for k, value in settings.items()]
         self.client.log_batch(self.id, params=params)

@@ -1,5 +1,6 @@
 """What trackers of experiments share: settings, numbers, and the files worth keeping."""
 
+import contextlib
 import math
 from collections.abc import Mapping
 from importlib import import_module
@@ -47,14 +48,12 @@ def finite(row: Row) -> Row:
 
 
 def artefacts(run: Run) -> list[Path]:
-    """Of a run's folder: settings, metrics, curve, and the folder of the best or last checkpoint."""
+    """Of a run's folder: settings, metrics, curve, and the best checkpoint or else the last."""
     if run.folder is None:
         return []
     names = (store.CONFIG, "metrics.csv", "learning_curve.png")
     paths = [run.folder / name for name in names if (run.folder / name).exists()]
     best = run.folder / store.FOLDER / store.BEST
-    try:
+    with contextlib.suppress(CheckpointError):
         paths.append(best if best.exists() else store.find_checkpoint(run.folder))
-    except CheckpointError:
-        pass
     return paths

@@ -15,7 +15,8 @@ class WandB(Callback):
     Rows that a killed run had sent after its checkpoint are not sent again: they would be the same.
 
     Args:
-        project: else the variable WANDB_PROJECT, else "retain". WANDB_MODE=offline needs no account.
+        project: else the variable WANDB_PROJECT, else "retain". WANDB_MODE=offline needs no
+            account.
     """
 
     def __init__(self, project: str | None = None) -> None:
