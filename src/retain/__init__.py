@@ -10,8 +10,10 @@ from retain._version import __version__
 from retain.envs.register import register_envs
 
 if TYPE_CHECKING:
-    from retain import doctor, memory, ops
+    from retain import doctor, memory, nn, ops
     from retain.errors import RetainError, UsageError
+    from retain.memory import StepMemory, register_memory
+    from retain.nn.encoders import register_encoder
     from retain.train.agent import Agent
     from retain.train.algorithms import DDPG, DQN, PPO, SAC, TD3
     from retain.train.callbacks.base import Callback
@@ -24,10 +26,13 @@ _HOME = {
     "Agent": "retain.train.agent",
     "Callback": "retain.train.callbacks.base",
     "register_callback": "retain.train.callbacks.registry",
+    "StepMemory": "retain.memory",
+    "register_memory": "retain.memory",
+    "register_encoder": "retain.nn.encoders",
     "RetainError": "retain.errors",
     "UsageError": "retain.errors",
 }
-_MODULES = ("doctor", "memory", "ops")
+_MODULES = ("doctor", "memory", "nn", "ops")
 
 __all__ = [
     "DDPG",
@@ -38,13 +43,17 @@ __all__ = [
     "Agent",
     "Callback",
     "RetainError",
+    "StepMemory",
     "UsageError",
     "__version__",
     "doctor",
     "load",
     "memory",
+    "nn",
     "ops",
     "register_callback",
+    "register_encoder",
+    "register_memory",
 ]
 
 register_envs()

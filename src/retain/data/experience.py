@@ -57,8 +57,8 @@ class Experience(Driver):
                 generator=self.generator,
             )
             if random:
-                action = self.nets.actions.random(self.num_envs, self.generator)
-            env_action = self.nets.actions.to_env(action)
+                action = self.nets.coder.random(self.num_envs, self.generator)
+            env_action = self.nets.coder.to_env(action)
         stream.backend.send(env_action)
         stream.obs, reward, terminated, truncated = stream.receive()
         self.replay.add(action, reward, terminated, truncated, stream.obs)
