@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from retain.nn.encoders import register_encoder
     from retain.train.agent import Agent
     from retain.train.algorithms import DDPG, DQN, PPO, SAC, TD3
+    from retain.train.callbacks.base import Callback
+    from retain.train.callbacks.registry import register_callback
     from retain.train.loading import load
 
 _HOME = {
     **dict.fromkeys(("PPO", "DDPG", "TD3", "SAC", "DQN"), "retain.train.algorithms"),
     "load": "retain.train.loading",
     "Agent": "retain.train.agent",
+    "Callback": "retain.train.callbacks.base",
+    "register_callback": "retain.train.callbacks.registry",
     "StepMemory": "retain.memory",
     "register_memory": "retain.memory",
     "register_encoder": "retain.nn.encoders",
@@ -37,6 +41,7 @@ __all__ = [
     "SAC",
     "TD3",
     "Agent",
+    "Callback",
     "RetainError",
     "StepMemory",
     "UsageError",
@@ -46,6 +51,7 @@ __all__ = [
     "memory",
     "nn",
     "ops",
+    "register_callback",
     "register_encoder",
     "register_memory",
 ]

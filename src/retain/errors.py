@@ -29,6 +29,10 @@ class EnvironmentFailure(RetainError):
     """Environments or their workers fail again and again; the run stops with a checkpoint."""
 
 
+class CallbackError(RetainError):
+    """A callback raised; the run stopped after its checkpoint. The cause is what was raised."""
+
+
 class CheckpointError(RetainError):
     """A run folder or checkpoint is missing, incomplete or from another configuration."""
 

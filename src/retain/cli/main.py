@@ -5,7 +5,13 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from retain._version import __version__
-from retain.errors import EnvironmentFailure, NonFiniteError, RetainError, nearest
+from retain.errors import (
+    CallbackError,
+    EnvironmentFailure,
+    NonFiniteError,
+    RetainError,
+    nearest,
+)
 
 VERBS = {
     "train": "train an agent: retain train ppo --env CartPoleNoVel-v1 --memory lstm",
@@ -56,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     command: Callable[[list[str]], int] = import_module(f"retain.cli.{verb}").command
     try:
         return command(rest)
-    except (NonFiniteError, EnvironmentFailure) as error:
+    except (CallbackError, NonFiniteError, EnvironmentFailure) as error:
         return fail(str(error), FAILURE)
     except RetainError as error:
         return fail(str(error), USAGE_ERROR)

@@ -1,6 +1,8 @@
 """Acting: one step of the training forward, with a carry that is the caller's to keep."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import gymnasium as gym
@@ -35,6 +37,16 @@ class Acting(ABC):
     @abstractmethod
     def exploration(self) -> float:
         """How much sampled actions explore, for `Policy.act`."""
+
+    @contextmanager
+    def noise_of(self, seed: int) -> Iterator[None]:
+        """While inside, `act` draws its noise from this seed; then it goes on as before."""
+        before = self._act_generator.get_state()
+        self._act_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            self._act_generator.set_state(before)
 
     def initial_carry(self, batch_size: int = 1) -> Carry:
         """The carry before an episode's first observation; yours to keep and hand to `act`."""

@@ -1,7 +1,7 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,6 +23,7 @@ from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.acting import Acting
 from retain.train.allocator import keep_freed_memory
+from retain.train.callbacks.registry import CallbackLike
 from retain.train.changes import guard, refuse_assignment
 from retain.train.config import (
     RunConfig,
@@ -32,12 +33,15 @@ from retain.train.config import (
     to_json,
     values_of,
 )
+from retain.train.contract import Progress
+from retain.train.evaluate import Evaluation, evaluate
 from retain.train.misuse import check_first, explained
 from retain.train.presets import TUNED
 from retain.train.presets import preset as find_preset
 from retain.train.relevance import Situation, check_relevant, irrelevant
 from retain.train.signature import describe
 from retain.train.spaces import space_to_json
+from retain.train.trainer import train
 from retain.types import under_prefix, with_prefix
 
 
@@ -139,7 +143,7 @@ class Agent(Acting):
             self._build()
         self._act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
         self._pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-        self.progress: dict[str, Any] = {}
+        self.progress: Progress = {}
 
     @abstractmethod
     def _build(self) -> None:
@@ -175,6 +179,10 @@ class Agent(Acting):
 
     def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:
         """Remembers where `_save_large` wrote, for when it is needed."""
+
+    def explain(self, metric: str) -> str:
+        """More about a metric that is out of its range; empty where there is no more to say."""
+        return ""
 
     def prune(self, run: Path) -> None:
         """Removes what only checkpoints needed that a run folder no longer holds."""
@@ -234,7 +242,12 @@ class Agent(Acting):
 
     @explained("agent.learn(100_000)")
     def learn(
-        self, steps: int, *, out: str | Path | None = None, progress: bool = False
+        self,
+        steps: int,
+        *,
+        out: str | Path | None = None,
+        progress: bool = False,
+        callbacks: Sequence[CallbackLike] = (),
     ) -> "Agent":
         """Trains for `steps` environment steps more; may be called again.
 
@@ -242,10 +255,11 @@ class Agent(Acting):
             steps: of all environments together; rounded up to whole segments.
             out: run folder for metrics, checkpoints and the learning curve; None writes nothing.
             progress: show a live view on the terminal.
+            callbacks: watch the run and may stop it (docs/callbacks.md): `retain.Callback`s, names,
+                or `module:Name`.
         """
-        from retain.train.trainer import train
-
-        train(self, steps, run=Path(out) if out is not None else None, progress=progress)
+        run = Path(out) if out is not None else None
+        train(self, steps, run=run, progress=progress, callbacks=callbacks)
         return self
 
     @explained("agent.evaluate(episodes=20)")
@@ -256,7 +270,7 @@ class Agent(Acting):
         deterministic: bool = True,
         seed: int | None = None,
         clear_every: int | None = None,
-    ) -> Any:
+    ) -> Evaluation:
         """Plays whole episodes in fresh environments; training is untouched.
 
         Args:
@@ -264,10 +278,9 @@ class Agent(Acting):
             clear_every: forget everything each so many steps, to see what memory is worth.
 
         Returns:
-            `Evaluation` with return_mean, return_std, length_mean, episodes and all returns.
+            `Evaluation` with return_mean, return_std, length_mean, episodes, all returns, and
+            means of what the episodes' last infos held.
         """
-        from retain.train.evaluate import evaluate
-
         return evaluate(
             self, episodes, deterministic=deterministic, seed=seed, clear_every=clear_every
         )
@@ -312,7 +325,7 @@ class Agent(Acting):
         )
         return path
 
-    def restore(self, folder: Path) -> dict[str, Any]:
+    def restore(self, folder: Path) -> Progress:
         """Takes back what `save` wrote; the progress saved with it."""
         try:
             self.policy.load_state_dict(store.load_tensors(folder, store.MODEL))

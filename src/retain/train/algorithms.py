@@ -50,6 +50,10 @@ class PPO(Agent):
             chunk=self.config.sequence, device=self.device,
         )  # fmt: skip
 
+    def explain(self, metric: str) -> str:
+        """How acting and training disagree, where they do; see `Agent.explain`."""
+        return str(self.update.diagnostics.disagreement) if metric == "first_log_ratio" else ""
+
     def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
         """A segment and an update on it; see `Agent.iterate`."""
         share = progress()

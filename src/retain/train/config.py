@@ -36,10 +36,24 @@ class RunConfig(EnvOptions):
     record_episodes: bool = True
     """Keep every episode's seed and actions in the run folder, for `retain playback`."""
 
+    log_info: tuple[str, ...] = ()
+    """Entries of an episode's last `info` to log, as means over 100 episodes like the return;
+    `is_success` is logged wherever an environment has it."""
+
+    eval_every: int = 0
+    """Environment steps between evaluations in separate environments, which then choose the best
+    checkpoint; 0 is never."""
+    eval_episodes: int = 20
+    """Whole episodes of each evaluation, the same ones every time."""
+
+    callbacks: tuple[str, ...] = ()
+    """Callbacks besides the usual ones: wandb, mlflow, trackio, or module:Name of your own."""
+
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
-        check_range(self, "num_envs", "checkpoint_every", "keep", low=1)
+        check_range(self, "num_envs", "checkpoint_every", "keep", "eval_episodes", low=1)
+        check_range(self, "eval_every", low=0)
         check_range(self, "seed", low=0, high=2**63 - 1)
         check_range(self, "threads", low=0, high=1024)
 

@@ -1,14 +1,15 @@
 """Whole episodes in fresh environments, with nothing of the training touched."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from retain.data.episodes import Episode, Episodes
-from retain.envs.make import make
+from retain.data.episodes import Episode, Episodes, info_means
+from retain.envs.make import EnvLike, make
+from retain.envs.options import EnvOptions
 from retain.errors import UsageError
-from retain.train.agent import Agent
+from retain.train.contract import Player
 from retain.train.threads import cpu_threads
 
 PARALLEL = 16
@@ -27,16 +28,34 @@ class Evaluation:
     length_mean: float
     episodes: int
     returns: tuple[float, ...]
+    info: dict[str, float] = field(default_factory=dict)
+    """Means of what the episodes' last infos held: `is_success`, and what `log_info` names."""
 
     def summary(self) -> dict[str, float]:
-        """The numbers without the single returns."""
-        facts = asdict(self)
-        del facts["returns"]
-        return facts
+        """The numbers without the single returns, those of `info` among them."""
+        facts: dict[str, float] = asdict(self)
+        del facts["returns"], facts["info"]
+        return facts | self.info
+
+
+def evaluation_options(agent: Player) -> tuple[EnvLike, EnvOptions]:
+    """The environment that an agent is evaluated in, and how: whole games, as they are.
+
+    Raises:
+        UsageError: the agent was loaded without its environment.
+    """
+    if agent.env is None:
+        raise UsageError("this agent's environment was a callable: load(path, env=...)")
+    return agent.env, replace(agent.run_settings.env_options(), episodic_life=False)
+
+
+def evaluation_seed(agent: Player, seed: int | None) -> int:
+    """The seed of an evaluation's episodes: the given one, or one of the run's."""
+    return agent.run_settings.seed ^ EVALUATION if seed is None else seed
 
 
 def evaluate(
-    agent: Agent,
+    agent: Player,
     episodes: int,
     *,
     deterministic: bool = True,
@@ -53,22 +72,18 @@ def evaluate(
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes} (expected at least 1)")
-    if agent.env is None:
-        raise UsageError("this agent's environment was a callable: load(path, env=...)")
+    env, options = evaluation_options(agent)
     B = min(episodes, PARALLEL)
     quota = np.full(B, episodes // B) + (np.arange(B) < episodes % B)
-    options = replace(agent.run_settings.env_options(), episodic_life=False)
-    backend = make(agent.env, B, options)
-    seed = agent.run_settings.seed ^ EVALUATION if seed is None else seed
+    backend = make(env, B, options)
+    seed = evaluation_seed(agent, seed)
     runs = Episodes(backend, seed)
-    generator = agent._act_generator.get_state()
-    agent._act_generator.manual_seed(seed)
     everywhere = np.ones(B, dtype=np.bool_)
     obs, reset, carry = runs.begin(everywhere), everywhere, agent.initial_carry(B)
     reward: Any = np.zeros(B)
     counted: list[Episode] = []
     try:
-        with cpu_threads(agent.run_settings.threads):
+        with cpu_threads(agent.run_settings.threads), agent.noise_of(seed):
             while quota.any():
                 cleared = reset
                 if clear_every is not None:
@@ -86,7 +101,6 @@ def evaluate(
                     obs = runs.begin(reset)
     finally:
         backend.close()
-        agent._act_generator.set_state(generator)
     returns = np.array([episode.ret for episode in counted])
     return Evaluation(
         return_mean=float(returns.mean()),
@@ -94,4 +108,5 @@ def evaluate(
         length_mean=float(np.mean([episode.length for episode in counted])),
         episodes=len(counted),
         returns=tuple(returns.tolist()),
+        info=info_means(counted, agent.run_settings.log_info),
     )

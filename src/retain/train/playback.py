@@ -1,7 +1,5 @@
 """Any episode of a run once more, from its seed and its actions."""
 
-import contextlib
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.atari import is_atari
-from retain.envs.contract import Backend
-from retain.envs.in_process import InProcess
-from retain.envs.make import EnvLike, make, make_single
-from retain.envs.options import EnvOptions
+from retain.envs.make import EnvLike, make
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
 from retain.train.config import RunConfig, build
 from retain.train.recorder import Recorded, recorded, recorded_actions
 from retain.train.spaces import space_from_json
+from retain.train.video import drawable, frame_of, write_video
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,8 @@ def play_back(
     config = build(RunConfig, facts["run"])
     space = space_from_json(facts["action_space"])
     actions = recorded_actions(run, record, space, config.num_envs)
-    backend = _backend(env, config.env_options(), video is not None)
+    options = config.env_options()
+    backend = drawable(env, options) if video is not None else make(env, 1, options)
     frames: list[NDArray[Any]] = []
     total, length = 0.0, 0
     everywhere = np.ones(1, dtype=np.bool_)
@@ -67,61 +63,14 @@ def play_back(
         obs: Any = backend.reset(everywhere, np.array([record.seed]))
         for action in actions:
             if video is not None:
-                frames.append(_frame(backend, obs))
+                frames.append(frame_of(backend, obs))
             obs, reward, terminated, truncated = backend.step(action[None])
             total, length = total + float(reward[0]), length + 1
             if (terminated | truncated)[0] and not backend.continuing[0]:
                 break
         if video is not None:
-            frames.append(_frame(backend, obs))
+            frames.append(frame_of(backend, obs))
             write_video(video, frames)
     finally:
         backend.close()
     return PlayedBack(number, record, total, length)
-
-
-def _backend(env: EnvLike, options: EnvOptions, drawn: bool) -> Backend:
-    """One environment, of a kind that can be drawn if it is to be."""
-    if drawn and not is_atari(env):
-        with warnings.catch_warnings():  # of gymnasium's, about what is said below
-            warnings.simplefilter("ignore", UserWarning)
-            return InProcess([lambda: make_single(env, options, render_mode="rgb_array")])
-    return make(env, 1, options)
-
-
-def _frame(backend: Backend, obs: Any) -> NDArray[Any]:
-    """`[H, W, 3]` what there is to see."""
-    if isinstance(backend, InProcess):
-        frame: Any = None
-        with contextlib.suppress(NotImplementedError):
-            frame = backend.envs[0].render()
-        if frame is None:
-            raise UsageError(f"{backend.envs[0].unwrapped} cannot be drawn: it has no rgb_array")
-        return np.asarray(frame, dtype=np.uint8)
-    grey = obs[0, -1]
-    return np.repeat(np.kron(grey, np.ones((4, 4), np.uint8))[..., None], 3, axis=-1)
-
-
-def write_video(path: Path, frames: list[NDArray[Any]], rate: int = 30) -> None:
-    """A .gif, or with imageio an .mp4.
-
-    Raises:
-        UsageError: another ending, or imageio is not installed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".gif":
-        from PIL import Image
-
-        images = [Image.fromarray(frame) for frame in frames]
-        images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // rate, loop=0)
-        return
-    if path.suffix != ".mp4":
-        raise UsageError(f"video is {path} (expected a name that ends in .gif or .mp4)")
-    try:
-        import imageio
-    except ImportError:
-        raise UsageError(
-            "an .mp4 needs an extra that is not installed: pip install 'retain[video]'; "
-            "a .gif needs none"
-        ) from None
-    imageio.mimwrite(path, frames, fps=rate, macro_block_size=2)
