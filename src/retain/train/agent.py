@@ -154,11 +154,14 @@ class Agent(Acting):
         """Makes what acts in the training environments."""
 
     @abstractmethod
-    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
+    def iterate(
+        self, progress: Callable[[], float], over: Callable[[], bool] = lambda: False
+    ) -> dict[str, float]:
         """One turn of training: some steps, some updates; metrics by name, the same each time.
 
         Args:
-            progress: share of the run that is over by now, in [0, 1].
+            progress: how far the schedules are by now, in [0, 1].
+            over: whether the run has taken all its steps by now.
         Raises:
             NonFiniteError: a loss or gradient was not finite.
         """
@@ -245,6 +248,7 @@ class Agent(Acting):
         self,
         steps: int,
         *,
+        of: int | None = None,
         out: str | Path | None = None,
         progress: bool = False,
         callbacks: Sequence[CallbackLike] = (),
@@ -253,13 +257,15 @@ class Agent(Acting):
 
         Args:
             steps: of all environments together; rounded up to whole segments.
+            of: where several calls share one schedule: the agent's steps at the end of them all;
+                None runs the schedules through this call.
             out: run folder for metrics, checkpoints and the learning curve; None writes nothing.
             progress: show a live view on the terminal.
             callbacks: watch the run and may stop it (docs/callbacks.md): `retain.Callback`s, names,
                 or `module:Name`.
         """
         run = Path(out) if out is not None else None
-        train(self, steps, run=run, progress=progress, callbacks=callbacks)
+        train(self, steps, of=of, run=run, progress=progress, callbacks=callbacks)
         return self
 
     @explained("agent.evaluate(episodes=20)")

@@ -54,7 +54,9 @@ class PPO(Agent):
         """How acting and training disagree, where they do; see `Agent.explain`."""
         return str(self.update.diagnostics.disagreement) if metric == "first_log_ratio" else ""
 
-    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
+    def iterate(
+        self, progress: Callable[[], float], over: Callable[[], bool] = lambda: False
+    ) -> dict[str, float]:
         """A segment and an update on it; see `Agent.iterate`."""
         share = progress()
         rollout = self.collector.collect(self.config.num_steps)
@@ -132,15 +134,17 @@ class OffPolicyAgent(Agent):
             seed=self.run_settings.seed, options=self.run_settings, device=self.device,
         )  # fmt: skip
 
-    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
+    def iterate(
+        self, progress: Callable[[], float], over: Callable[[], bool] = lambda: False
+    ) -> dict[str, float]:
         """`num_steps` steps of every environment and the updates due; see `Agent.iterate`."""
         config, collector, update = self.config, self.collector, self.update
         before = self.replay.written.copy()
         seen: dict[str, list[Tensor]] = {name: [] for name in update.METRICS}
         for _ in range(config.num_steps):
-            share = progress()
-            if share >= 1.0:
+            if over():
                 break
+            share = progress()
             collector.step(
                 scale=update.scale(share), random=collector.steps < config.learning_starts
             )

@@ -25,6 +25,8 @@ class Progress(TypedDict, total=False):
     """Steps of the agent when the run began."""
     total: int
     """Steps that the run takes."""
+    of: int
+    """Steps of the agent at the end of the schedules, where several runs share them."""
     seconds: float
     """Of training, over all resumed parts."""
     callbacks: dict[str, State]
@@ -74,7 +76,9 @@ class Learner(Player, Protocol):
     def collector(self) -> Driver:
         """What acts in the training environments."""
 
-    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
+    def iterate(
+        self, progress: Callable[[], float], over: Callable[[], bool] = ...
+    ) -> dict[str, float]:
         """One turn of training; metrics by name."""
 
     def explain(self, metric: str) -> str:

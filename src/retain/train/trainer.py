@@ -88,20 +88,23 @@ def train(
     steps: int,
     *,
     run: Path | None = None,
+    of: int | None = None,
     progress: bool = False,
     callbacks: Sequence[CallbackLike] = (),
 ) -> None:
     """Trains for `steps` environment steps more (see `Agent.learn`).
 
     Raises:
-        UsageError: `steps` is below 1, a callback cannot be made, or the run folder already holds
-            a run.
+        UsageError: `steps` is below 1, `of` is not ahead, a callback cannot be made, or the run
+            folder already holds a run.
         Interrupted: a signal stopped it; the checkpoint says where.
         NonFiniteError: a loss or gradient broke; the minibatch is in the run folder.
         CallbackError: a callback raised.
     """
     if steps < 1:
         raise UsageError(f"steps is {steps} (expected at least 1)")
+    if of is not None and of <= agent.steps:
+        raise UsageError(f"of is {of}, but {agent.steps} steps are done (expected more)")
     loop = Loop(agent, run, progress, callbacks)
     if run is not None:
         if store.checkpoints(run):
@@ -109,6 +112,8 @@ def train(
         run.mkdir(parents=True, exist_ok=True)
         store.write_json(run / store.CONFIG, {**agent.description(), "steps": steps})
     agent.progress = {"start": agent.steps, "total": steps, "seconds": 0.0}
+    if of is not None:
+        agent.progress["of"] = of
     loop.go(resumed=False)
 
 
@@ -172,7 +177,7 @@ class Loop:
             self._checkpoint()
         while not (run.over or crew.stopping):
             done = collector.steps
-            metrics = agent.iterate(self._progress)
+            metrics = agent.iterate(self._share, lambda: run.over)
             seconds = time.monotonic() - began
             agent.progress["seconds"] = before + seconds
             due = run.passed(settings.checkpoint_every, done) or run.over
@@ -190,9 +195,13 @@ class Loop:
                 return "signal"
         return "failed" if crew.failed else "finished" if run.over else "asked"
 
-    def _progress(self) -> float:
-        run = self.run
-        return min((self.agent.collector.steps - run.first) / (run.end - run.first), 1.0)
+    def _share(self) -> float:
+        """How far the schedules are, in [0, 1]: through this run, or through all that share one."""
+        run, steps = self.run, self.agent.collector.steps
+        of = self.agent.progress.get("of")
+        if of is not None:
+            return min(steps / of, 1.0)
+        return min((steps - run.first) / (run.end - run.first), 1.0)
 
     def _log(self, metrics: dict[str, float], rate: float, due: bool) -> None:
         """Tells of the episodes that ended, and then of the row."""
