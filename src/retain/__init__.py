@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from retain import doctor, memory, ops
     from retain.errors import RetainError, UsageError
     from retain.train.agent import Agent
-    from retain.train.algorithms import DDPG, DQN, PPO, SAC, TD3
+    from retain.train.algorithms import A2C, DDPG, DQN, PPO, PQN, SAC, TD3, VTrace
     from retain.train.loading import load
+    from retain.train.off_policy import OffPolicyAgent
+    from retain.train.on_policy import OnPolicyAgent
+    from retain.train.registry import register_algorithm
 
 _HOME = {
-    **dict.fromkeys(("PPO", "DDPG", "TD3", "SAC", "DQN"), "retain.train.algorithms"),
+    **dict.fromkeys(
+        ("A2C", "DDPG", "DQN", "PPO", "PQN", "SAC", "TD3", "VTrace"), "retain.train.algorithms"
+    ),
+    "OnPolicyAgent": "retain.train.on_policy",
+    "OffPolicyAgent": "retain.train.off_policy",
+    "register_algorithm": "retain.train.registry",
     "load": "retain.train.loading",
     "Agent": "retain.train.agent",
     "RetainError": "retain.errors",
@@ -26,19 +34,25 @@ _HOME = {
 _MODULES = ("doctor", "memory", "ops")
 
 __all__ = [
+    "A2C",
     "DDPG",
     "DQN",
     "PPO",
+    "PQN",
     "SAC",
     "TD3",
     "Agent",
+    "OffPolicyAgent",
+    "OnPolicyAgent",
     "RetainError",
     "UsageError",
+    "VTrace",
     "__version__",
     "doctor",
     "load",
     "memory",
     "ops",
+    "register_algorithm",
 ]
 
 register_envs()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import retain
-from retain.algos import off_policy, optim, ppo
+from retain.algos import off_policy, optim, policy_gradient, ppo
 from retain.data.collector import Collector
 from retain.data.replay import Replay
 from retain.data.rollout import Rollout
@@ -20,8 +20,8 @@ from retain.doctor.invariants import agent_results
 from retain.doctor.memory import memory_results
 from retain.doctor.probes import probe_results
 from retain.memory import GRU, LSTM, Window, make_memory
-from retain.nn import off_policy as nets
-from retain.nn import policy as actor_critic
+from retain.nn import actor_critic
+from retain.nn import q_networks as nets
 from retain.nn.distributions import DiagonalGaussian, SquashedGaussian
 from retain.nn.stacked import StackedMLP
 from retain.nn.torso import Torso
@@ -116,7 +116,7 @@ def gae_with(**changes):
         def wrong(real, **named):
             return real(**named | {k: f(named) for k, f in changes.items()})
 
-        wrap(patch, ppo, "gae", wrong)
+        wrap(patch, policy_gradient, "gae", wrong)
 
     return plant
 

@@ -12,6 +12,7 @@ import gymnasium as gym
 from torch import Tensor
 
 from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
+from retain.algos.optim import falling
 from retain.errors import UsageError, check_range
 from retain.nn.q_networks import OffPolicyNets
 
@@ -62,9 +63,8 @@ class DQNUpdate(OffPolicyUpdate):
     def scale(self, progress: float) -> float:
         """epsilon."""
         config = self.config
-        over = progress >= config.exploration_fraction
-        done = 1.0 if over else progress / config.exploration_fraction
-        return config.epsilon + (config.epsilon_final - config.epsilon) * done
+        fraction = config.exploration_fraction
+        return falling(config.epsilon, config.epsilon_final, fraction, progress)
 
     def predicted(self, batch: Batch) -> Tensor:
         """`[1, length, N]` values of the actions that were done."""

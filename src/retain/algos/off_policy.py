@@ -7,7 +7,9 @@ torso of its own, trained by its own loss. Either way each parameter is stepped 
 the target networks hold a slow copy of every torso that their values rest on.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from retain.algos.optim import Adam, SafeStep, check_ownership
+from retain.data.experience import Experience
 from retain.data.replay import Replay, Sample
 from retain.errors import NonFiniteError, UsageError, check_range
 from retain.nn.q_networks import Actor, OffPolicyNets
@@ -219,6 +222,8 @@ class OffPolicyUpdate(ABC):
         trained = torch.nn.ModuleList(m for m in (nets.critic, nets.actor) if m is not None)
         check_ownership(trained, *self.optimizers.values())
         self.gradient_steps = 0
+        self.due = 0.0
+        """Updates that the steps so far have earned and that are not done yet."""
         self._ready = False
         self._pairs = self._target_pairs()
 
@@ -287,6 +292,43 @@ class OffPolicyUpdate(ABC):
             online += list(self.nets.actor.parameters())
             target += list(self.nets.target_actor.parameters())
         return [p.detach() for p in online], target
+
+    def turn(self, collector: Experience, progress: Callable[[], float]) -> dict[str, float]:
+        """`num_steps` steps of every environment and the updates due.
+
+        Args:
+            progress: share of the run that is over by now, in [0, 1].
+        Returns:
+            Means over the updates by name, NaN where there were none (docs/metrics.md).
+        """
+        config = self.config
+        before = self.replay.written.copy()
+        seen: dict[str, list[Tensor]] = {name: [] for name in self.METRICS}
+        for _ in range(config.num_steps):
+            share = progress()
+            if share >= 1.0:
+                break
+            random = collector.steps < config.learning_starts
+            collector.step(scale=self.scale(share), random=random)
+            if collector.steps < config.learning_starts or not self.ready():
+                continue
+            self.due += config.update_ratio * collector.num_envs
+            while self.due >= 1.0:
+                self.due -= 1.0
+                for name, value in self.update(share).items():
+                    seen[name].append(value)
+        if self.nets.normaliser is not None:
+            rows = self.replay.read(*self.replay.rows_since(before))
+            self.nets.normaliser.update(collector.as_step(rows))
+        row = {
+            name: torch.stack(values).mean().item() if values else math.nan
+            for name, values in seen.items()
+        }
+        return row | {
+            "exploration": self.scale(progress()),
+            "replay_size": float(len(self.replay)),
+            "gradient_steps": float(self.gradient_steps),
+        }
 
     def ready(self) -> bool:
         """Whether the replay holds a piece to learn from; once it does, it always will."""
@@ -423,11 +465,11 @@ class OffPolicyUpdate(ABC):
         tensors = {"generator": self.generator.get_state()}
         for name, optimizer in self.optimizers.items():
             tensors |= with_prefix(f"{name}.", optimizer.tensors())
-        return tensors, {"gradient_steps": self.gradient_steps}
+        return tensors, {"gradient_steps": self.gradient_steps, "due": self.due}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
         self.generator.set_state(tensors["generator"])
         for name, optimizer in self.optimizers.items():
             optimizer.restore(under_prefix(f"{name}.", tensors))
-        self.gradient_steps = facts["gradient_steps"]
+        self.gradient_steps, self.due = facts["gradient_steps"], facts["due"]

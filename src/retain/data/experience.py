@@ -12,7 +12,7 @@ from retain.data.stream import Driver, as_tensors
 from retain.envs.contract import Backend
 from retain.envs.options import PLAIN, EnvOptions
 from retain.nn.q_networks import OffPolicyNets
-from retain.types import tree_map
+from retain.types import Obs, tree_map, under_prefix
 
 
 class Experience(Driver):
@@ -69,6 +69,12 @@ class Experience(Driver):
         if stream.reset_flags.any():
             stream.restart(stream.reset_flags)
             self.replay.begin(stream.obs, stream.reset_flags)
+
+    def as_step(self, columns: dict[str, Tensor]) -> Obs:
+        """The observations among a replay's columns, as one step of many environments."""
+        columns = under_prefix("obs.", columns)
+        obs = {key: x.unsqueeze(0).to(self.device) for key, x in columns.items()}
+        return obs[""] if list(obs) == [""] else obs
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> NDArray[np.bool_]:
         """See `Stream.restore`; an episode that could not be replayed ends in the replay too."""

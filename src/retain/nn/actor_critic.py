@@ -81,6 +81,11 @@ class ActorCritic(nn.Module):
         return self.head.dtype
 
     @property
+    def redraw_every(self) -> int:
+        """Steps between two draws of the noise that steps share; -1 draws once a segment."""
+        return self.config.sde_sample_freq
+
+    @property
     def recurrent(self) -> bool:
         """Whether more than the current step can influence an output."""
         return self.config.memory != "none"

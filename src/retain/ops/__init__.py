@@ -15,7 +15,7 @@ from retain.ops.losses import (
     ratio_statistics,
     value_loss,
 )
-from retain.ops.returns import discounted_sum, gae, n_step_return, vtrace
+from retain.ops.returns import discounted_sum, gae, lambda_return, n_step_return, vtrace
 from retain.ops.running_stats import RunningStats, normalise_with, running_stats, update_stats
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "discounted_sum",
     "explained_variance",
     "gae",
+    "lambda_return",
     "masked_mean",
     "masked_std",
     "n_step_return",
