@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from retain import doctor, memory, ops
     from retain.errors import RetainError, UsageError
     from retain.train.agent import Agent
-    from retain.train.algorithms import A2C, DDPG, DQN, PPO, PQN, SAC, TD3, VTrace
+    from retain.train.algorithms import (
+        A2C,
+        DDPG,
+        DQN,
+        PPO,
+        PQN,
+        QRDQN,
+        SAC,
+        TD3,
+        TQC,
+        VTrace,
+    )
     from retain.train.loading import load
     from retain.train.off_policy import OffPolicyAgent
     from retain.train.on_policy import OnPolicyAgent
@@ -21,7 +32,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     **dict.fromkeys(
-        ("A2C", "DDPG", "DQN", "PPO", "PQN", "SAC", "TD3", "VTrace"), "retain.train.algorithms"
+        ("A2C", "DDPG", "DQN", "PPO", "PQN", "QRDQN", "SAC", "TD3", "TQC", "VTrace"),
+        "retain.train.algorithms",
     ),
     "OnPolicyAgent": "retain.train.on_policy",
     "OffPolicyAgent": "retain.train.off_policy",
@@ -39,8 +51,10 @@ __all__ = [
     "DQN",
     "PPO",
     "PQN",
+    "QRDQN",
     "SAC",
     "TD3",
+    "TQC",
     "Agent",
     "OffPolicyAgent",
     "OnPolicyAgent",

@@ -59,7 +59,7 @@ class ShortDiscrete(Short):
 
 
 def batch_of(agent):
-    return agent.update._batch(0.0)
+    return agent.update.batch(0.0)
 
 
 def acted(batch):
@@ -88,7 +88,7 @@ def test_acting_features_equal_replayed_features(memory, owner):
         agent.iterate(lambda: 0.0)
         agent.policy.normaliser.load_state_dict(statistics)  # as it was when acting
     batch = batch_of(agent)
-    replayed = agent.policy.actor.forward(agent.update._actor_features(batch))
+    replayed = agent.policy.actor.forward(agent.update.actor_features(batch))
     mask = acted(batch)
     assert mask.sum() > 20
     assert replayed[mask].std() > 0.02
@@ -105,7 +105,7 @@ def test_a_stale_carry_would_be_seen():
     for leaf in agent.replay.carry[0]:
         leaf.zero_()
     batch = batch_of(agent)
-    replayed = agent.policy.actor.forward(agent.update._actor_features(batch))
+    replayed = agent.policy.actor.forward(agent.update.actor_features(batch))
     assert (replayed - batch.action).abs().max() > 1e-3
 
 
@@ -119,7 +119,7 @@ def test_each_loss_reaches_its_own_side_and_nothing_else(algo, memory, owner):
     for parameter in nets.parameters():
         parameter.grad = None
     batch = batch_of(agent)
-    loss, _ = update.actor_loss(batch, update._actor_features(batch))
+    loss, _ = update.actor_loss(batch, update.actor_features(batch))
     loss.backward()
     assert not any(gradients(nets.critic).values())
     assert any(gradients(nets.actor).values())
@@ -183,7 +183,7 @@ def test_targets_bootstrap_where_an_episode_was_cut_and_not_where_it_ended(n, me
         lambda batch, after, actor_after: torch.full(after.shape[:2], 100.0),
     )  # fmt: skip
     batch = batch_of(agent)
-    target = agent.update._target(batch)
+    target = agent.update.target(batch)
     seen = set()
     obs, sample = batch.sample.obs, batch.sample
     for t in range(batch.length):
@@ -216,10 +216,10 @@ def test_final_observations_enter_no_loss():
         agent.replay.random.bit_generator.state = random
         agent.update.generator.manual_seed(0)
         batch = batch_of(agent)
-        target = agent.update._target(batch)
+        target = agent.update.target(batch)
         value = agent.update.predicted(batch)
         loss = retain.ops.q_loss(value=value, target=target, mask=batch.mask)
-        return loss, agent.update.actor_loss(batch, agent.update._actor_features(batch))[0]
+        return loss, agent.update.actor_loss(batch, agent.update.actor_features(batch))[0]
 
     clean = losses()
     empty = torch.from_numpy((agent.replay.flags & 8) == 0)
@@ -322,7 +322,7 @@ def test_sac_actor_gradient_is_that_of_the_soft_value(env):
         agent.iterate(lambda: 0.0)
     update = agent.update
     batch = batch_of(agent)
-    features = update._actor_features(batch)
+    features = update.actor_features(batch)
     bias = agent.policy.actor.net._parameters["bias_1"]
 
     def value(shift):
@@ -345,7 +345,7 @@ def test_sac_losses_are_the_papers():
         agent.iterate(lambda: 0.0)
     update, nets = agent.update, agent.policy
     batch = batch_of(agent)
-    features = update._actor_features(batch)
+    features = update.actor_features(batch)
     dist = nets.actor.forward(features)
     action = dist.reparameterised(torch.Generator().manual_seed(4))
     value = nets.critic.forward(features, torch.tanh(action)).min(0).values
@@ -369,7 +369,7 @@ def test_discrete_sac_losses_are_expectations_over_actions():
         agent.iterate(lambda: 0.0)
     update, nets = agent.update, agent.policy
     batch = batch_of(agent)
-    features = update._actor_features(batch)
+    features = update.actor_features(batch)
     log_probs = nets.actor.forward(features).log_probs
     value = nets.critic.forward(features).min(0).values
     loss = sum((log_probs[..., a].exp() * (0.4 * log_probs[..., a] - value[..., a])).mean()

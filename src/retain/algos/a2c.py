@@ -8,11 +8,13 @@ clipped. The one loss owns every parameter, the memory's included. Adam stands f
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from retain.algos.policy_gradient import PolicyGradientConfig, PolicyGradientUpdate
 from retain.data.rollout import Sequences
+from retain.errors import UsageError
 from retain.ops import normalise, value_loss
 
 
@@ -28,6 +30,19 @@ class A2CConfig(PolicyGradientConfig):
     """Trace of the advantage estimate: 0 = one step, 1 = n-step returns."""
     normalise_advantage: bool = False
     """Advantages of a segment to mean 0 and standard deviation 1."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot mean anything."""
+        super().__post_init__()
+        if self.epochs != 1 or self.batch_size is not None:
+            raise UsageError(
+                f"a2c takes one step on the whole segment (epochs is {self.epochs}, batch_size is "
+                f"{self.batch_size}); ppo takes several"
+            )
+
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return super().probing() | {"num_envs": 8, "num_steps": 8, "epochs": 1, "batch_size": None}
 
 
 class A2CUpdate(PolicyGradientUpdate):

@@ -8,8 +8,8 @@ included. Without memory a sequence is one step; with memory it is the whole seg
 it that begins with the carry acting left there.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from retain.algos.contract import Update
 from retain.algos.diagnostics import Diagnostics
 from retain.algos.optim import Adam, SafeStep, Schedule, scheduled
 from retain.data.collector import Collector
@@ -83,6 +84,25 @@ class OnPolicyConfig(NetworkConfig):
             return 1
         return self.sequence_length or self.num_steps
 
+    def small(self) -> dict[str, Any]:
+        """Settings of an agent of the same kind that trains for a moment (the doctor's)."""
+        return {
+            "num_envs": 4, "num_steps": 32, "batch_size": self.batch_size and 64,
+            "epochs": min(self.epochs, 2), "sequence_length": self.sequence_length and 16,
+        } | ({"sequence_length": 16} if self.memory != "none" else {})  # fmt: skip
+
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return {
+            "num_envs": 16, "num_steps": 16, "batch_size": 64, "epochs": 4,
+            "sequence_length": None, "learning_rate": 5e-3, "lr_schedule": "linear",
+            "normalise_reward": False, "max_grad_norm": 0.5,
+        }  # fmt: skip
+
+    def short_segments(self) -> dict[str, Any]:
+        """Settings under which what is needed lies before the segment, and traces reach the end."""
+        return {"num_steps": 4, "num_envs": 64}
+
 
 def _nearest_divisor(total: int, wanted: int) -> int:
     return min((d for d in range(1, total + 1) if total % d == 0), key=lambda d: abs(d - wanted))
@@ -110,7 +130,7 @@ class Minibatch:
     grad_norm: float | None = None
 
 
-class OnPolicyUpdate(ABC):
+class OnPolicyUpdate(Update[Collector]):
     """Turns segments into gradient steps. Subclasses say what the targets and the loss are.
 
     Args:
@@ -121,6 +141,8 @@ class OnPolicyUpdate(ABC):
 
     GAP: ClassVar[str] = "log_ratio"
     """What `Loss.gap` is called in the metrics; 0 before a segment's first step."""
+    checks: ClassVar[tuple[str, ...]] = ("parity", "segment", "carried on", "segment's bootstrap")
+    probes = ("last action", "earlier segment")
     config: Any
 
     def __init__(self, config: Any, policy: Any, *, seed: int, num_envs: int) -> None:
@@ -133,6 +155,24 @@ class OnPolicyUpdate(ABC):
         )
         self.gradient_steps = 0
         self.diagnostics = Diagnostics(policy)
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """The one."""
+        return {"policy": self.optimizer}
+
+    def outputs(self, obs: Obs, reset: Tensor, action: Tensor, reward: Tensor) -> Tensor:
+        """`[T, B, 2]` the value, and the log-probability of one action, the same at each step."""
+        carry = self.policy.initial_carry(reset.shape[1])
+        dist, value, _ = self.policy(obs, carry, reset, action, reward)
+        return torch.stack((value, dist.log_prob(torch.zeros_like(action))), -1)
+
+    def expected(
+        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """`[1, B]` the critic's value."""
+        value: Tensor = self.policy(obs, carry, reset, action, reward)[1]
+        return value
 
     @classmethod
     @abstractmethod

@@ -42,10 +42,22 @@ class PolicyGradientConfig(OnPolicyConfig, ActorCriticConfig):
         check_range(self, "gae_lambda", low=0, high=1)
         check_range(self, "value_huber", low=0, above=True)
 
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return super().probing() | {
+            "entropy_coef": 0.01, "gae_lambda": 0.95, "value_huber": None, "use_sde": False,
+            "log_std_init": 0.0, "value_coef": 0.5,
+        }  # fmt: skip
+
+    def short_segments(self) -> dict[str, Any]:
+        """See `OnPolicyConfig.short_segments`."""
+        return super().short_segments() | {"gae_lambda": 1.0}
+
 
 class PolicyGradientUpdate(OnPolicyUpdate):
     """An actor-critic's update. Subclasses say what the policy's and the value's loss are."""
 
+    checks = (*OnPolicyUpdate.checks, "entropy")
     config: PolicyGradientConfig
     policy: ActorCritic
 
@@ -101,13 +113,8 @@ class PolicyGradientUpdate(OnPolicyUpdate):
 
     def statistics(self, gap: Tensor, progress: float) -> dict[str, float]:
         """How far the policy has moved from the one that acted."""
-        ratios = ratio_statistics(log_ratio=gap, clip=self.clip(progress))
+        ratios = ratio_statistics(log_ratio=gap, clip=(1.0, torch.inf))
         return {
             "approx_kl": ratios.approx_kl.item(),
-            "clip_fraction": ratios.clip_fraction.item(),
             "max_log_ratio": ratios.max_log_ratio.item(),
         }
-
-    def clip(self, progress: float) -> tuple[float, float]:
-        """How far the probability ratio may leave 1, downwards and upwards."""
-        return 1.0, torch.inf

@@ -11,6 +11,7 @@ The one loss owns every parameter, the memory's included.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from retain.algos.optim import Schedule, scheduled
 from retain.algos.policy_gradient import PolicyGradientConfig, PolicyGradientUpdate
 from retain.data.rollout import Sequences
 from retain.errors import check_range
-from retain.ops import approx_kl, normalise, policy_loss, value_loss
+from retain.ops import approx_kl, normalise, policy_loss, ratio_statistics, value_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,16 @@ class PPOConfig(PolicyGradientConfig):
         check_range(
             self, "clip_range", "clip_range_high", "value_clip", "target_kl", low=0, above=True
         )
+
+    def small(self) -> dict[str, Any]:
+        """Settings of an agent of the same kind that trains for a moment (the doctor's)."""
+        return super().small() | {"target_kl": None}
+
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return super().probing() | {
+            "target_kl": None, "clip_range": 0.2, "clip_range_high": None, "value_clip": None,
+        }  # fmt: skip
 
 
 class PPOUpdate(PolicyGradientUpdate):
@@ -83,6 +94,15 @@ class PPOUpdate(PolicyGradientUpdate):
         """Whether the policy has moved too far from the one that acted."""
         bound = self.config.target_kl
         return bound is not None and _kl(loss.gap) > 1.5 * bound
+
+    def statistics(self, gap: Tensor, progress: float) -> dict[str, float]:
+        """How far the policy has moved, and how much of that is beyond the clip range."""
+        ratios = ratio_statistics(log_ratio=gap, clip=self.clip(progress))
+        return {
+            "approx_kl": ratios.approx_kl.item(),
+            "clip_fraction": ratios.clip_fraction.item(),
+            "max_log_ratio": ratios.max_log_ratio.item(),
+        }
 
     def clip(self, progress: float) -> tuple[float, float]:
         """The clip range at `progress` of the run."""

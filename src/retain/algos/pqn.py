@@ -1,6 +1,7 @@
 """Parallelised Q-network (Gallici et al. 2024, arXiv:2407.04811), any memory.
 
-G_t = r_t + gamma [lambda G_{t+1} + (1 - lambda) max_a Q(s_{t+1}, a)],   L = (Q(s_t, a_t) - G_t)^2 / 2
+G_t = r_t + gamma [lambda G_{t+1} + (1 - lambda) max_a Q(s_{t+1}, a)]
+L = (Q(s_t, a_t) - G_t)^2 / 2
 
 Q-learning on fresh segments of many environments: no replay, and no target network, since layer
 normalisation keeps the values from running away. Acting is epsilon-greedy. The one loss owns every
@@ -57,6 +58,17 @@ class PQNConfig(OnPolicyConfig):
             self, "q_lambda", "epsilon", "epsilon_final", "exploration_fraction", low=0, high=1
         )
         check_range(self, "huber", low=0, above=True)
+
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return super().probing() | {
+            "q_lambda": 0.65, "huber": None, "epsilon": 1.0, "epsilon_final": 0.1,
+            "exploration_fraction": 0.5, "max_grad_norm": 10.0,
+        }  # fmt: skip
+
+    def short_segments(self) -> dict[str, Any]:
+        """See `OnPolicyConfig.short_segments`."""
+        return super().short_segments() | {"q_lambda": 1.0}
 
 
 class PQNUpdate(OnPolicyUpdate):

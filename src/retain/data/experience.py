@@ -47,8 +47,9 @@ class Experience(Driver):
         with torch.inference_mode():
             self.replay.store_carry(stream.carry)
             obs = tree_map(lambda x: x.unsqueeze(0), as_tensors(stream.obs, self.device))
+            prepared = self.nets.prepare(obs)
             action, stream.carry = self.nets.act(
-                self.nets.prepare(obs),
+                prepared,
                 stream.carry,
                 torch.from_numpy(stream.reset_flags).to(self.device).unsqueeze(0),
                 stream.previous_action.unsqueeze(0),
@@ -57,7 +58,7 @@ class Experience(Driver):
                 generator=self.generator,
             )
             if random:
-                action = self.nets.actions.random(self.num_envs, self.generator)
+                action = self.nets.random(prepared, self.generator)
             env_action = self.nets.actions.to_env(action)
         stream.backend.send(env_action)
         stream.obs, reward, terminated, truncated = stream.receive()

@@ -28,8 +28,10 @@ class ActionCoder(nn.Module, ABC):
         """Stored actions as the environment's own values."""
 
     @abstractmethod
-    def random(self, batch_size: int, generator: Generator) -> Tensor:
-        """`[batch_size, ...]` uniform actions."""
+    def random(
+        self, batch_size: int, generator: Generator, allowed: Tensor | None = None
+    ) -> Tensor:
+        """`[batch_size, ...]` uniform actions, among those `allowed` `[batch_size, n]` if given."""
 
 
 class BoxActions(ActionCoder):
@@ -63,7 +65,9 @@ class BoxActions(ActionCoder):
         values: NDArray[Any] = scaled.cpu().numpy()
         return values.astype(self.space.dtype, copy=False)
 
-    def random(self, batch_size: int, generator: Generator) -> Tensor:
+    def random(
+        self, batch_size: int, generator: Generator, allowed: Tensor | None = None
+    ) -> Tensor:
         """Uniform within the bounds."""
         shape = (batch_size, *self.event_shape)
         return torch.rand(shape, generator=generator, device=self.low.device) * 2 - 1
@@ -88,8 +92,12 @@ class DiscreteActions(ActionCoder):
         values: NDArray[Any] = action.cpu().numpy()
         return values + self.start if self.start else values
 
-    def random(self, batch_size: int, generator: Generator) -> Tensor:
+    def random(
+        self, batch_size: int, generator: Generator, allowed: Tensor | None = None
+    ) -> Tensor:
         """Uniform."""
+        if allowed is not None:
+            return torch.multinomial(allowed.float(), 1, generator=generator).squeeze(-1)
         return torch.randint(
             self.encoded, (batch_size,), generator=generator, device=generator.device
         )

@@ -107,7 +107,9 @@ class GreedyPolicy(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(action_space, gym.spaces.Discrete):
-            raise UsageError(f"action values need Discrete actions, but the space is {action_space}")
+            raise UsageError(
+                f"action values need Discrete actions, but the space is {action_space}"
+            )
         self.config = config
         self.head = GreedyHead(action_space)
         self.torsos = nn.ModuleList([Torso(observation_space, self.head.encoded, config)])

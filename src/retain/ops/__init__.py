@@ -12,6 +12,7 @@ from retain.ops.losses import (
     normalise,
     policy_loss,
     q_loss,
+    quantile_huber_loss,
     ratio_statistics,
     value_loss,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "normalise_with",
     "policy_loss",
     "q_loss",
+    "quantile_huber_loss",
     "ratio_statistics",
     "reparameterised_entropy",
     "running_stats",

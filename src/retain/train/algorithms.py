@@ -5,15 +5,17 @@ from retain.algos.ddpg import DDPGConfig, DDPGUpdate
 from retain.algos.dqn import DQNConfig, DQNUpdate
 from retain.algos.ppo import PPOConfig, PPOUpdate
 from retain.algos.pqn import PQNConfig, PQNUpdate
+from retain.algos.qrdqn import QRDQNConfig, QRDQNUpdate
 from retain.algos.sac import SACConfig, SACUpdate
 from retain.algos.sac_discrete import DiscreteSACUpdate
 from retain.algos.td3 import TD3Config, TD3Update
+from retain.algos.tqc import TQCConfig, TQCUpdate
 from retain.algos.vtrace import VTraceConfig, VTraceUpdate
 from retain.train.off_policy import OffPolicyAgent
 from retain.train.on_policy import OnPolicyAgent
 from retain.train.registry import AGENTS, register_algorithm
 
-__all__ = ["AGENTS", "A2C", "DDPG", "DQN", "PPO", "PQN", "SAC", "TD3", "VTrace"]
+__all__ = ["A2C", "AGENTS", "DDPG", "DQN", "PPO", "PQN", "QRDQN", "SAC", "TD3", "TQC", "VTrace"]
 
 
 @register_algorithm("ppo")
@@ -86,3 +88,19 @@ class DQN(OffPolicyAgent):
 
     config_kind = DQNConfig
     update_kind = DQNUpdate
+
+
+@register_algorithm("qrdqn")
+class QRDQN(OffPolicyAgent):
+    """Quantile-regression DQN with any memory; Discrete actions."""
+
+    config_kind = QRDQNConfig
+    update_kind = QRDQNUpdate
+
+
+@register_algorithm("tqc")
+class TQC(OffPolicyAgent):
+    """Truncated quantile critics with any memory; Box actions."""
+
+    config_kind = TQCConfig
+    update_kind = TQCUpdate
