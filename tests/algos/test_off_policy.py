@@ -1,5 +1,7 @@
 """Off-policy algorithms: who owns the memory, what a target is, what acting and replay agree on."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -473,3 +475,23 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer(tmp_path):
 def test_what_cannot_be_is_refused_in_one_line(algo, env, changes, message):
     with pytest.raises(UsageError, match=message):
         make(algo, env, **changes)
+
+
+def test_means_are_over_the_steps_that_count():
+    """Masked rows enter neither q_mean nor the mean in a sequence's priority (worked by hand)."""
+    agent = make("DQN", "CartPoleNoVel-v1", memory="lstm", batch_size=16, prioritized=True,
+                 burn_in=0, n_step=1, update_ratio=0.1)  # fmt: skip
+    agent.iterate(lambda: 0.0)
+    update, batch = agent.update, agent.update.batch(0.0)
+    acted = torch.ones(8, 2, dtype=torch.bool)
+    acted[2:] = False
+    acted[1, 1] = False
+    batch.sample = replace(batch.sample, acted=acted, slot=np.array([0, 1]))
+    value, target = torch.full((1, 8, 2), 1e6), torch.zeros(8, 2)
+    value[0, :2, 0] = torch.tensor([1.0, 3.0])
+    value[0, 0, 1] = 2.0
+    assert batch.mean(value).item() == pytest.approx((1 + 3 + 2) / 3)
+    seen = []
+    agent.replay.set_priorities = lambda slot, priority: seen.append(priority.tolist())
+    update._reprioritise(batch, value, target)
+    assert seen == [pytest.approx([0.9 * 3 + 0.1 * 2, 0.9 * 2 + 0.1 * 2])]

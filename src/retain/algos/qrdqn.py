@@ -1,6 +1,7 @@
 """Quantile-regression DQN (Dabney et al. 2017, arXiv:1710.10044), any memory.
 
-The critic gives M quantiles theta_i of every action's return instead of its mean, with tau_i = (i + 1/2) / M:
+The critic gives M quantiles theta_i of every action's return instead of its mean, at
+tau_i = (i + 1/2) / M:
 
 a* = argmax_a mean_i theta'_i(s', a),   y_j = r + gamma theta'_j(s', a*)
 L = sum_i mean_j |tau_i - 1[u_ij < 0]| l(u_ij),   u_ij = y_j - theta_i(s, a)

@@ -1,5 +1,6 @@
 """A policy that is its action values: epsilon-greedy, behind the forward of an actor-critic."""
 
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -71,7 +72,7 @@ class NormedMLP(nn.Sequential):
     def __init__(self, widths: list[int], activation: str, out: int) -> None:
         super().__init__()
         function = activation_function(activation)
-        for number, (wide_in, wide_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        for number, (wide_in, wide_out) in enumerate(pairwise(widths)):
             self.add_module(f"linear_{number}", nn.Linear(wide_in, wide_out))
             self.add_module(f"norm_{number}", nn.LayerNorm(wide_out))
             self.add_module(f"activation_{number}", Activation(function))

@@ -74,8 +74,8 @@ class Critic(nn.Module):
         Args:
             frozen: the gradient passes through to the action, and reaches no parameter.
         """
-        into_net = action is not None and not self.discrete
-        x = torch.cat((features, action), dim=-1) if into_net else features
+        beside = [] if self.discrete or action is None else [action]
+        x = torch.cat([features, *beside], dim=-1) if beside else features
         out = self.net.forward(x, frozen=frozen)
         if self.quantiles:
             out = out.view(*out.shape[:-1], self.quantiles, -1)
