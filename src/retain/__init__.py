@@ -10,8 +10,10 @@ from retain._version import __version__
 from retain.envs.register import register_envs
 
 if TYPE_CHECKING:
-    from retain import doctor, memory, ops
+    from retain import doctor, memory, nn, ops
     from retain.errors import RetainError, UsageError
+    from retain.memory import StepMemory, register_memory
+    from retain.nn.encoders import register_encoder
     from retain.train.agent import Agent
     from retain.train.algorithms import (
         A2C,
@@ -40,10 +42,13 @@ _HOME = {
     "register_algorithm": "retain.train.registry",
     "load": "retain.train.loading",
     "Agent": "retain.train.agent",
+    "StepMemory": "retain.memory",
+    "register_memory": "retain.memory",
+    "register_encoder": "retain.nn.encoders",
     "RetainError": "retain.errors",
     "UsageError": "retain.errors",
 }
-_MODULES = ("doctor", "memory", "ops")
+_MODULES = ("doctor", "memory", "nn", "ops")
 
 __all__ = [
     "A2C",
@@ -59,14 +64,18 @@ __all__ = [
     "OffPolicyAgent",
     "OnPolicyAgent",
     "RetainError",
+    "StepMemory",
     "UsageError",
     "VTrace",
     "__version__",
     "doctor",
     "load",
     "memory",
+    "nn",
     "ops",
     "register_algorithm",
+    "register_encoder",
+    "register_memory",
 ]
 
 register_envs()

@@ -48,7 +48,7 @@ class Masked(gym.Env):
 
 def make(algo, memory="none", **changes):
     settings = SMALL | (REPLAY if algo != "PQN" else {}) | {"memory": memory}
-    return getattr(retain, algo)(Masked, **(settings | changes))
+    return getattr(retain, algo).exactly(Masked, settings | changes)
 
 
 def prefer_the_forbidden(agent):

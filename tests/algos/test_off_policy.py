@@ -17,10 +17,10 @@ SMALL = {"learning_starts": 20, "num_steps": 40, "batch_size": 32, "hidden": (16
 MEMORIES = [
     {"memory": "none"},
     {"memory": "lstm"},
-    {"memory": "lstm", "burn_in": 4, "memory_layers": 2, "encoder": (8,)},
+    {"memory": "lstm", "burn_in": 4, "memory_layers": 2, "encoder_hidden": (8,)},
     {"memory": "gru"},
     {"memory": "window", "window": 5, "summary": "stack"},
-    {"memory": "window", "window": 5, "summary": "lstm", "encoder": (8,)},
+    {"memory": "window", "window": 5, "summary": "lstm", "encoder_hidden": (8,)},
     {"memory": "window", "window": 3, "summary": "gru"},
     {"memory": "window", "window": 4, "summary": "attention"},
 ]
@@ -33,7 +33,8 @@ def name_of(value):
 
 
 def make(algo="DDPG", env="PendulumNoVel-v1", **changes):
-    return getattr(retain, algo)(env, **(SMALL | {"seed": 3} | changes))
+    kind = getattr(retain, algo)
+    return kind(env, **kind.useful(SMALL | {"seed": 3} | changes))
 
 
 class Short(gym.Env):

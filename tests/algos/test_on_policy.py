@@ -16,7 +16,8 @@ SMALL = {"num_envs": 4, "num_steps": 16, "memory_hidden": 8, "hidden": (16,), "s
 
 
 def make(algo, env="CartPoleNoVel-v1", **changes):
-    return getattr(retain, algo)(env, **(SMALL | changes))
+    kind = getattr(retain, algo)
+    return kind(env, **kind.useful(SMALL | changes, env))
 
 
 def name_of(value):
@@ -161,10 +162,10 @@ def test_pqn_normalises_layers_and_keeps_neither_replay_nor_target():
 
 
 def test_pqn_explores_by_its_schedule_and_acts_greedily_when_asked():
-    agent = make("PQN", epsilon=0.8, epsilon_final=0.1, exploration_fraction=0.5)
+    agent = make("PQN", epsilon=0.8, epsilon_final=0.6, exploration_fraction=0.5)
     seen = [agent.update.explore(p)["exploration"] for p in (0.0, 0.25, 0.5, 1.0)]
-    assert seen == pytest.approx([0.8, 0.45, 0.1, 0.1])
-    assert agent.policy.head.epsilon.item() == pytest.approx(0.1)
+    assert seen == pytest.approx([0.8, 0.7, 0.6, 0.6])
+    assert agent.policy.head.epsilon.item() == pytest.approx(0.6)
     obs = torch.randn(500, 2).numpy()
     reset = torch.ones(1, 500, dtype=torch.bool)
     value, _ = agent.policy.action_values(
@@ -176,7 +177,7 @@ def test_pqn_explores_by_its_schedule_and_acts_greedily_when_asked():
     again, _ = agent.act(obs, deterministic=True)
     assert (again == chosen).all()
     sampled, _ = agent.act(obs)
-    assert 0.3 < (sampled != chosen).mean() < 0.5  # 0.8 / 2
+    assert 0.2 < (sampled != chosen).mean() < 0.4  # half of the run's last epsilon
 
 
 def test_epsilon_greedy_worked_by_hand():

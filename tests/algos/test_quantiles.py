@@ -13,7 +13,8 @@ CASES = [("QRDQN", "CartPoleNoVel-v1"), ("TQC", "PendulumNoVel-v1")]
 
 
 def make(algo, **changes):
-    agent = getattr(retain, algo)(dict(CASES)[algo], **(SMALL | changes))
+    kind = getattr(retain, algo)
+    agent = kind.exactly(dict(CASES)[algo], SMALL | changes)
     agent.iterate(lambda: 0.0)
     return agent
 

@@ -41,7 +41,8 @@ SETTINGS = {"num_envs": 3, "num_steps": 16, "batch_size": 16, "memory_hidden": 8
 
 
 def agent(env=Tagged, **changes):
-    return retain.PPO(env, **({"memory": "lstm", "seed": 4} | SETTINGS | changes))
+    settings = {"memory": "lstm", "seed": 4} | SETTINGS | changes
+    return retain.PPO(env, **retain.PPO.useful(settings))
 
 
 def test_reset_marks_exactly_the_first_observation_of_each_episode():
@@ -124,7 +125,7 @@ def test_previous_inputs_are_the_last_steps_and_zero_at_a_start():
     first = one.collector.collect(16)
     torch.testing.assert_close(first.previous_action[1:], first.action[:-1])
     torch.testing.assert_close(first.previous_reward[1:], first.reward[:-1])
-    features = previous_inputs(one.config, one.policy.head.encode, first.previous_action,
+    features = previous_inputs(one.config, one.policy.coder.encode, first.previous_action,
                                first.previous_reward, first.reset)  # fmt: skip
     for feature in features:
         assert not feature[first.reset].any()

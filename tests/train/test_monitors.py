@@ -8,6 +8,7 @@ import torch
 import retain
 from retain.algos import diagnostics
 from retain.data.rollout import Rollout
+from retain.memory import make_memory
 from retain.nn.torso import Torso
 from retain.train.monitors import RULES, Monitor
 from retain.types import tree_map
@@ -76,8 +77,12 @@ def test_the_memorys_share_saturation_and_drift():
     share = diagnostics.memory_share(whole, [whole["memory"]])
     assert share == pytest.approx(math.sqrt(18 / (18 + 16)))
     assert math.isnan(diagnostics.memory_share(whole, []))
-    carry = ((torch.tensor([[0.99, 0.1, -0.98, 0.5]]), torch.full((1, 4), 9.0)),)
-    assert diagnostics.saturation(carry) == 0.5
+    carry = ((torch.tensor([[[0.99, 0.1, -0.98, 0.5]]]), torch.full((1, 1, 4), 9.0)),)
+    lstm = make_memory("lstm", 3, 4)
+    assert diagnostics.memory_metrics([lstm], carry) == {"memory_saturation": 0.5}
+    calm = (tree_map(torch.zeros_like, carry[0]),)
+    assert diagnostics.memory_metrics([lstm, lstm], carry + calm) == {"memory_saturation": 0.25}
+    assert diagnostics.memory_metrics([make_memory("window", 3, 4)], ((),)) == {}
     assert diagnostics.drift(carry, carry) == 0.0
     assert diagnostics.drift(carry, tree_map(torch.zeros_like, carry)) == pytest.approx(1.0)
 

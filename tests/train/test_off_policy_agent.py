@@ -18,7 +18,8 @@ CASES = [("DDPG", "PendulumNoVel-v1", "window"), ("TD3", "PendulumNoVel-v1", "ls
 
 
 def make(algo, env, memory, **changes):
-    return getattr(retain, algo)(env, memory=memory, **(SMALL | {"seed": 2} | changes))
+    kind = getattr(retain, algo)
+    return kind(env, **kind.useful(SMALL | {"seed": 2, "memory": memory} | changes))
 
 
 def same(one, two):
@@ -93,7 +94,7 @@ class Seen(gym.Env):
 
 
 def test_images_and_dict_observations_stay_as_they_are_until_the_encoder():
-    agent = retain.DQN(Seen, **(SMALL | {"num_steps": 20, "learning_starts": 10})).learn(40)
+    agent = make("DQN", Seen, "none", num_steps=20, learning_starts=10).learn(40)
     assert agent.replay.obs["image"].dtype == np.uint8
     assert agent.update.gradient_steps > 0
     obs, _ = Seen().reset(seed=1)

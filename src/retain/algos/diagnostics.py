@@ -1,12 +1,14 @@
 """What an update tells about itself besides its losses; nearly free, once an update."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from retain.data.rollout import Rollout, Sequences
+from retain.memory import Memory
 from retain.nn.actor_critic import ActorCritic
 from retain.types import Carry, Obs, tree_leaves
 
@@ -16,8 +18,6 @@ DRIFT_EVERY = 16
 """Updates between two looks at how far stored carries have drifted; each costs a forward."""
 EARLY = 8
 """Steps that count as an episode's beginning."""
-SATURATED = 0.97
-"""|h| of a recurrent state beyond which its gates hardly move."""
 
 
 def steps_since_reset(reset: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def value_errors(rollout: Rollout, target: Tensor) -> dict[str, float]:
     return dict(zip(names, numbers, strict=True))
 
 
-def memory_share(whole: nn.Module, memories: list[nn.Module]) -> float:
+def memory_share(whole: nn.Module, memories: Sequence[nn.Module]) -> float:
     """The memories' part of the last gradient's norm, in [0, 1]; NaN where they have nothing to
     learn."""
     learns = [p for m in memories for p in m.parameters()]
@@ -54,16 +54,15 @@ def memory_share(whole: nn.Module, memories: list[nn.Module]) -> float:
     return float(norms[0] / norms[1].clamp_min(1e-20))
 
 
-def saturation(carry: Carry) -> float:
-    """Share of a recurrent state's entries that are saturated; NaN where there is no state.
+def memory_metrics(memories: Sequence[Memory], carry: Carry) -> dict[str, float]:
+    """What the memories tell about themselves (`Memory.metrics`), as `memory_NAME`; the mean of
+    several memories.
 
     Args:
-        carry: of an lstm or gru; the first leaf of each torso is h.
+        carry: of each memory, what acting left.
     """
-    states = [tree_leaves(part)[0] for part in carry if tree_leaves(part)]
-    if not states:
-        return math.nan
-    return float(torch.stack([(h.abs() > SATURATED).float().mean() for h in states]).mean())
+    told = [memory.metrics(part) for memory, part in zip(memories, carry, strict=True)]
+    return {f"memory_{name}": sum(one[name] for one in told) / len(told) for name in told[0]}
 
 
 def drift(stored: Carry, now: Carry) -> float:
@@ -111,8 +110,8 @@ class Diagnostics:
             obs: `[T, B, ...]` prepared.
             target: `[T, B]`
         """
-        found, kind = value_errors(rollout, target), self.policy.config.memory
-        if kind == "none":
+        found = value_errors(rollout, target)
+        if not self.policy.recurrent:
             return found
         if self.updates % DRIFT_EVERY == 0:
             previous = rollout.previous_action, rollout.previous_reward
@@ -120,12 +119,11 @@ class Diagnostics:
                 _, _, now = self.policy(obs, rollout.carries[0], rollout.reset, *previous)
             self.drift = drift(rollout.carry_out, now)
         self.updates += 1
-        memories: Any = [torso.memory for torso in self.policy.torsos]
-        recurrent = kind in ("lstm", "gru")
+        memories = [torso.memory for torso in self.policy.torsos]
         return found | {
             "memory_gradient": memory_share(self.policy, memories),
-            "memory_saturation": saturation(rollout.carry_out) if recurrent else math.nan,
             "carry_drift": self.drift,
+            **memory_metrics(memories, rollout.carry_out),
         }
 
     def state(self) -> dict[str, Any]:

@@ -54,11 +54,16 @@ class DQNConfig(OffPolicyConfig):
                 "(expected 'critic')"
             )
 
+    @property
+    def has_actor(self) -> bool:
+        """The critic acts."""
+        return False
+
 
 class DQNUpdate(OffPolicyUpdate):
     """One critic over all actions, and its target."""
 
-    checks = ("replay", "targets", "replay's bootstrap")
+    checks = ("replay", "starts", "targets", "replay's bootstrap")
     METRICS = ("critic_loss", "q_mean", "grad_norm", "masked_fraction")
     action_space = gym.spaces.Discrete
     others = "for Box ones there are ddpg, td3, sac and ppo"

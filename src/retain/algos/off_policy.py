@@ -19,6 +19,7 @@ from torch import Tensor
 
 from retain.algos.contract import Update
 from retain.algos.optim import Adam, SafeStep, check_ownership
+from retain.algos.pieces import pieces_of
 from retain.data.experience import Experience
 from retain.data.replay import Replay, Sample
 from retain.errors import NonFiniteError, UsageError, check_range
@@ -26,6 +27,7 @@ from retain.nn.encoders import allowed_actions
 from retain.nn.q_networks import Actor, OffPolicyNets
 from retain.nn.torso import NetworkConfig, Torso
 from retain.ops import masked_mean, n_step_return, q_loss
+from retain.settings import setting
 from retain.types import Carry, Obs, tree_map, under_prefix, with_prefix
 
 
@@ -37,28 +39,29 @@ class OffPolicyConfig(NetworkConfig):
     """MLP widths after the memory, for the actor and for each critic."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "relu"
     """Activation of the MLPs."""
-    shortcut: bool = True
+    shortcut: bool = setting(True, needs="memory")
     """With memory: the current features also go past it."""
-    previous_action: bool = True
+    previous_action: bool = setting(True, needs="memory")
     """With memory: it also reads the last action (zero at an episode's start)."""
-    previous_reward: bool = True
+    previous_reward: bool = setting(True, needs="memory")
     """With memory: it also reads the last reward (zero at an episode's start)."""
     memory_owner: Literal["critic", "separate"] = "critic"
     """critic: its loss trains the one memory; separate: actor and critic have one each."""
     learning_rate: float = 1e-3
     """Adam's step size."""
-    actor_learning_rate: float | None = None
+    actor_learning_rate: float | None = setting(None, needs="has_actor")
     """The actor's own; None takes learning_rate."""
     adam_eps: float = 1e-8
     """Adam's epsilon."""
     max_grad_norm: float | None = None
     """Largest global gradient norm of each optimizer."""
     batch_size: int = 256
-    """Steps in an update. With lstm or gru a multiple of the sequence length."""
-    sequence_length: int = 32
-    """With lstm or gru: steps that a piece of the replay trains on."""
-    burn_in: int = 0
-    """With lstm or gru: steps in front of those that only bring the stored carry up to date."""
+    """Steps in an update. Where pieces are sequences, a multiple of the sequence length."""
+    sequence_length: int = setting(32, needs="sequences")
+    """With a memory: steps that a piece of the replay trains on (a window's pieces are single)."""
+    burn_in: int = setting(0, needs="unbounded")
+    """With an unbounded memory: steps in front of those that only bring its stored carry up to
+    date."""
     huber: float | None = None
     """Huber threshold of the critics' errors instead of the plain square."""
     n_step: int = 1
@@ -77,9 +80,9 @@ class OffPolicyConfig(NetworkConfig):
     """Keep the replayed observations in memory-mapped files there, for more than RAM holds."""
     prioritized: bool = False
     """Sample by the size of the last error instead of uniformly."""
-    priority_exponent: float = 0.6
+    priority_exponent: float = setting(0.6, needs="prioritized")
     """alpha: 0 is uniform, 1 is in proportion to the error."""
-    priority_beta: float = 0.4
+    priority_beta: float = setting(0.4, needs="prioritized")
     """Importance exponent at first; it rises to 1 over the run."""
     num_steps: int = 200
     """Steps of each environment between two rows of the metrics."""
@@ -95,13 +98,7 @@ class OffPolicyConfig(NetworkConfig):
             self, "learning_rate", "actor_learning_rate", "update_ratio", "burn_in",
             "learning_starts", low=0,
         )  # fmt: skip
-        check_range(self, "max_grad_norm", "huber", low=0, above=True)
-        if self.batch_size % self.length:
-            nearest = max(1, round(self.batch_size / self.length)) * self.length
-            raise UsageError(
-                f"batch_size {self.batch_size} is no multiple of the sequence length "
-                f"{self.length}; nearest that is: {nearest}"
-            )
+        check_range(self, "max_grad_norm", "huber", "adam_eps", low=0, above=True)
 
     def small(self) -> dict[str, Any]:
         """Settings of an agent of the same kind that trains for a moment (the doctor's)."""
@@ -131,41 +128,19 @@ class OffPolicyConfig(NetworkConfig):
         return 0
 
     @property
-    def unbounded(self) -> bool:
-        """Whether the memory needs the carry that acting left, since no window holds its past."""
-        return self.memory in ("lstm", "gru")
-
-    @property
-    def length(self) -> int:
-        """Steps of a piece that the losses read."""
-        return self.sequence_length if self.unbounded else 1
-
-    @property
-    def history(self) -> int:
-        """Steps of a piece in front of those."""
-        if self.unbounded:
-            return self.burn_in
-        return self.window - 1 if self.memory == "window" else 0
-
-    @property
-    def span(self) -> int:
-        """Steps of a piece altogether, those that its targets look ahead included."""
-        return self.history + self.length + self.n_step - 1
-
-    @property
-    def stride(self) -> int:
-        """Steps between stored carries, where sequences may start."""
-        return max(1, self.sequence_length // 2) if self.unbounded else 1
+    def has_actor(self) -> bool:
+        """Whether there is an actor beside the critic."""
+        return True
 
     @property
     def reads_action(self) -> bool:
         """Without a memory, one step is all there is."""
-        return self.previous_action and self.memory != "none"
+        return self.previous_action and self.remembers
 
     @property
     def reads_reward(self) -> bool:
         """Without a memory, one step is all there is."""
-        return self.previous_reward and self.memory != "none"
+        return self.previous_reward and self.remembers
 
 
 @dataclass
@@ -182,6 +157,8 @@ class Batch:
     """Of each torso, before the first row."""
     before: int
     length: int
+    alone: bool
+    """Whether a piece is one step, which was drawn for what was done there."""
     features: Tensor = field(init=False)
     """`[length, N, F]` the critic's own, with gradient."""
     features_after: Tensor = field(init=False)
@@ -190,7 +167,7 @@ class Batch:
     @property
     def mask(self) -> Tensor | None:
         """`[length, N]` steps that count; None where all do."""
-        if self.sample.carry is None:  # a step that was drawn for what was done there
+        if self.alone:
             return None
         return self.sample.acted[self.before : self.before + self.length]
 
@@ -245,7 +222,13 @@ class OffPolicyUpdate(Update[Experience]):
     critics: ClassVar[int]
     target_actor: ClassVar[bool] = False
     """Whether the targets include a copy of the actor."""
-    checks: ClassVar[tuple[str, ...]] = ("replay", "actor alone", "targets", "replay's bootstrap")
+    checks: ClassVar[tuple[str, ...]] = (
+        "replay",
+        "starts",
+        "actor alone",
+        "targets",
+        "replay's bootstrap",
+    )
     probe_share = 0.25
     reads_after: bool = False
     """Whether a target reads the online critic's features at the successors."""
@@ -256,6 +239,7 @@ class OffPolicyUpdate(Update[Experience]):
 
     def __init__(self, config: Any, nets: OffPolicyNets, *, seed: int) -> None:
         self.config, self.nets = config, nets
+        self.pieces = pieces_of(config, nets.receptive_field, unrolls=nets.unrolls)
         self.generator = torch.Generator(next(nets.parameters()).device).manual_seed(seed)
         self._optimizers: dict[str, Adam] = {}
         self.steps: dict[str, SafeStep] = {}
@@ -432,11 +416,10 @@ class OffPolicyUpdate(Update[Experience]):
         return self._ready
 
     def _can_sample(self) -> bool:
-        config = self.config
-        rows, before = config.length + config.n_step - 1, config.history
-        if config.unbounded:
-            return self.replay.can_sample(rows + before)
-        return self.replay.can_sample(rows, before)
+        pieces = self.pieces
+        if pieces.stored:
+            return self.replay.can_sample(pieces.span)
+        return self.replay.can_sample(pieces.rows, pieces.history)
 
     def update(self, progress: float) -> dict[str, Tensor]:
         """One gradient step of each part that is due.
@@ -480,21 +463,21 @@ class OffPolicyUpdate(Update[Experience]):
 
     def batch(self, progress: float) -> Batch:
         """A sample at `progress` of the run, and the critic's features of it."""
-        config = self.config
-        length, before = config.length, config.history
+        config, pieces = self.config, self.pieces
+        length, before = pieces.length, pieces.history
         beta = config.priority_beta + (1 - config.priority_beta) * progress
-        rows = length + config.n_step - 1
         # A piece starts where its carry is stored, or at the step that a window looks back from.
-        inside, outside = (before, 0) if config.unbounded else (0, before)
+        inside, outside = (before, 0) if pieces.stored else (0, before)
         sample = self.replay.sample(
-            config.batch_size // length, rows + inside, before=outside, beta=beta
+            config.batch_size // length, pieces.rows + inside, before=outside, beta=beta
         ).to(self.generator.device)
         previous = self.nets.previous(sample.previous_action, sample.previous_reward, sample.reset)
         carries: Any = sample.carry
         if carries is None:
             carries = self.nets.initial_carry(sample.reset.shape[1])
         obs = self.nets.prepare(sample.obs)
-        batch = Batch(sample, obs, previous, carries, before, length)
+        alone = length == 1 and not pieces.stored
+        batch = Batch(sample, obs, previous, carries, before, length, alone)
         rows = length + config.n_step * self.reads_after
         features = self._unroll(self.nets.critic.torso, batch, carries[0], rows)
         batch.features = features[:length]
@@ -518,7 +501,7 @@ class OffPolicyUpdate(Update[Experience]):
             obs, previous, reset = batch.part(0, first)
             # History only brings a stored carry up to date: no gradient is due there. A window's
             # history *is* the sample, and gets its gradient.
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.unbounded):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.pieces.stored):
                 carry = torso.absorb(obs, previous, carry, reset)
         last = None if rows is None else first + rows
         obs, previous, reset = batch.part(first, last)

@@ -26,6 +26,7 @@ from retain.errors import NonFiniteError, UsageError, check_range
 from retain.nn.normaliser import RewardNormaliser
 from retain.nn.torso import NetworkConfig
 from retain.ops import explained_variance
+from retain.settings import setting
 from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
 
 
@@ -47,7 +48,7 @@ class OnPolicyConfig(NetworkConfig):
     """Steps in a minibatch, a multiple of the sequence length. None = the whole segment."""
     sequence_length: int | None = None
     """With memory: steps that a gradient reaches back; divides num_steps. None = all of it."""
-    refresh_carries: bool = False
+    refresh_carries: bool = setting(False, needs="sequence_length")
     """With sequence_length: recompute the stored carries between epochs."""
     gamma: float = 0.99
     """Discount of a step."""
@@ -62,8 +63,8 @@ class OnPolicyConfig(NetworkConfig):
         check_range(self, "num_steps", "epochs", "batch_size", "sequence_length", low=1)
         check_range(self, "gamma", low=0, high=1)
         check_range(self, "learning_rate", low=0)
-        check_range(self, "max_grad_norm", low=0, above=True)
-        if self.sequence_length is not None and self.sequence != self.sequence_length:
+        check_range(self, "max_grad_norm", "adam_eps", low=0, above=True)
+        if self.sequence_length not in (None, self.sequence):
             raise UsageError(f"sequence_length needs a memory (memory is {self.memory!r})")
         if self.num_steps % self.sequence:
             raise UsageError(
@@ -80,7 +81,7 @@ class OnPolicyConfig(NetworkConfig):
     @property
     def sequence(self) -> int:
         """Steps of one training sequence."""
-        if self.memory == "none":
+        if not self.remembers:
             return 1
         return self.sequence_length or self.num_steps
 
@@ -89,7 +90,7 @@ class OnPolicyConfig(NetworkConfig):
         return {
             "num_envs": 4, "num_steps": 32, "batch_size": self.batch_size and 64,
             "epochs": min(self.epochs, 2), "sequence_length": self.sequence_length and 16,
-        } | ({"sequence_length": 16} if self.memory != "none" else {})  # fmt: skip
+        } | ({"sequence_length": 16} if self.remembers else {})  # fmt: skip
 
     def probing(self) -> dict[str, Any]:
         """Settings that learn the doctor's probes."""
@@ -201,8 +202,12 @@ class OnPolicyUpdate(Update[Collector]):
         """Metrics of the gaps of every step that was trained on, flat."""
         return {f"max_{self.GAP}": gap.abs().max().item()}
 
+    def scale(self, progress: float) -> float:
+        """How much acting explores at `progress` in [0, 1] of the run: 1 samples the policy."""
+        return 1.0
+
     def explore(self, progress: float) -> dict[str, float]:
-        """Sets how much acting explores at `progress` of the run; metrics of it."""
+        """Lets the next segment explore as `scale` says; metrics of it."""
         return {}
 
     def turn(self, collector: Collector, progress: Callable[[], float]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from retain.errors import check_range
 from retain.nn.actor_critic import ActorCritic, ActorCriticConfig
 from retain.nn.distributions import Distribution
 from retain.ops import gae, ratio_statistics
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class PolicyGradientConfig(OnPolicyConfig, ActorCriticConfig):
     """Weight of the value loss, half the mean square (Stable-Baselines3's is the whole: double)."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
-    entropy_schedule: Schedule = "constant"
+    entropy_schedule: Schedule = setting("constant", needs="entropy_coef")
     """linear: the entropy bonus falls to 0."""
     gae_lambda: float = 0.95
     """Trace of the advantage estimate: 0 = one step, 1 = Monte Carlo."""
@@ -40,6 +41,7 @@ class PolicyGradientConfig(OnPolicyConfig, ActorCriticConfig):
         """Refuses values that cannot mean anything."""
         super().__post_init__()
         check_range(self, "gae_lambda", low=0, high=1)
+        check_range(self, "value_coef", "entropy_coef", low=0)
         check_range(self, "value_huber", low=0, above=True)
 
     def probing(self) -> dict[str, Any]:

@@ -90,13 +90,16 @@ class PQNUpdate(OnPolicyUpdate):
             )
         return GreedyPolicy(observation_space, action_space, config)
 
-    def explore(self, progress: float) -> dict[str, float]:
+    def scale(self, progress: float) -> float:
         """epsilon."""
         config = self.config
         fraction = config.exploration_fraction
-        epsilon = falling(config.epsilon, config.epsilon_final, fraction, progress)
-        self.policy.head.epsilon.fill_(epsilon)
-        return {"exploration": epsilon}
+        return falling(config.epsilon, config.epsilon_final, fraction, progress)
+
+    def explore(self, progress: float) -> dict[str, float]:
+        """Sets epsilon."""
+        self.policy.head.epsilon.fill_(self.scale(progress))
+        return {"exploration": self.scale(progress)}
 
     def targets(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """lambda-returns, and how far they lie from the best action's value."""

@@ -19,6 +19,7 @@ from retain.errors import check_range
 from retain.nn.distributions import SquashedGaussian
 from retain.nn.q_networks import Actor, GaussianActor, OffPolicyNets, entropy_target
 from retain.ops import masked_mean
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,9 @@ class SACConfig(OffPolicyConfig):
 
     alpha: float | None = None
     """Fixed weight of the entropy; None tunes it to the target."""
-    alpha_init: float = 1.0
+    alpha_init: float = setting(1.0, needs="tuned_alpha")
     """What a tuned weight starts from."""
-    target_entropy: float | None = None
+    target_entropy: float | None = setting(None, needs="tuned_alpha")
     """Entropy to hold, in nats; None: minus the Box's dimensions, or 0.89 log n."""
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class SACUpdate(OffPolicyUpdate):
         # A target samples the online actor, which reads these unless its torso is its own.
         self.reads_after = config.memory_owner == "critic"
         chosen = config.target_entropy
-        self.target_entropy = entropy_target(nets.actions) if chosen is None else chosen
+        self.target_entropy = entropy_target(nets.coder) if chosen is None else chosen
         self._goal: Tensor | float = self.target_entropy
         # With the networks, so that it is saved with the model.
         nets.temperature = Temperature(config.alpha_init).to(self.generator.device)

@@ -142,7 +142,7 @@ class Collector(Driver):
         segment.values.append(value)
         segment.actions.append(action)
         stream.previous_action = action[0]
-        stream.backend.send(policy.head.to_env(action[0]))
+        stream.backend.send(policy.coder.to_env(action[0]))
 
     def _receive(self, segment: Segment, t: int) -> None:
         """Takes what a group's environments answered to step t, and resets what ended."""

@@ -59,7 +59,7 @@ class Experience(Driver):
             )
             if random:
                 action = self.nets.random(prepared, self.generator)
-            env_action = self.nets.actions.to_env(action)
+            env_action = self.nets.coder.to_env(action)
         stream.backend.send(env_action)
         stream.obs, reward, terminated, truncated = stream.receive()
         self.replay.add(action, reward, terminated, truncated, stream.obs)

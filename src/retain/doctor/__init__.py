@@ -1,7 +1,7 @@
 """Names the bug: checks of environments, memories and whole agents, and probes with known answers.
 
-`retain.doctor(agent_or_env)` examines what it is given; `check_memory` and `check_environment`
-raise AssertionError, for tests.
+`retain.doctor(agent_or_env)` examines what it is given; `check_memory`, `check_encoder` and
+`check_environment` raise AssertionError, for tests.
 """
 
 import sys
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from retain.doctor.encoder import check_encoder, encoder_results
 from retain.doctor.environment import check_environment, environment_results
 from retain.doctor.invariants import agent_results
 from retain.doctor.memory import check_memory, memory_results
@@ -49,6 +50,7 @@ def _parts(subject: Any, probes: bool) -> list[tuple[Any, ...]]:
         parts: list[tuple[Any, ...]] = [
             (environment_results, subject.env, subject.run_settings.env_options()),
             (memory_results, subject.policy.torsos[0].memory),
+            (encoder_results, subject.policy.torsos[0].encoder, subject.observation_space),
             (agent_results, subject),
         ]
         return parts + ([(probe_results, subject)] if probes else [])
@@ -69,6 +71,7 @@ sys.modules[__name__].__class__ = _Callable
 __all__ = [
     "Report",
     "Result",
+    "check_encoder",
     "check_environment",
     "check_memory",
     "examine",

@@ -85,7 +85,7 @@ def _memory_learns(agent: Agent) -> Result:
     fresh = variant(agent)
     memories = [t.memory for t in fresh.policy.torsos]
     own = [p for memory in memories for p in memory.parameters()]
-    if agent.config.memory == "none" or not own:
+    if not agent.policy.recurrent or not own:
         return Result("the loss reaches the memory", "ok", "nothing to learn in it")
     before = [p.detach().clone() for p in own]
     learn_a_little(fresh)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from retain.data.replay import ACTED, RESET
 from retain.doctor.report import Result, bootstrap_result, judged
@@ -9,16 +10,23 @@ from retain.doctor.variants import CLOSE, learn_a_little, on_clock, variant
 from retain.train.agent import Agent
 from retain.types import tree_leaves, tree_map
 
+STARTS = "pieces of the replay start where acting was"
+
+
+def _acted(agent: Agent) -> Agent:
+    """A small agent that acted for two turns, its networks and statistics standing still."""
+    still = variant(agent, update_ratio=0.0)
+    first = {name: x.clone() for name, x in still.policy.state_dict().items()}
+    for _ in range(2):
+        still.iterate(lambda: 0.0)
+        still.policy.load_state_dict(first)  # carries of older statistics would differ rightly
+    return still
+
 
 def _replayed(agent: Agent) -> Result:
     """The carry that acting has, against one unroll over the replay's rows."""
-    still = variant(agent, update_ratio=0.0)
-    nets = still.policy
-    statistics = {name: x.clone() for name, x in nets.state_dict().items()}
-    for _ in range(2):
-        still.iterate(lambda: 0.0)
-        nets.load_state_dict(statistics)  # carries of older statistics would differ rightly
-    replay, stream = still.update.replay, still.collector.stream
+    still = _acted(agent)
+    nets, replay, stream = still.policy, still.update.replay, still.collector.stream
     worst = 0.0
     for index in range(still.run_settings.num_envs):
         rows = np.arange(replay.written[index])
@@ -44,6 +52,48 @@ def _replayed(agent: Agent) -> Result:
         "reset lost, or another previous action or reward.",
         "Compare the replay's rows with what the policy read when it acted.",
     )  # fmt: skip
+
+
+def _starts(agent: Agent) -> Result:
+    """The carries that pieces start from, against an unroll from the environments' first steps."""
+    if agent.policy.receptive_field is not None:
+        return Result(STARTS, "ok", "the memory is bounded: its past is rebuilt from the timeline")
+    fresh = _acted(agent)
+    update, replay = fresh.update, fresh.update.replay
+    batch = update.batch(0.0)
+    worst, moved = 0.0, 0.0
+    for n, slot in enumerate(batch.sample.slot[:8]):
+        first, index = int(slot) // replay.num_envs * replay.stride, int(slot) % replay.num_envs
+        given = [leaf[n] for leaf in tree_leaves(batch.carries[0])]
+        wanted = _carry_at(fresh, index, first)
+        worst = max([worst, *(float((a - b).abs().max()) for a, b in
+                              zip(given, wanted, strict=True))])  # fmt: skip
+        moved = max([moved, *(float(leaf.abs().max()) for leaf in wanted)])
+    return judged(
+        STARTS, worst < CLOSE and moved > 0,
+        f"carries differ by {worst:.1e} where acting had up to {moved:.1e}",
+        "Pieces of the replay start from a carry that acting never had there: the memory is "
+        "trained on pasts that are cut off.",
+        "Store the carry where receptive_field is None; ask no memory for its name.",
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _carry_at(agent: Agent, index: int, row: int) -> list[Tensor]:
+    """The leaves of the critic's carry before a row, by one unroll from the first row on."""
+    replay, nets = agent.update.replay, agent.policy
+    rows = np.arange(row)
+    first = nets.initial_carry(1)[0]
+    if not row:
+        return [leaf[0] for leaf in tree_leaves(first)]
+    read = replay.read(rows, np.full(row, index))
+    acted = ((read["flags"] & ACTED) > 0).nonzero().flatten()
+    reset = ((read["flags"] & RESET) > 0)[acted].unsqueeze(1)
+    obs = tree_map(lambda x: x.transpose(0, 1)[acted], agent.collector.as_step(read))
+    action, reward = (read[name].roll(1, 0)[acted].unsqueeze(1) for name in ("action", "reward"))
+    previous = nets.previous(action, reward, reset)
+    after = nets.torsos[0].absorb(nets.prepare(obs), previous, first, reset)
+    return [leaf[0] for leaf in tree_leaves(after)]
 
 
 def _actor_alone(agent: Agent) -> Result:
@@ -115,6 +165,7 @@ def _bootstrap(agent: Agent) -> Result:
 
 CHECKS = {
     "replay": _replayed,
+    "starts": _starts,
     "actor alone": _actor_alone,
     "targets": _targets,
     "replay's bootstrap": _bootstrap,

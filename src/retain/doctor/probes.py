@@ -94,13 +94,14 @@ def trained(agent: Agent, plan: Plan, *, steps: int, gamma: float = 0.5, **chang
                           | gym.spaces.MultiBinary)  # fmt: skip
     memory = agent.config.memory
     now = agent.settings | BARE | {
-        "gamma": gamma, "seed": 1, "encoder": (), "hidden": (32,), "memory_hidden": 32,
+        "gamma": gamma, "seed": 1, "encoder": "auto", "encoder_hidden": (), "hidden": (32,),
+        "memory_hidden": 32,
         "memory_layers": 1, "normalise_obs": False, "window": 8, "precision": "float32",
         "workers": 0, "env_groups": 1,
     }  # fmt: skip
     now |= agent.config.probing()
     now |= changes | {"memory": memory}
-    new = type(agent)(lambda: Probe(plan, discrete), **now)
+    new = type(agent).exactly(lambda: Probe(plan, discrete), now)
     new.learn(int(steps * agent.update.probe_share))
     return new
 
@@ -157,7 +158,7 @@ def _near(
 
 def probe_results(agent: Agent) -> Iterator[Result]:
     """The results of every probe that the agent's algorithm and memory can be asked."""
-    remembers = agent.config.memory != "none"
+    remembers = agent.policy.recurrent
     plan = Plan()
     yield _near(
         "the value of a constant", [float(values(trained(agent, plan, steps=4000), plan, 1)[0])],

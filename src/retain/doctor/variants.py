@@ -19,15 +19,15 @@ CLOSE = 1e-4
 
 def small(agent: Agent, **changes: Any) -> dict[str, Any]:
     """The agent's settings with short segments and few environments."""
-    now: dict[str, Any] = (
-        agent.settings | {"num_envs": 4, "env_groups": 1, "workers": 0} | agent.config.small()
-    )
+    now: dict[str, Any] = agent.settings | {"num_envs": 4, "env_groups": 1, "workers": 0}
+    now |= agent.config.small()
     return now | changes
 
 
 def variant(agent: Agent, env: EnvLike | None = None, **changes: Any) -> Agent:
     """A small agent of the same kind; with the same parameters where the environment is."""
-    new = type(agent)(agent.env if env is None else env, **small(agent, **changes))  # type: ignore[arg-type]
+    chosen = small(agent, **changes)
+    new = type(agent).exactly(agent.env if env is None else env, chosen)  # type: ignore[arg-type]
     if env is None:
         new.policy.load_state_dict(agent.policy.state_dict())
     return new
@@ -40,7 +40,12 @@ def learn_a_little(agent: Agent) -> None:
 
 
 def observations(agent: Agent, T: int, B: int) -> Obs:
-    """`[T, B, ...]` sampled from the space, bounded entries and unbounded ones alike."""
+    """`[T, B, ...]` of the agent's space; see `sampled`."""
+    return sampled(agent.observation_space, T, B)
+
+
+def sampled(space: gym.Space[Any], T: int, B: int) -> Obs:
+    """`[T, B, ...]` sampled from a space, bounded entries and unbounded ones alike."""
 
     def draw(space: gym.Space[Any], seed: int) -> Tensor:
         space.seed(seed)
@@ -50,7 +55,6 @@ def observations(agent: Agent, T: int, B: int) -> Obs:
             array = np.clip(array, -3, 3)
         return torch.from_numpy(array).view(T, B, *array.shape[1:])
 
-    space = agent.observation_space
     if isinstance(space, gym.spaces.Dict):
         return {key: draw(inner, n) for n, (key, inner) in enumerate(space.spaces.items())}
     return draw(space, 0)
@@ -83,6 +87,6 @@ class Clock(gym.Env[Any, Any]):
 
 def on_clock(agent: Agent, **changes: Any) -> Agent:
     """An agent of the same kind in the `Clock`."""
-    plain = BARE | {"normalise_obs": False, "encoder": ()}
+    plain = BARE | {"normalise_obs": False, "encoder": "auto", "encoder_hidden": ()}
     make: Callable[[], Any] = lambda: Clock(agent.action_space)  # noqa: E731
     return variant(agent, make, **plain | changes)

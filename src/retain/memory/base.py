@@ -1,6 +1,7 @@
 """What every memory is: a function of a stream of features, a carry and explicit resets."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,15 @@ class Memory(nn.Module, ABC):
     """Width D of the input."""
     features: int
     """Width H of the output."""
-    receptive_field: int | None
-    """Steps of the input that can influence an output, itself included; None = unbounded."""
+    receptive_field: int | None = None
+    """Steps of the input that can influence an output, itself included; None = unbounded.
+
+    It decides how the memory is trained from a replay: None, and the carry that acting left is
+    stored; L, and the last L steps are rebuilt from the timeline; 1, and nothing is kept."""
+    unrolls: ClassVar[bool] = True
+    """Whether an unroll over T steps costs less than T windows of them, so that a replay's pieces
+    are sequences. A memory that computes every step from its window alone says False: its pieces
+    are single steps, the most varied minibatch there is."""
 
     @abstractmethod
     def initial_carry(self, batch_size: int) -> Carry:
@@ -43,6 +51,14 @@ class Memory(nn.Module, ABC):
     def absorb(self, x: Tensor, carry: Carry, reset: Tensor) -> Carry:
         """The carry after T steps, where nobody asks for the outputs; arguments as `forward`."""
         return self.forward(x, carry, reset)[1]
+
+    def metrics(self, carry: Carry) -> dict[str, float]:
+        """What the memory tells about itself, logged as `memory_NAME`; the same names each time.
+
+        Args:
+            carry: what acting left at the end of a segment; leaves `[B, ...]`.
+        """
+        return {}
 
     def __call__(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """`forward`, with its types."""
@@ -75,6 +91,54 @@ class NoMemory(Memory):
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """Returns `x` itself."""
         return x, carry
+
+
+class StepMemory(Memory):
+    """A memory written as one step. A new idea is ten lines:
+
+        @retain.register_memory("fading")
+        class Fading(retain.StepMemory):
+            def __init__(self, features_in: int, *, hidden: int, rate: float = 0.1) -> None:
+                super().__init__()
+                self.features_in, self.features, self.rate = features_in, hidden, rate
+                self.read = nn.Linear(features_in, hidden)
+
+            def initial_carry(self, batch_size):
+                return torch.zeros(batch_size, self.features)
+
+            def step(self, x, carry):
+                carry = carry + self.rate * (torch.tanh(self.read(x)) - carry)
+                return carry, carry
+
+    Resets are taken care of: `step` never sees the carry of another episode. It trains with every
+    algorithm as it is; to make it quick, override `forward` with an unroll that equals this loop
+    (`retain.doctor.check_memory` compares them).
+    """
+
+    @abstractmethod
+    def step(self, x: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """One step of B environments: `[B, D]` and a carry to `[B, H]` and the next carry."""
+
+    def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
+        """`[T, B, D]` to `[T, B, H]` and the carry after the last step, one step at a time."""
+        first = self.initial_carry(x.shape[1])
+        outputs: list[Tensor] = []
+        for x_t, reset_t in zip(x.unbind(0), reset.unbind(0), strict=True):
+            carry = start_again(carry, first, reset_t)
+            output, carry = self.step(x_t, carry)
+            outputs.append(output)
+        return torch.stack(outputs), carry
+
+
+def start_again(carry: Carry, first: Carry, reset: Tensor) -> Carry:
+    """The carry, with `first` in its place where `reset` `[B]` is true; no gradient of the old one
+    passes there, whatever it holds."""
+
+    def replace_leaf(leaf: Tensor, new: Tensor) -> Tensor:
+        mask = reset.view(-1, *[1] * (leaf.dim() - 1))
+        return torch.where(mask, new.to(leaf.dtype).to(leaf.device), leaf)
+
+    return tree_map(replace_leaf, carry, first)
 
 
 def step_loop(memory: Memory, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:

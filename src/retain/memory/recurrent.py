@@ -7,10 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from retain.memory.base import Memory, clear
+from retain.memory.registry import register_memory
 from retain.memory.unroll import GATE, Flush, Split, from_slots, plan, to_slots
 from retain.ops.gru import gru
 from retain.ops.products import linear
-from retain.types import Carry
+from retain.types import Carry, tree_leaves
+
+SATURATED = 0.97
+"""|h| of a recurrent state beyond which its gates hardly move."""
 
 
 class Recurrent(Memory):
@@ -79,6 +83,11 @@ class Recurrent(Memory):
             return x, tuple(leaf.unsqueeze(1) for leaf in ends[0])
         return x, tuple(torch.stack(leaf, dim=1) for leaf in zip(*ends, strict=True))
 
+    def metrics(self, carry: Carry) -> dict[str, float]:
+        """`saturation`: share of the state h whose gates hardly move any more."""
+        h = tree_leaves(carry)[0]
+        return {"saturation": float((h.abs() > SATURATED).float().mean())}
+
     @abstractmethod
     def _call(
         self, layer: int, x: Tensor, state: Sequence[Tensor], flags: Tensor | None
@@ -112,6 +121,7 @@ class Recurrent(Memory):
         return out, (out[-1], *(leaf.index_select(0, layout.last) for leaf in end[1:]))
 
 
+@register_memory("lstm")
 class LSTM(Recurrent):
     """Long short-term memory (Hochreiter and Schmidhuber 1997), carry (h, c).
 
@@ -152,6 +162,7 @@ class LSTM(Recurrent):
         return torch.lstm_cell(x, tuple(state), *self._weights(layer))
 
 
+@register_memory("gru")
 class GRU(Recurrent):
     """Gated recurrent unit (Cho et al. 2014), carry (h,).
 

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from retain.errors import UsageError, unknown
 from retain.memory.base import Memory
 from retain.memory.recurrent import GRU, LSTM
+from retain.memory.registry import register_memory
 from retain.types import Carry
 
 Summary = Literal["stack", "lstm", "gru", "attention"]
 
 
+@register_memory("window")
 class Window(Memory):
     """The last L inputs of the episode, the current one included, through a summary.
 
@@ -25,23 +27,25 @@ class Window(Memory):
     Args:
         features_in: D, width of the input.
         hidden: H, width of the output (a stack's is L D + L - 1 instead).
-        length: L
+        window: L
         summary: "stack" concatenates; "lstm" and "gru" start from a zero state at the first valid
             entry; "attention" asks with the current entry what the others hold.
     Raises:
         UsageError: L is below 1, or there is no such summary.
     """
 
+    unrolls = False
+
     def __init__(
-        self, features_in: int, hidden: int, length: int = 8, summary: Summary = "lstm"
+        self, features_in: int, hidden: int, window: int = 8, summary: Summary = "lstm"
     ) -> None:
         super().__init__()
-        if length < 1:
-            raise UsageError(f"window is {length} (expected at least 1)")
+        if window < 1:
+            raise UsageError(f"window is {window} (expected at least 1)")
         if summary not in SUMMARIES:
             raise unknown("summary", summary, SUMMARIES)
-        self.features_in, self.length, self.receptive_field = features_in, length, length
-        self.summary = SUMMARIES[summary](features_in, hidden, length)
+        self.features_in, self.length, self.receptive_field = features_in, window, window
+        self.summary = SUMMARIES[summary](features_in, hidden, window)
         self.features = int(self.summary.features)  # type: ignore[arg-type]
 
     def initial_carry(self, batch_size: int) -> Carry:

@@ -1,9 +1,14 @@
-"""Actions of a space between networks and environments, without a distribution over them."""
+"""Actions of a space between networks and environments, without a distribution over them.
+
+The *policy action* is what is stored, so that a stored action reproduces its log-probability:
+unclipped for a Gaussian, pre-tanh for a squashed one, counted from 0 for Discrete.
+"""
 
 from abc import ABC, abstractmethod
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -16,16 +21,23 @@ class ActionCoder(nn.Module, ABC):
     """Policy actions of one space: as stored, as features, as the environment takes them."""
 
     event_shape: tuple[int, ...]
+    """Shape of one policy action."""
     dtype: torch.dtype
+    """Dtype of policy actions."""
     encoded: int
+    """Width of `encode`'s output."""
 
     @abstractmethod
     def encode(self, action: Tensor) -> Tensor:
-        """Stored actions as features `[..., encoded]`."""
+        """Policy actions as features `[..., encoded]` for a network that reads them."""
 
     @abstractmethod
     def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Stored actions as the environment's own values."""
+        """Policy actions as the environment's own values."""
+
+
+class ExploringCoder(ActionCoder):
+    """A coder whose space has uniform random actions."""
 
     @abstractmethod
     def random(
@@ -34,26 +46,85 @@ class ActionCoder(nn.Module, ABC):
         """`[batch_size, ...]` uniform actions, among those `allowed` `[batch_size, n]` if given."""
 
 
-class BoxActions(ActionCoder):
+class BoxCoder(ActionCoder):
+    """What coders of a one-dimensional Box share."""
+
+    dtype = torch.float32
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, space: gym.spaces.Box) -> None:
+        super().__init__()
+        if len(space.shape) != 1:
+            raise UsageError(f"Box actions must be one-dimensional, but the space is {space}")
+        self.space, self.event_shape, self.encoded = space, space.shape, int(space.shape[0])
+        self.register_buffer("low", torch.as_tensor(space.low).float(), False)
+        self.register_buffer("high", torch.as_tensor(space.high).float(), False)
+
+    def from_unit(self, action: Tensor) -> Tensor:
+        """Actions in [-1, 1] as values between the bounds."""
+        return self.low + (action + 1) * 0.5 * (self.high - self.low)
+
+    def as_array(self, action: Tensor) -> NDArray[Any]:
+        """In the space's own dtype."""
+        values: NDArray[Any] = action.cpu().numpy()
+        return values.astype(self.space.dtype, copy=False)
+
+
+class ClippedActions(BoxCoder):
+    """Any values, clipped to the bounds only where the environment takes them."""
+
+    def __init__(self, space: gym.spaces.Box) -> None:
+        super().__init__(space)
+        self.bounded = space.is_bounded()
+
+    def encode(self, action: Tensor) -> Tensor:
+        """The action as the environment got it, scaled to [-1, 1] where it is bounded."""
+        if not self.bounded:
+            return action
+        clipped = torch.clamp(action, self.low, self.high)
+        return (clipped - self.low) / (self.high - self.low) * 2 - 1
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """Clipped to the bounds."""
+        return self.as_array(torch.clamp(action, self.low, self.high))
+
+
+class SquashedActions(BoxCoder):
+    """Values before a tanh that brings them between the bounds.
+
+    Raises:
+        UsageError: the Box has no finite bounds.
+    """
+
+    def __init__(self, space: gym.spaces.Box) -> None:
+        super().__init__(space)
+        if not space.is_bounded():
+            raise UsageError(f"squash needs finite action bounds, but the space is {space}")
+
+    def encode(self, action: Tensor) -> Tensor:
+        """In [-1, 1]."""
+        return torch.tanh(action)
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """Squashed and scaled to the bounds."""
+        inside = self.from_unit(torch.tanh(action))
+        return self.as_array(torch.clamp(inside, self.low, self.high))
+
+
+class BoxActions(BoxCoder, ExploringCoder):
     """A bounded Box; stored actions are scaled to [-1, 1].
 
     Raises:
         UsageError: the Box has no finite bounds or more than one dimension.
     """
 
-    low: Tensor
-    high: Tensor
-    dtype = torch.float32
-
     def __init__(self, space: gym.spaces.Box) -> None:
-        super().__init__()
         if not space.is_bounded() or len(space.shape) != 1:
             raise UsageError(
                 f"these actions must be a bounded one-dimensional Box, but the space is {space}"
             )
-        self.space, self.event_shape, self.encoded = space, space.shape, int(space.shape[0])
-        self.register_buffer("low", torch.as_tensor(space.low).float(), False)
-        self.register_buffer("high", torch.as_tensor(space.high).float(), False)
+        super().__init__(space)
 
     def encode(self, action: Tensor) -> Tensor:
         """As they are."""
@@ -61,9 +132,7 @@ class BoxActions(ActionCoder):
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """Scaled to the bounds."""
-        scaled = torch.lerp(self.low, self.high, (action + 1) * 0.5)
-        values: NDArray[Any] = scaled.cpu().numpy()
-        return values.astype(self.space.dtype, copy=False)
+        return self.as_array(torch.lerp(self.low, self.high, (action + 1) * 0.5))
 
     def random(
         self, batch_size: int, generator: Generator, allowed: Tensor | None = None
@@ -73,7 +142,7 @@ class BoxActions(ActionCoder):
         return torch.rand(shape, generator=generator, device=self.low.device) * 2 - 1
 
 
-class DiscreteActions(ActionCoder):
+class DiscreteActions(ExploringCoder):
     """A Discrete space; stored actions count from 0."""
 
     dtype = torch.int64
@@ -103,8 +172,49 @@ class DiscreteActions(ActionCoder):
         )
 
 
-def action_coder(space: gym.Space[Any]) -> ActionCoder:
-    """The coder of an action space; UsageError when there is none."""
+class MultiDiscreteActions(ActionCoder):
+    """A one-dimensional MultiDiscrete space; stored actions count from 0."""
+
+    dtype = torch.int64
+
+    def __init__(self, space: gym.spaces.MultiDiscrete) -> None:
+        super().__init__()
+        self.sizes: tuple[int, ...] = tuple(space.nvec.tolist())
+        self.event_shape, self.encoded = (len(self.sizes),), sum(self.sizes)
+        self.start = space.start if np.any(space.start) else None
+
+    def encode(self, action: Tensor) -> Tensor:
+        """Concatenated one-hots."""
+        parts = zip(action.unbind(-1), self.sizes, strict=True)
+        return torch.cat([F.one_hot(part, size) for part, size in parts], dim=-1).float()
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """Counted from the space's `start`."""
+        values: NDArray[Any] = action.cpu().numpy()
+        return values if self.start is None else values + self.start
+
+
+class BinaryActions(ActionCoder):
+    """A one-dimensional MultiBinary space."""
+
+    dtype = torch.int8
+
+    def __init__(self, space: gym.spaces.MultiBinary) -> None:
+        super().__init__()
+        self.event_shape, self.encoded = (int(space.shape[0]),), int(space.shape[0])
+
+    def encode(self, action: Tensor) -> Tensor:
+        """The bits as floats."""
+        return action.float()
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """The bits."""
+        bits: NDArray[Any] = action.cpu().numpy()
+        return bits
+
+
+def action_coder(space: gym.Space[Any]) -> ExploringCoder:
+    """The coder of an action space for what learns from a replay; UsageError when there is none."""
     if isinstance(space, gym.spaces.Box):
         return BoxActions(space)
     if isinstance(space, gym.spaces.Discrete):

@@ -4,16 +4,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
-import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from retain.errors import check_range
+from retain.nn.actions import ActionCoder
 from retain.nn.distributions import Distribution
 from retain.nn.encoders import action_mask, orthogonal
 from retain.nn.heads import make_head
 from retain.nn.lookup import find_submodules_directly
 from retain.nn.normaliser import ObsNormaliser
+from retain.nn.policy import Policy
 from retain.nn.stacked import PairMLP
-from retain.nn.torso import NetworkConfig, Torso, previous_inputs
+from retain.nn.torso import NetworkConfig, Torso
+from retain.settings import setting
 from retain.types import Carry, Obs
 
 
@@ -21,24 +24,32 @@ from retain.types import Carry, Obs
 class ActorCriticConfig(NetworkConfig):
     """What an on-policy actor-critic is made of."""
 
-    separate_memory: bool = False
+    separate_memory: bool = setting(False, needs="several_inputs")
     """Actor and critic have an encoder and a memory of their own: slower, steadier."""
     squash: bool = False
     """Box actions: a tanh-squashed Gaussian instead of one clipped to the bounds."""
     use_sde: bool = False
     """Box actions: generalised state-dependent exploration (gSDE)."""
-    sde_sample_freq: int = -1
+    sde_sample_freq: int = setting(-1, needs="use_sde")
     """gSDE: new exploration noise every so many steps; -1 = once a segment."""
-    log_std_init: float = 0.0
+    log_std_init: float = setting(0.0, needs="box_actions")
     """Box actions: logarithm of the standard deviation to start from."""
 
+    def __post_init__(self) -> None:
+        """Refuses values that cannot mean anything."""
+        super().__post_init__()
+        if self.sde_sample_freq != -1:
+            check_range(self, "sde_sample_freq", low=1)
 
-class ActorCritic(nn.Module):
+
+class ActorCritic(Policy):
     """A policy and its value function over one timeline.
 
     Observations are first `prepare`d (normalised); everything else is `forward`, with T = 1 when
     acting and T > 1 in training. The carry is a tuple of torso carries, one or two.
     """
+
+    config: ActorCriticConfig
 
     def __init__(
         self,
@@ -47,18 +58,18 @@ class ActorCritic(nn.Module):
         config: ActorCriticConfig,
     ) -> None:
         super().__init__()
-        if config.separate_memory and config.memory == "none" and not config.encoder:
+        learns = config.remembers or bool(config.encoder_hidden) or config.encoder != "auto"
+        if config.separate_memory and not learns:
             # Vector observations without encoder or memory have nothing to separate.
             torsos = 1 if isinstance(observation_space, gym.spaces.Box) else 2
         else:
             torsos = 1 + config.separate_memory
         self.config = config
-        probe = make_head(1, action_space)
-        self.torsos = nn.ModuleList(
-            Torso(observation_space, probe.encoded, config) for _ in range(torsos)
+        encoded = make_head(1, action_space).coder.encoded
+        self.torsos = nn.ModuleList(  # type: ignore[assignment]
+            Torso(observation_space, encoded, config) for _ in range(torsos)
         )
-        width: int = self.torsos[0].features  # type: ignore[assignment]
-        self.trunks = PairMLP(width, config.hidden, config.activation)
+        self.trunks = PairMLP(self.torsos[0].features, config.hidden, config.activation)
         self.head = make_head(
             self.trunks.features,
             action_space,
@@ -71,38 +82,14 @@ class ActorCritic(nn.Module):
         find_submodules_directly(self)
 
     @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one policy action."""
-        return self.head.event_shape
-
-    @property
-    def action_dtype(self) -> torch.dtype:
-        """Dtype of policy actions."""
-        return self.head.dtype
+    def coder(self) -> ActionCoder:  # type: ignore[override]
+        """The head's."""
+        return self.head.coder
 
     @property
     def redraw_every(self) -> int:
         """Steps between two draws of the noise that steps share; -1 draws once a segment."""
         return self.config.sde_sample_freq
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether more than the current step can influence an output."""
-        return self.config.memory != "none"
-
-    def initial_carry(self, batch_size: int) -> Carry:
-        """The carry before an episode's first observation; leaves `[batch_size, ...]`."""
-        return tuple(
-            torso.memory.initial_carry(batch_size)  # type: ignore[union-attr, operator]
-            for torso in self.torsos
-        )
-
-    def prepare(self, obs: Obs) -> Obs:
-        """Raw observations as the networks read them; the statistics stay as they are."""
-        if self.normaliser is None:
-            return obs
-        out: Obs = self.normaliser(obs)
-        return out
 
     def forward(
         self,
@@ -123,11 +110,7 @@ class ActorCritic(nn.Module):
         Returns:
             distribution over `[T, B]` policy actions, value `[T, B]`, carry after the last step.
         """
-        previous: list[Tensor] = []
-        if self.config.reads_action or self.config.reads_reward:
-            previous = previous_inputs(
-                self.config, self.head.encode, previous_action, previous_reward, reset
-            )
+        previous = self.previous(previous_action, previous_reward, reset)
         # `forward` itself: around it torch looks for hooks, which at T = 1 costs more than the
         # arithmetic inside.
         features: list[Tensor] = []
@@ -139,3 +122,18 @@ class ActorCritic(nn.Module):
         actor, critic = self.trunks.forward(features[0], features[-1])
         dist = self.head.forward(actor, action_mask(obs))
         return dist, self.value.forward(critic).squeeze(-1), tuple(carries)
+
+    def act(
+        self,
+        obs: Obs,
+        carry: Carry,
+        reset: Tensor,
+        previous_action: Tensor | None,
+        previous_reward: Tensor | None,
+        *,
+        scale: float,
+        generator: Generator,
+    ) -> tuple[Tensor, Carry]:
+        """See `Policy.act`; a `scale` of 0 is the most probable action, any other a sample."""
+        dist, _, carry = self(obs, carry, reset, previous_action, previous_reward)
+        return (dist.mode() if scale == 0 else dist.sample(generator))[0], carry

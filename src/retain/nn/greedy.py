@@ -5,18 +5,18 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from retain.errors import UsageError
-from retain.nn.actions import DiscreteActions
+from retain.nn.actions import ActionCoder, DiscreteActions
 from retain.nn.distributions import Categorical
 from retain.nn.encoders import allowed_actions
 from retain.nn.heads import ActionHead
 from retain.nn.lookup import find_submodules_directly
 from retain.nn.normaliser import ObsNormaliser
+from retain.nn.policy import Policy
 from retain.nn.stacked import activation_function
-from retain.nn.torso import NetworkConfig, Torso, previous_inputs
+from retain.nn.torso import NetworkConfig, Torso
 from retain.types import Carry, Obs
 
 LEAST = 1e-6
@@ -42,28 +42,17 @@ def epsilon_greedy(value: Tensor, epsilon: Tensor, mask: Tensor | None) -> Categ
 class GreedyHead(ActionHead):
     """Action values as an epsilon-greedy policy over a Discrete space."""
 
-    event_shape = ()
-    dtype = torch.int64
     epsilon: Tensor
-    """Probability of a random action; the algorithm's schedule sets it."""
+    """Probability of a random action; the algorithm's schedule sets it for a segment."""
 
     def __init__(self, space: gym.spaces.Discrete) -> None:
         super().__init__()
-        self.actions = DiscreteActions(space)
-        self.encoded = self.actions.encoded
+        self.coder = DiscreteActions(space)
         self.register_buffer("epsilon", torch.ones(()))
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Categorical:
         """`[..., n]` values to a distribution."""
         return epsilon_greedy(x.detach(), self.epsilon, mask)
-
-    def encode(self, action: Tensor) -> Tensor:
-        """One-hot."""
-        return self.actions.encode(action)
-
-    def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Counted from the space's `start`."""
-        return self.actions.to_env(action)
 
 
 class NormedMLP(nn.Sequential):
@@ -92,7 +81,7 @@ class Activation(nn.Module):
         return out
 
 
-class GreedyPolicy(nn.Module):
+class GreedyPolicy(Policy):
     """Action values over one timeline, and the policy that is greedy in them.
 
     Its forward is an actor-critic's: a distribution, the value of the best action, the carry.
@@ -113,40 +102,19 @@ class GreedyPolicy(nn.Module):
             )
         self.config = config
         self.head = GreedyHead(action_space)
-        self.torsos = nn.ModuleList([Torso(observation_space, self.head.encoded, config)])
-        width: int = self.torsos[0].features  # type: ignore[assignment]
-        self.values = NormedMLP([width, *config.hidden], config.activation, self.head.encoded)
+        count = self.head.coder.encoded
+        self.torsos = nn.ModuleList(  # type: ignore[assignment]
+            [Torso(observation_space, count, config)]
+        )
+        width: int = self.torsos[0].features
+        self.values = NormedMLP([width, *config.hidden], config.activation, count)
         self.normaliser = ObsNormaliser(observation_space) if config.normalise_obs else None
         find_submodules_directly(self)
 
     @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one policy action."""
-        return self.head.event_shape
-
-    @property
-    def action_dtype(self) -> torch.dtype:
-        """Dtype of policy actions."""
-        return self.head.dtype
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether more than the current step can influence an output."""
-        return self.config.memory != "none"
-
-    def initial_carry(self, batch_size: int) -> Carry:
-        """The carry before an episode's first observation; leaves `[batch_size, ...]`."""
-        return tuple(
-            torso.memory.initial_carry(batch_size)  # type: ignore[union-attr, operator]
-            for torso in self.torsos
-        )
-
-    def prepare(self, obs: Obs) -> Obs:
-        """Raw observations as the networks read them; the statistics stay as they are."""
-        if self.normaliser is None:
-            return obs
-        out: Obs = self.normaliser(obs)
-        return out
+    def coder(self) -> ActionCoder:  # type: ignore[override]
+        """The head's."""
+        return self.head.coder
 
     def action_values(
         self,
@@ -158,11 +126,7 @@ class GreedyPolicy(nn.Module):
     ) -> tuple[Tensor, Carry]:
         """`[T, B, n]` values of all actions, the forbidden ones too, and the carry after the last
         step; arguments as `ActorCritic.forward`'s."""
-        previous: list[Tensor] = []
-        if self.config.reads_action or self.config.reads_reward:
-            previous = previous_inputs(
-                self.config, self.head.encode, previous_action, previous_reward, reset
-            )
+        previous = self.previous(previous_action, previous_reward, reset)
         features, after = self.torsos[0].forward(obs, previous, carry[0], reset)
         return self.values(features), (after,)
 
@@ -183,3 +147,19 @@ class GreedyPolicy(nn.Module):
         """As `ActorCritic.forward`: a distribution, `[T, B]` the best action's value, the carry."""
         value, after = self.action_values(obs, carry, reset, previous_action, previous_reward)
         return self.head.forward(value, allowed_actions(obs)), self.best(value, obs), after
+
+    def act(
+        self,
+        obs: Obs,
+        carry: Carry,
+        reset: Tensor,
+        previous_action: Tensor | None,
+        previous_reward: Tensor | None,
+        *,
+        scale: float,
+        generator: Generator,
+    ) -> tuple[Tensor, Carry]:
+        """See `Policy.act`; `scale` is the probability of a random action."""
+        value, after = self.action_values(obs, carry, reset, previous_action, previous_reward)
+        dist = epsilon_greedy(value, value.new_tensor(scale), allowed_actions(obs))
+        return (dist.mode() if scale == 0 else dist.sample(generator))[0], after

@@ -1,22 +1,21 @@
-"""From features to a distribution over one action space, and from its actions to the space's own.
-
-The *policy action* is what the distribution samples and what is stored, so the stored action
-reproduces the stored log-probability: unclipped for a Gaussian, pre-tanh for a squashed one,
-counted from 0 for Discrete. `to_env` turns it into what the environment takes.
-"""
+"""From features to a distribution over the actions of one space."""
 
 from abc import ABC, abstractmethod
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retain.errors import UsageError
-from retain.nn.actions import DiscreteActions
+from retain.nn.actions import (
+    ActionCoder,
+    BinaryActions,
+    ClippedActions,
+    DiscreteActions,
+    MultiDiscreteActions,
+    SquashedActions,
+)
 from retain.nn.distributions import (
     Bernoulli,
     Categorical,
@@ -33,24 +32,12 @@ from retain.nn.encoders import orthogonal
 class ActionHead(nn.Module, ABC):
     """Distribution over the actions of one space, given features `[..., F]`."""
 
-    event_shape: tuple[int, ...]
-    """Shape of one policy action."""
-    dtype: torch.dtype
-    """Dtype of policy actions."""
-    encoded: int
-    """Width of `encode`'s output."""
+    coder: ActionCoder
+    """What its actions are."""
 
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` and an optional mask of allowed actions to a distribution."""
-
-    @abstractmethod
-    def encode(self, action: Tensor) -> Tensor:
-        """Policy actions as features `[..., encoded]` for a network that reads the last one."""
-
-    @abstractmethod
-    def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Policy actions as the environment's own values."""
 
     def draw_exploration(self, batch_size: int, generator: torch.Generator) -> Tensor | None:
         """Noise that several steps share, where the distribution has such (gSDE); else None."""
@@ -71,79 +58,43 @@ def _no_mask(mask: Tensor | None, space: gym.Space[Any]) -> None:
 class DiscreteHead(ActionHead):
     """Categorical over a Discrete space."""
 
-    event_shape = ()
-    dtype = torch.int64
-
     def __init__(self, features: int, space: gym.spaces.Discrete) -> None:
         super().__init__()
-        self.actions = DiscreteActions(space)
-        self.encoded = self.actions.encoded
-        self.linear = orthogonal(nn.Linear(features, self.encoded), 0.01)
+        self.coder = DiscreteActions(space)
+        self.linear = orthogonal(nn.Linear(features, self.coder.encoded), 0.01)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` to a Categorical."""
         return Categorical(self.linear.forward(x), mask)
 
-    def encode(self, action: Tensor) -> Tensor:
-        """One-hot."""
-        return self.actions.encode(action)
-
-    def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Counted from the space's `start`."""
-        return self.actions.to_env(action)
-
 
 class MultiDiscreteHead(ActionHead):
     """Independent Categoricals over a one-dimensional MultiDiscrete space."""
 
-    dtype = torch.int64
+    coder: MultiDiscreteActions
 
     def __init__(self, features: int, space: gym.spaces.MultiDiscrete) -> None:
         super().__init__()
-        self.sizes: tuple[int, ...] = tuple(space.nvec.tolist())
-        self.event_shape, self.encoded = (len(self.sizes),), sum(self.sizes)
-        self.start = space.start if np.any(space.start) else None
-        self.linear = orthogonal(nn.Linear(features, self.encoded), 0.01)
+        self.coder = MultiDiscreteActions(space)
+        self.linear = orthogonal(nn.Linear(features, self.coder.encoded), 0.01)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` to a MultiCategorical."""
-        return MultiCategorical(self.linear.forward(x), self.sizes, mask)
-
-    def encode(self, action: Tensor) -> Tensor:
-        """Concatenated one-hots."""
-        parts = zip(action.unbind(-1), self.sizes, strict=True)
-        return torch.cat([F.one_hot(part, size) for part, size in parts], dim=-1).float()
-
-    def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Counted from the space's `start`."""
-        values: NDArray[Any] = action.cpu().numpy()
-        return values if self.start is None else values + self.start
+        return MultiCategorical(self.linear.forward(x), self.coder.sizes, mask)
 
 
 class BinaryHead(ActionHead):
     """Independent Bernoullis over a one-dimensional MultiBinary space."""
 
-    dtype = torch.int8
-
     def __init__(self, features: int, space: gym.spaces.MultiBinary) -> None:
         super().__init__()
-        self.space = space
-        self.event_shape, self.encoded = (int(space.shape[0]),), int(space.shape[0])
-        self.linear = orthogonal(nn.Linear(features, self.encoded), 0.01)
+        self.space, self.coder = space, BinaryActions(space)
+        self.linear = orthogonal(nn.Linear(features, self.coder.encoded), 0.01)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` to a Bernoulli."""
         _no_mask(mask, self.space)
         return Bernoulli(self.linear.forward(x))
-
-    def encode(self, action: Tensor) -> Tensor:
-        """The bits as floats."""
-        return action.float()
-
-    def to_env(self, action: Tensor) -> NDArray[Any]:
-        """The bits."""
-        bits: NDArray[Any] = action.cpu().numpy()
-        return bits
 
 
 class BoxHead(ActionHead):
@@ -157,10 +108,6 @@ class BoxHead(ActionHead):
         UsageError: `squash` on a Box without finite bounds, or with `use_sde`.
     """
 
-    dtype = torch.float32
-    low: Tensor
-    high: Tensor
-
     def __init__(
         self,
         features: int,
@@ -171,20 +118,15 @@ class BoxHead(ActionHead):
         log_std_init: float,
     ) -> None:
         super().__init__()
-        if squash and not space.is_bounded():
-            raise UsageError(f"squash needs finite action bounds, but the space is {space}")
         if squash and use_sde:
             raise UsageError("squash and use_sde exclude each other: set one of them to False")
+        self.coder = SquashedActions(space) if squash else ClippedActions(space)
         self.space, self.squash, self.use_sde = space, squash, use_sde
-        self.event_shape, self.encoded = space.shape, int(np.prod(space.shape))
-        self.bounded = space.is_bounded()
-        self.linear = orthogonal(nn.Linear(features, self.encoded), 0.01)
-        rows = (features, self.encoded) if use_sde else (self.encoded,)
-        self.log_std = nn.Parameter(torch.full(rows, log_std_init))
-        self.register_buffer("low", torch.as_tensor(space.low.reshape(-1)).float(), False)
-        self.register_buffer("high", torch.as_tensor(space.high.reshape(-1)).float(), False)
-        if len(self.event_shape) != 1:
-            raise UsageError(f"Box actions must be one-dimensional, but the space is {space}")
+        width = self.coder.encoded
+        self.linear = orthogonal(nn.Linear(features, width), 0.01)
+        self.log_std = nn.Parameter(
+            torch.full((features, width) if use_sde else (width,), log_std_init)
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` to a Gaussian over `[..., A]`."""
@@ -194,22 +136,6 @@ class BoxHead(ActionHead):
             # The features learn from the mean alone, as in the paper's reference settings.
             return StateDependentGaussian(mean, x.detach(), self.log_std)
         return (SquashedGaussian if self.squash else DiagonalGaussian)(mean, self.log_std)
-
-    def encode(self, action: Tensor) -> Tensor:
-        """The action as the environment got it, scaled to [-1, 1] where it is bounded."""
-        if self.squash:
-            return torch.tanh(action)
-        if self.bounded:
-            clipped = torch.clamp(action, self.low, self.high)
-            return (clipped - self.low) / (self.high - self.low) * 2 - 1
-        return action
-
-    def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Squashed and scaled, or clipped to the bounds."""
-        if self.squash:
-            action = self.low + (torch.tanh(action) + 1) * 0.5 * (self.high - self.low)
-        values: NDArray[Any] = torch.clamp(action, self.low, self.high).cpu().numpy()
-        return values.astype(self.space.dtype, copy=False)
 
     def draw_exploration(self, batch_size: int, generator: torch.Generator) -> Tensor | None:
         """`[B, F, A]` gSDE noise, or None."""

@@ -17,13 +17,14 @@ import torch
 from torch import Generator, Tensor, nn
 
 from retain.errors import UsageError
-from retain.nn.actions import ActionCoder, DiscreteActions, action_coder
+from retain.nn.actions import ActionCoder, DiscreteActions, ExploringCoder, action_coder
 from retain.nn.distributions import Categorical, SquashedGaussian
 from retain.nn.encoders import ACTION_MASK, allowed_actions
 from retain.nn.lookup import find_submodules_directly
 from retain.nn.normaliser import ObsNormaliser
+from retain.nn.policy import Policy
 from retain.nn.stacked import StackedMLP
-from retain.nn.torso import NetworkConfig, Torso, previous_inputs
+from retain.nn.torso import NetworkConfig, Torso
 from retain.ops.mlp import tanh
 from retain.types import Carry, Obs
 
@@ -173,7 +174,7 @@ class CategoricalActor(Actor):
         return dist.mode() if scale == 0 else dist.sample(generator)
 
 
-class OffPolicyNets(nn.Module):
+class OffPolicyNets(Policy):
     """Actor, critics, their memories and the targets' copies.
 
     Args:
@@ -200,12 +201,12 @@ class OffPolicyNets(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.actions = action_coder(action_space)
-        discrete = isinstance(self.actions, DiscreteActions)
+        self.coder: ExploringCoder = action_coder(action_space)
+        discrete = isinstance(self.coder, DiscreteActions)
         parts = observation_space.spaces if isinstance(observation_space, gym.spaces.Dict) else {}
         if ACTION_MASK in parts and not discrete:
             raise UsageError(f"an action mask cannot apply to the action space {action_space}")
-        width = self.actions.encoded
+        width = self.coder.encoded
 
         def torso() -> Torso:
             return Torso(observation_space, width, config)
@@ -225,63 +226,23 @@ class OffPolicyNets(nn.Module):
         find_submodules_directly(self)
 
     @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one policy action."""
-        return self.actions.event_shape
-
-    @property
-    def action_dtype(self) -> torch.dtype:
-        """Dtype of policy actions."""
-        return self.actions.dtype
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether more than the current step can influence an output."""
-        return self.config.memory != "none"
-
-    @property
-    def torsos(self) -> Sequence[Torso]:
+    def torsos(self) -> Sequence[Torso]:  # type: ignore[override]
         """The critic's, and the actor's own if it has one: the order of the carry."""
         own = self.actor.torso if self.actor is not None else None
         return [self.critic.torso] if own is None else [self.critic.torso, own]
-
-    def initial_carry(self, batch_size: int) -> Carry:
-        """The carry before an episode's first observation; a tuple of torso carries."""
-        return tuple(torso.memory.initial_carry(batch_size) for torso in self.torsos)
-
-    def prepare(self, obs: Obs) -> Obs:
-        """Raw observations as the networks read them; the statistics stay as they are."""
-        if self.normaliser is None:
-            return obs
-        out: Obs = self.normaliser(obs)
-        return out
-
-    def previous(self, action: Tensor, reward: Tensor, reset: Tensor) -> list[Tensor]:
-        """What the torsos read besides the observation."""
-        if not (self.config.reads_action or self.config.reads_reward):
-            return []
-        return previous_inputs(self.config, self.actions.encode, action, reward, reset)
 
     def act(
         self,
         obs: Obs,
         carry: Carry,
         reset: Tensor,
-        previous_action: Tensor,
-        previous_reward: Tensor,
+        previous_action: Tensor | None,
+        previous_reward: Tensor | None,
         *,
         scale: float,
         generator: Generator,
     ) -> tuple[Tensor, Carry]:
-        """One step, with the forward that training unrolls.
-
-        Args:
-            obs: `[1, B, ...]` prepared.
-            reset: `[1, B]`, as are the previous action `[1, B, ...]` and reward.
-            scale: of exploration: a standard deviation or a probability; 0 = none.
-        Returns:
-            stored actions `[B, ...]` and the next carry.
-        """
+        """See `Policy.act`."""
         previous = self.previous(previous_action, previous_reward, reset)
         *others, acting = self.torsos
         *before, mine = carry
@@ -306,9 +267,7 @@ class OffPolicyNets(nn.Module):
         """`[B, ...]` uniform actions among those that observations `[1, B, ...]` allow."""
         allowed = allowed_actions(obs)
         rows = next(iter(obs.values())) if isinstance(obs, dict) else obs
-        return self.actions.random(
-            rows.shape[1], generator, None if allowed is None else allowed[0]
-        )
+        return self.coder.random(rows.shape[1], generator, None if allowed is None else allowed[0])
 
 
 def _frozen_copy(module: nn.Module | None) -> Any:

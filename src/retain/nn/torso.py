@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from retain.errors import UsageError, check_range
-from retain.memory import MemoryKind, Summary, make_memory
-from retain.nn.encoders import make_encoder
+from retain.memory import Summary, make_memory, memory_class
+from retain.memory.registry import read_options
+from retain.nn.encoders import encoder_class, make_encoder
+from retain.settings import setting
 from retain.types import Carry, Obs
 
 
@@ -18,32 +20,43 @@ from retain.types import Carry, Obs
 class NetworkConfig:
     """What the networks are made of."""
 
-    memory: MemoryKind = "none"
-    """What the agent remembers with. Start with lstm where the observation hides something."""
+    memory: str = "none"
+    """Memory: none, lstm, gru, window, any other registered name, or module:name of a class. Start
+    with lstm where the observation hides something."""
     memory_hidden: int = 128
     """Width of the recurrent state."""
     memory_layers: int = 1
     """Recurrent layers on top of each other; one is nearly always enough."""
+    memory_options: tuple[str, ...] = ()
+    """Settings of the memory's own, name=value each (docs/memory.md lists them)."""
     window: int = 8
     """Entries that a window holds, the current one included."""
     summary: Summary = "lstm"
     """How a window becomes features: side by side, by a recurrence, or by attention."""
-    shortcut: bool = False
+    shortcut: bool = setting(False, needs="memory")
     """The current features also go past the memory to the heads."""
     previous_action: bool = False
     """The network also reads the last action (zero at an episode's start)."""
     previous_reward: bool = False
     """The network also reads the last reward (zero at an episode's start)."""
-    encoder: tuple[int, ...] = ()
-    """MLP widths before the memory; images always go through the Nature CNN."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    encoder: str = "auto"
+    """What reads an observation: auto (by its space), mlp, nature, impala, any other registered
+    name, or module:name of a class."""
+    encoder_hidden: tuple[int, ...] = ()
+    """MLP widths before the memory, for vectors; empty passes them through unchanged."""
+    precision: Literal["float32", "bfloat16"] = setting("float32", needs="images")
     """Of the products in image encoders; bfloat16 is twice as fast on recent CPUs."""
     hidden: tuple[int, ...] = (64, 64)
     """MLP widths after the memory, for the actor and for the critic each."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     """Activation of the MLPs."""
-    normalise_obs: bool = False
+    normalise_obs: bool = setting(False, needs="floats")
     """Running mean and variance of vector observations, saved with the model."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether more than the current step can influence an output."""
+        return memory_class(self.memory).receptive_field != 1
 
     @property
     def reads_action(self) -> bool:
@@ -57,7 +70,11 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
-        check_range(self, "memory_hidden", "memory_layers", "window", low=1)
+        check_range(
+            self, "memory_hidden", "memory_layers", "window", "encoder_hidden", "hidden", low=1
+        )
+        read_options(memory_class(self.memory), self.memory_options)
+        encoder_class(self.encoder)
 
 
 class Torso(nn.Module):
@@ -68,15 +85,19 @@ class Torso(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = make_encoder(
-            observation_space, config.encoder, config.activation, config.precision
+            observation_space,
+            config.encoder_hidden,
+            config.activation,
+            config.precision,
+            encoder=config.encoder,
         )
-        width = int(self.encoder.features)  # type: ignore[arg-type]
+        width = self.encoder.features
         width += encoded_action * config.reads_action + config.reads_reward
         self.memory = make_memory(
             config.memory, width, config.memory_hidden, config.memory_layers,
-            window=config.window, summary=config.summary,
+            window=config.window, summary=config.summary, options=config.memory_options,
         )  # fmt: skip
-        self.stateless = config.memory == "none"
+        self.stateless = not config.remembers
         self.shortcut = config.shortcut and not self.stateless
         self.features = self.memory.features + width * self.shortcut
 

@@ -1,9 +1,9 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 import numpy as np
@@ -17,13 +17,25 @@ from retain.envs.contract import Backend
 from retain.envs.groups import make_groups
 from retain.envs.make import EnvLike, env_name
 from retain.errors import CheckpointError, UsageError
+from retain.memory import memory_name
+from retain.memory.registry import write_options
+from retain.nn.encoders import encoder_name
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.allocator import keep_freed_memory
-from retain.train.config import RunConfig, build, check_names, field_names, to_json, values_of
-from retain.train.presets import preset
+from retain.train.config import (
+    RunConfig,
+    check_names,
+    field_names,
+    parts_of,
+    to_json,
+    values_of,
+)
+from retain.train.presets import TUNED
+from retain.train.presets import preset as find_preset
+from retain.train.relevance import Situation, check_relevant, irrelevant
 from retain.train.spaces import space_to_json
-from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
+from retain.types import Carry, tree_leaves, tree_map, under_prefix, with_prefix
 
 
 class Agent(ABC):
@@ -31,8 +43,9 @@ class Agent(ABC):
 
     Args:
         env: a gymnasium id, `module:id`, or a callable that returns an environment.
-        settings: any field of `RunConfig` or of the algorithm's config, over the environment's
-            preset.
+        preset: settings to begin with: `tuned` (known to work for this environment, if any),
+            another name, `none` for the algorithm's defaults, or a TOML file's path.
+        settings: any field of `RunConfig` or of the algorithm's config, over the preset.
     Raises:
         UsageError: an unknown id, field or value; the line names the nearest valid one.
     """
@@ -43,21 +56,45 @@ class Agent(ABC):
     """What the algorithm changes in `RunConfig` before a preset does."""
     config: Any
     policy: Any
-    """The networks: an nn.Module with `initial_carry`, `prepare`, `event_shape`, `recurrent`."""
+    """The networks, a `Policy`."""
     update: Any
     """What trains them, with `state` and `restore`."""
 
-    def __init__(self, env: EnvLike, **settings: Any) -> None:
-        kinds = (RunConfig, self.config_kind)
-        check_names(settings, field_names(*kinds))
-        known = preset(self.algo, env_name(env), str(settings.get("memory", "none")))
-        values = self.run_defaults | known | settings
-        run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
-        config = build(
-            self.config_kind,
-            {k: v for k, v in values.items() if k in field_names(self.config_kind)},
-        )
+    def __init__(self, env: EnvLike, *, preset: str = TUNED, **settings: Any) -> None:
+        settings = named_parts(settings)
+        known = field_names(RunConfig, self.config_kind)
+        check_names(settings, known)
+        memory = str(settings.get("memory", "none"))
+        chosen = find_preset(self.algo, env_name(env), memory, preset, known=known)
+        values = self.run_defaults | chosen | settings
+        run, config = parts_of(values, RunConfig, self.config_kind)
         self._setup(env, run, config)
+        now = Situation(
+            self.algo, env, (config, run), self.observation_space, self.action_space,
+            self.policy.receptive_field,
+        )  # fmt: skip
+        check_relevant(settings, now)
+        if preset.endswith(".toml"):
+            check_relevant(chosen, now, f"preset {preset}")
+
+    @classmethod
+    def useful(cls, settings: Mapping[str, Any], env: EnvLike | None = None) -> dict[str, Any]:
+        """Those settings that would do something together: for a loop over memories, where one of
+        them has no use for what another needs."""
+        settings = named_parts(settings)
+        check_names(settings, field_names(RunConfig, cls.config_kind))
+        run, config = parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind)
+        idle = irrelevant(settings, Situation(cls.algo, env, (config, run)))
+        return {name: value for name, value in settings.items() if name not in idle}
+
+    @classmethod
+    def exactly(cls, env: EnvLike, settings: Mapping[str, Any]) -> Self:
+        """An agent with these settings: no preset, and no question whether each of them matters."""
+        settings = named_parts(settings)
+        check_names(settings, field_names(RunConfig, cls.config_kind))
+        agent = cls.__new__(cls)
+        agent._setup(env, *parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind))
+        return agent
 
     def _setup(
         self,
@@ -102,16 +139,9 @@ class Agent(ABC):
             NonFiniteError: a loss or gradient was not finite.
         """
 
-    @abstractmethod
-    def _act(
-        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor | None,
-        deterministic: bool,
-    ) -> tuple[Tensor, Carry]:  # fmt: skip
-        """One step with T = 1 of `[1, B, ...]` inputs: policy actions `[B, ...]`, next carry."""
-
-    @abstractmethod
-    def _to_env(self, action: Tensor) -> NDArray[Any]:
-        """Policy actions as the environment's own values."""
+    def _scale(self) -> float:
+        """How much sampled actions explore, for `Policy.act`."""
+        return 1.0
 
     def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return self.update.state()  # type: ignore[no-any-return]
@@ -133,7 +163,8 @@ class Agent(ABC):
     def name(self) -> str:
         """What a run folder of this agent is called."""
         env = env_name(self.env) if self.env is not None else "saved"
-        return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{self.config.memory}"
+        memory = self.config.memory.rpartition(":")[2]
+        return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{memory}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -241,15 +272,16 @@ class Agent(ABC):
             prepared = self.policy.prepare(
                 tree_map(lambda x: x.unsqueeze(0), as_tensors(rows, self.device))
             )
-            action, policy_carry = self._act(
+            action, policy_carry = self.policy.act(
                 prepared,
                 policy_carry,
                 flags.to(self.device).unsqueeze(0),
                 previous_action.unsqueeze(0),  # type: ignore[union-attr]
                 previous_reward,
-                deterministic,
+                scale=0.0 if deterministic else self._scale(),
+                generator=self._act_generator,
             )
-            env_action = self._to_env(action)
+            env_action = self.policy.coder.to_env(action)
         return (env_action[0] if single else env_action), (policy_carry, action)
 
     def _batched(self, obs: Any) -> tuple[Any, bool]:
@@ -387,3 +419,9 @@ def _dig(obs: Any, key: str) -> Any:
     for part in key.split("/"):
         obs = obs[part] if isinstance(obs, dict) else obs[int(part)]
     return obs
+
+
+def named_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with every class of a memory or an encoder by the name a configuration keeps."""
+    names = {"memory": memory_name, "encoder": encoder_name, "memory_options": write_options}
+    return {k: names[k](v) if k in names else v for k, v in settings.items()}

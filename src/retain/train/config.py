@@ -1,7 +1,7 @@
 """The run's own settings, and reading any configuration from names and values."""
 
 import json
-import types
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError, check_range, nearest
+from retain.typed import describe_type, fits
 
 Config = TypeVar("Config")
 
@@ -18,7 +19,7 @@ class RunConfig(EnvOptions):
     """Where, how long and how a run trains."""
 
     seed: int = 1
-    """Of everything random in the run: parameters, actions, minibatches, every episode."""
+    """Seed of the run: parameters, actions, minibatches and every episode."""
     num_envs: int = 8
     """Environments stepped together."""
     threads: int = 1
@@ -31,7 +32,6 @@ class RunConfig(EnvOptions):
     """Checkpoints kept, the newest ones; the best one is kept besides."""
     tensorboard: bool = True
     """Write TensorBoard events into the run folder."""
-
     record_episodes: bool = True
     """Keep every episode's seed and actions in the run folder, for `retain playback`."""
 
@@ -39,34 +39,12 @@ class RunConfig(EnvOptions):
         """Refuses values that cannot mean anything."""
         super().__post_init__()
         check_range(self, "num_envs", "checkpoint_every", "keep", low=1)
-        check_range(self, "threads", low=0)
+        check_range(self, "seed", low=0, high=2**63 - 1)
+        check_range(self, "threads", low=0, high=1024)
 
     def env_options(self) -> EnvOptions:
         """The part that environments are made from."""
         return EnvOptions(**{f.name: getattr(self, f.name) for f in fields(EnvOptions)})
-
-
-def _fits(value: Any, wanted: Any) -> bool:
-    """Whether a JSON-like value is one of a field's declared type."""
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is typing.Literal:
-        return value in arguments
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
-    if wanted is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, wanted)
-
-
-def describe_type(wanted: Any) -> str:
-    """A field's type as a user would say it."""
-    if typing.get_origin(wanted) is typing.Literal:
-        return "one of " + ", ".join(str(a) for a in typing.get_args(wanted))
-    return wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("typing.", "")
 
 
 def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
@@ -80,11 +58,14 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
     checked: dict[str, Any] = {}
     for name, value in values.items():
         value = tuple(value) if isinstance(value, list) else value
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             close = ""
             if typing.get_origin(hints[name]) is typing.Literal:
                 close = nearest(str(value), typing.get_args(hints[name]))
             raise UsageError(f"{name} is {value!r} (expected {describe_type(hints[name])}){close}")
+        for entry in value if isinstance(value, tuple) else (value,):
+            if isinstance(entry, float) and not math.isfinite(entry):
+                raise UsageError(f"{name} is {value} (expected a finite number)")
         checked[name] = value
     return kind(**checked)
 
@@ -92,6 +73,19 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
 def field_names(*kinds: type[Any]) -> list[str]:
     """The field names of configurations, in order."""
     return [field.name for kind in kinds for field in fields(kind)]
+
+
+def parts_of(values: Mapping[str, Any], *kinds: type[Any]) -> tuple[Any, ...]:
+    """One configuration of each kind, from names and values of all of them.
+
+    Raises:
+        UsageError: as `build`.
+    """
+    own = [set(field_names(kind)) for kind in kinds]
+    return tuple(
+        build(kind, {name: value for name, value in values.items() if name in names})
+        for kind, names in zip(kinds, own, strict=True)
+    )
 
 
 def values_of(*parts: Any) -> dict[str, Any]:

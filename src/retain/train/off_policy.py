@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
-from numpy.typing import NDArray
 from torch import Tensor
 
 from retain.algos.off_policy import OffPolicyConfig, OffPolicyUpdate
@@ -15,7 +14,7 @@ from retain.errors import UsageError
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.replay_files import FOLDER, add_rows, load_rows, prune_rows
-from retain.types import Carry, Obs, under_prefix, with_prefix
+from retain.types import under_prefix, with_prefix
 
 
 class OffPolicyAgent(Agent):
@@ -35,18 +34,19 @@ class OffPolicyAgent(Agent):
                 f"env_groups is {self.run_settings.env_groups}, but {self.algo} learns between "
                 "steps (expected 1)"
             )
-        check_capacity(
-            config.buffer_size,
-            num_envs=self.run_settings.num_envs,
-            span=config.span,
-            stride=config.stride,
-        )
         kind = self.update_kind
         if self.discrete_kind is not None and isinstance(self.action_space, gym.spaces.Discrete):
             kind = self.discrete_kind
         nets = kind.networks(self.observation_space, self.action_space, config)
         self.policy = nets.to(self.device)
         self.update: OffPolicyUpdate = kind(config, self.policy, seed=self._seeds[0])
+        pieces = self.update.pieces
+        check_capacity(
+            config.buffer_size,
+            num_envs=self.run_settings.num_envs,
+            span=pieces.span,
+            stride=pieces.stride,
+        )
         self._replay: Replay | None = None
         self._replay_state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._replay_source: tuple[Path, list[dict[str, Any]]] | None = None
@@ -57,9 +57,9 @@ class OffPolicyAgent(Agent):
         """The replay, made on first use; a loaded agent's is read from its files here."""
         if self._replay is None:
             # Its own only once it is whole: what fails to load must not be taken for empty.
-            config = self.config
+            config, pieces = self.config, self.update.pieces
             B = self.run_settings.num_envs
-            carry = self.policy.initial_carry(B) if config.unbounded else None
+            carry = self.policy.initial_carry(B) if pieces.stored else None
             folder = config.buffer_folder
             replay = Replay(
                 self.observation_space,
@@ -68,8 +68,8 @@ class OffPolicyAgent(Agent):
                 num_envs=self.run_settings.num_envs,
                 capacity=config.buffer_size,
                 carry=carry,
-                stride=config.stride,
-                span=config.span,
+                stride=pieces.stride,
+                span=pieces.span,
                 priority_exponent=config.priority_exponent if config.prioritized else None,
                 folder=Path(folder) if folder is not None else None,
                 seed=self._seeds[2],
@@ -90,19 +90,9 @@ class OffPolicyAgent(Agent):
         """`num_steps` steps of every environment and the updates due; see `Agent.iterate`."""
         return self.update.turn(self.collector, progress)
 
-    def _act(
-        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor | None,
-        deterministic: bool,
-    ) -> tuple[Tensor, Carry]:  # fmt: skip
-        scale = 0.0 if deterministic else self.update.scale(1.0)
-        out: tuple[Tensor, Carry] = self.policy.act(
-            obs, carry, reset, action, reward, scale=scale, generator=self._act_generator
-        )
-        return out
-
-    def _to_env(self, action: Tensor) -> NDArray[Any]:
-        values: NDArray[Any] = self.policy.actions.to_env(action)
-        return values
+    def _scale(self) -> float:
+        """What the run's end would explore with."""
+        return self.update.scale(1.0)
 
     def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, facts = self.update.state()

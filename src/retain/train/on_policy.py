@@ -1,15 +1,11 @@
 """Agents that learn from fresh segments."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
-
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import ClassVar
 
 from retain.algos.on_policy import OnPolicyConfig, OnPolicyUpdate
 from retain.data.collector import Collector
 from retain.train.agent import Agent
-from retain.types import Carry, Obs
 
 
 class OnPolicyAgent(Agent):
@@ -37,14 +33,6 @@ class OnPolicyAgent(Agent):
         """A segment and an update on it; see `Agent.iterate`."""
         return self.update.turn(self.collector, progress)
 
-    def _act(
-        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor | None,
-        deterministic: bool,
-    ) -> tuple[Tensor, Carry]:  # fmt: skip
-        dist, _, carry = self.policy(obs, carry, reset, action, reward)
-        chosen = dist.mode() if deterministic else dist.sample(self._act_generator)
-        return chosen[0], carry
-
-    def _to_env(self, action: Tensor) -> NDArray[Any]:
-        values: NDArray[Any] = self.policy.head.to_env(action)
-        return values
+    def _scale(self) -> float:
+        """What the run's end would explore with."""
+        return self.update.scale(1.0)

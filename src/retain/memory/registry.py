@@ -1,0 +1,195 @@
+"""Memories by name: ours and a stranger's come through the same door.
+
+A memory is a class. Its constructor takes the width of its input and, by name, whichever of the
+network's fields it wants (`FIELDS`); its other keyword parameters are its own settings, typed and
+explained in the class itself, and set with `memory_options` (`--memory-options rate=0.2`).
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, TypeVar
+
+from retain.errors import UsageError, nearest, unknown
+from retain.memory.base import Memory
+from retain.typed import describe_type, fits, read, write
+
+MEMORIES: dict[str, type[Memory]] = {}
+"""Every registered memory by its name."""
+
+FIELDS = {
+    "hidden": "memory_hidden",
+    "layers": "memory_layers",
+    "window": "window",
+    "summary": "summary",
+}
+"""Constructor parameters that take the value of a field of the network's configuration."""
+
+Kind = TypeVar("Kind", bound=type[Memory])
+
+_given: dict[str, type[Memory]] = {}
+"""Classes that were handed over as objects, by `module:name`."""
+
+
+def register_memory(name: str) -> Callable[[Kind], Kind]:
+    """A decorator that makes a `Memory` class known by `name` (`--memory name`).
+
+    Raises:
+        UsageError: the name is taken by another class, or the class is no `Memory`.
+    """
+
+    def enter(kind: Kind) -> Kind:
+        if not (isinstance(kind, type) and issubclass(kind, Memory)):
+            raise UsageError(f"{kind!r} is no memory (expected a subclass of retain.memory.Memory)")
+        before = MEMORIES.get(name)
+        if before is not None and _path(before) != _path(kind):
+            raise UsageError(f"a memory called {name!r} exists already: {_path(before)}")
+        MEMORIES[name] = kind
+        return kind
+
+    return enter
+
+
+def _path(kind: type[Any]) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def memory_name(memory: object) -> str:
+    """What a configuration calls a memory: a registered name, or `module:name` of a class.
+
+    Args:
+        memory: a name, or a class.
+    Raises:
+        UsageError: it is neither; an object of a memory class is told to give the class.
+    """
+    if isinstance(memory, str):
+        return memory
+    if isinstance(memory, Memory):
+        kind = type(memory).__name__
+        raise UsageError(
+            f"memory is a {kind} object (expected the class: memory={kind}; each network makes "
+            "its own, with memory_options for its settings)"
+        )
+    if not (isinstance(memory, type) and issubclass(memory, Memory)):
+        raise UsageError(
+            f"memory is {memory!r} (expected a name, one of {', '.join(sorted(MEMORIES))}, "
+            "'module:name', or a subclass of retain.memory.Memory)"
+        )
+    for name, known in MEMORIES.items():
+        if known is memory:
+            return name
+    _given[_path(memory)] = memory
+    return _path(memory)
+
+
+def memory_class(name: str) -> type[Memory]:
+    """The class that a configuration calls `name`.
+
+    Raises:
+        UsageError: there is none; the line gives the nearest.
+    """
+    if name in MEMORIES:
+        return MEMORIES[name]
+    if name in _given:
+        return _given[name]
+    if ":" not in name:
+        raise unknown("memory", name, MEMORIES)
+    module, _, path = name.partition(":")
+    try:
+        found: Any = import_module(module)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"cannot import {error.name!r} for the memory {name!r}") from None
+    if path in MEMORIES:  # the module registered it under that name
+        return MEMORIES[path]
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not (isinstance(found, type) and issubclass(found, Memory)):
+        names = [k for k, v in vars(import_module(module)).items() if _is_memory(v)]
+        raise UsageError(
+            f"{module} has no memory {path!r}{nearest(path, names)} (expected a subclass of "
+            "retain.memory.Memory)"
+        )
+    return found
+
+
+def _is_memory(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Memory) and value is not Memory
+
+
+def own_settings(kind: type[Memory]) -> dict[str, tuple[Any, Any]]:
+    """Type and default of each setting that is the memory's own, by name."""
+    hints = typing.get_type_hints(kind.__init__)
+    return {
+        name: (hints.get(name, Any), parameter.default)
+        for name, parameter in list(inspect.signature(kind).parameters.items())[1:]
+        if name not in FIELDS and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+
+
+def read_options(kind: type[Memory], options: Sequence[str]) -> dict[str, Any]:
+    """A memory's own settings, from `name=value` each.
+
+    Raises:
+        UsageError: the memory has no such setting (the line gives the nearest), or a value does
+            not fit its type.
+    """
+    known, values = own_settings(kind), {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if not equals:
+            raise UsageError(f"memory_options has {option!r} (expected name=value)")
+        if name not in known:
+            has = f"its own settings: {', '.join(known)}" if known else "it has none of its own"
+            raise UsageError(
+                f"{kind.__name__} has no setting {name!r}{nearest(name, known)} ({has})"
+            )
+        wanted = known[name][0]
+        try:
+            values[name] = read(text, wanted) if wanted is not Any else text
+        except ValueError:
+            raise UsageError(
+                f"{name} of {kind.__name__} is {text!r} (expected {describe_type(wanted)})"
+            ) from None
+    return values
+
+
+def write_options(options: object) -> object:
+    """`memory_options` as a configuration keeps them, `name=value` each, from a mapping."""
+    if not isinstance(options, Mapping):
+        return options
+    return tuple(f"{name}={write(value)}" for name, value in options.items())
+
+
+def make_memory(
+    memory: str | type[Memory],
+    features_in: int,
+    hidden: int = 128,
+    layers: int = 1,
+    *,
+    window: int = 8,
+    summary: str = "lstm",
+    options: Mapping[str, Any] | Sequence[str] = (),
+) -> Memory:
+    """The memory called `memory`, for an input of width `features_in`.
+
+    Args:
+        hidden, layers, window, summary: handed over by name to a constructor that has them.
+        options: settings of the memory's own, a mapping or `name=value` each.
+    Raises:
+        UsageError: there is none of that name (the line gives the nearest), or a setting does not
+            fit.
+    """
+    kind = memory_class(memory_name(memory))
+    values = dict(options) if isinstance(options, Mapping) else read_options(kind, options)
+    known = own_settings(kind)
+    for name, value in values.items():
+        if name not in known or not fits(value, known[name][0]):
+            read_options(kind, [f"{name}={write(value)}"])  # says what is wrong with it
+    fields = {"hidden": hidden, "layers": layers, "window": window, "summary": summary}
+    wanted = inspect.signature(kind).parameters
+    given = {name: value for name, value in fields.items() if name in wanted}
+    made = kind(features_in, **given, **values)
+    if not isinstance(getattr(made, "features", None), int):
+        raise UsageError(f"{kind.__name__} has no width `features` (expected an int, its output's)")
+    return made

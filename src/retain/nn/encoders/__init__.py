@@ -1,0 +1,34 @@
+"""From observations to feature vectors: one encoder a space, composed for Dict observations."""
+
+from retain.nn.encoders.base import (
+    ACTION_MASK,
+    ENCODERS,
+    Encoder,
+    encoder_class,
+    encoder_name,
+    register_encoder,
+)
+from retain.nn.encoders.compose import DictEncoder, action_mask, allowed_actions, make_encoder
+from retain.nn.encoders.image import ImpalaResNet, NatureCNN, is_image
+from retain.nn.encoders.vector import MLP, FlatEncoder, OneHotEncoder, VectorEncoder, orthogonal
+
+__all__ = [
+    "ACTION_MASK",
+    "ENCODERS",
+    "MLP",
+    "DictEncoder",
+    "Encoder",
+    "FlatEncoder",
+    "ImpalaResNet",
+    "NatureCNN",
+    "OneHotEncoder",
+    "VectorEncoder",
+    "action_mask",
+    "allowed_actions",
+    "encoder_class",
+    "encoder_name",
+    "is_image",
+    "make_encoder",
+    "orthogonal",
+    "register_encoder",
+]

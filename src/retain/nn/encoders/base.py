@@ -1,0 +1,134 @@
+"""What every encoder is, and encoders by name: ours and a stranger's come through one door."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium as gym
+from torch import Tensor, nn
+
+from retain.errors import UsageError, unknown
+from retain.types import Obs
+
+ACTION_MASK = "action_mask"
+"""The entry of a Dict observation that marks the allowed actions; it is no feature."""
+
+
+class Encoder(nn.Module, ABC):
+    """Observations of one space as feature vectors.
+
+    A constructor takes the space and, by name, whichever of `hidden` (MLP widths before the
+    memory), `activation` and `precision` it wants.
+    """
+
+    features: int
+    """Width of the output."""
+    each_entry: ClassVar[bool] = False
+    """Of a Dict space: whether it reads the entries it `accepts` one by one, beside the usual
+    encoders of the others. An encoder that says False is given the whole space, but for the
+    action mask."""
+
+    @classmethod
+    def accepts(cls, space: gym.Space[Any]) -> bool:
+        """Whether it can read such a space."""
+        return True
+
+    @abstractmethod
+    def forward(self, obs: Any) -> Tensor:
+        """`[T, B, ...]`, or a dict of these, to `[T, B, features]`."""
+
+    def __call__(self, obs: Obs) -> Tensor:
+        """`forward`, with its types."""
+        out: Tensor = super().__call__(obs)
+        return out
+
+
+Kind = TypeVar("Kind", bound=type[Encoder])
+
+ENCODERS: dict[str, type[Encoder]] = {}
+"""Every registered encoder by its name."""
+AUTO = "auto"
+"""The encoder that suits the space."""
+
+_given: dict[str, type[Encoder]] = {}
+"""Classes that were handed over as objects, by `module:name`."""
+
+
+def register_encoder(name: str) -> Callable[[Kind], Kind]:
+    """A decorator that makes an `Encoder` class known by `name` (`--encoder name`).
+
+    Raises:
+        UsageError: the name is taken by another class, or the class is no `Encoder`.
+    """
+
+    def enter(kind: Kind) -> Kind:
+        if not (isinstance(kind, type) and issubclass(kind, Encoder)):
+            raise UsageError(f"{kind!r} is no encoder (expected a subclass of retain.nn.Encoder)")
+        before = ENCODERS.get(name)
+        if name == AUTO or (before is not None and _path(before) != _path(kind)):
+            raise UsageError(f"an encoder called {name!r} exists already")
+        ENCODERS[name] = kind
+        return kind
+
+    return enter
+
+
+def _path(kind: type[Any]) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def encoder_name(encoder: object) -> str:
+    """What a configuration calls an encoder: a registered name, or `module:name` of a class.
+
+    Raises:
+        UsageError: it is neither a name nor a class of encoders.
+    """
+    if isinstance(encoder, str):
+        return encoder
+    if not (isinstance(encoder, type) and issubclass(encoder, Encoder)):
+        raise UsageError(
+            f"encoder is {encoder!r} (expected a name, one of {', '.join((AUTO, *ENCODERS))}, "
+            "'module:name', or a subclass of retain.nn.Encoder; MLP widths are encoder_hidden)"
+        )
+    for name, kind in ENCODERS.items():
+        if kind is encoder:
+            return name
+    _given[_path(encoder)] = encoder
+    return _path(encoder)
+
+
+def encoder_class(name: str) -> type[Encoder] | None:
+    """The class that a configuration calls `name`; None for "auto".
+
+    Raises:
+        UsageError: there is none; the line gives the nearest.
+    """
+    if name == AUTO:
+        return None
+    if name in ENCODERS:
+        return ENCODERS[name]
+    if name in _given:
+        return _given[name]
+    if ":" not in name:
+        raise unknown("encoder", name, (AUTO, *ENCODERS))
+    module, _, path = name.partition(":")
+    try:
+        found: Any = import_module(module)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"cannot import {error.name!r} for the encoder {name!r}") from None
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not (isinstance(found, type) and issubclass(found, Encoder)):
+        raise UsageError(f"{module} has no encoder {path!r} (expected a retain.nn.Encoder class)")
+    return found
+
+
+def build_encoder(kind: type[Encoder], space: gym.Space[Any], **fields: Any) -> Encoder:
+    """An encoder of a space, given those of the fields that its constructor names."""
+    wanted = inspect.signature(kind).parameters
+    made = kind(space, **{k: v for k, v in fields.items() if k in wanted})
+    if not isinstance(getattr(made, "features", None), int):
+        raise UsageError(f"{kind.__name__} has no width `features` (expected an int, its output's)")
+    return made

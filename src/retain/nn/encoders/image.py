@@ -1,0 +1,146 @@
+"""Encoders of images."""
+
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retain.errors import UsageError
+from retain.nn.encoders.base import Encoder, register_encoder
+from retain.nn.encoders.vector import orthogonal
+from retain.ops.products import linear
+
+
+def is_image(space: gym.Space[object]) -> bool:
+    """Three dimensions with at most four channels on one side and pixels on the others."""
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 3:
+        return False
+    return min(space.shape[0], space.shape[-1]) <= 16 and sorted(space.shape)[1] >= 36
+
+
+class ImageEncoder(Encoder):
+    """A convolution, more of them, and a linear layer, over `[C, H, W]` or `[H, W, C]` images.
+
+    uint8 images are divided by 255 here, at the last moment, so everything before stores one byte
+    a pixel.
+
+    Args:
+        precision: float32, or bfloat16 for its products (sums, weights and the output stay
+            float32): twice as fast on recent CPUs and GPUs.
+    """
+
+    each_entry = True
+    least: ClassVar[int] = 1
+    """Pixels that the shorter side must have."""
+    first: nn.Conv2d
+    convolutions: nn.Module
+
+    def __init__(self, space: gym.spaces.Box, precision: str) -> None:
+        super().__init__()
+        self.channels_last = space.shape[-1] < space.shape[0]
+        size = space.shape[:2] if self.channels_last else space.shape[1:]
+        self.shape = (space.shape[-1] if self.channels_last else space.shape[0], *size)
+        if min(size) < self.least:
+            raise UsageError(
+                f"images of shape {space.shape} are too small for {type(self).__name__} (expected "
+                f"at least {self.least} x {self.least} pixels); try --encoder mlp, or your own"
+            )
+        self.scale = 1 / 255 if str(space.dtype) == "uint8" else 1.0
+        self.precision = torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+    @classmethod
+    def accepts(cls, space: gym.Space[Any]) -> bool:
+        """Boxes of three dimensions."""
+        return isinstance(space, gym.spaces.Box) and len(space.shape) == 3
+
+    def finish(self, features: int) -> None:
+        """Adds the linear layer behind the convolutions."""
+        with torch.no_grad():
+            example = self.convolutions(self.first(torch.zeros(1, *self.shape)))
+        self.linear = orthogonal(nn.Linear(example.numel(), features))
+        self.features = features
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """`[T, B, C, H, W]` or `[T, B, H, W, C]` to `[T, B, features]`."""
+        T, B = obs.shape[:2]
+        x = obs.flatten(0, 1)
+        if self.channels_last:
+            x = x.permute(0, 3, 1, 2)
+        # Channels last is what the kernels want, and bytes are quicker to move than floats; the
+        # division by 255 costs nothing where it is done to the first weights.
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, self.precision, self.precision == torch.bfloat16):
+            first = self.first
+            x = F.conv2d(
+                x.float(), first.weight * self.scale, first.bias, first.stride, first.padding
+            )
+            x = self.convolutions(x)
+            x = torch.relu(linear(x.flatten(1), self.linear.weight, self.linear.bias))
+        return x.float().view(T, B, -1)
+
+
+@register_encoder("nature")
+class NatureCNN(ImageEncoder):
+    """The convolutional network of Mnih et al. 2015 (Nature 518), 512 features."""
+
+    least = 36
+
+    def __init__(
+        self, space: gym.spaces.Box, precision: str = "float32", features: int = 512
+    ) -> None:
+        super().__init__(space, precision)
+        self.first = orthogonal(nn.Conv2d(self.shape[0], 32, 8, stride=4))
+        self.convolutions = nn.Sequential(
+            nn.ReLU(),
+            orthogonal(nn.Conv2d(32, 64, 4, stride=2)),
+            nn.ReLU(),
+            orthogonal(nn.Conv2d(64, 64, 3, stride=1)),
+            nn.ReLU(),
+        )
+        self.finish(features)
+
+
+class Residual(nn.Module):
+    """x + conv(relu(conv(relu(x))))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(channels, channels, 3, padding=1)
+        self.two = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C, H, W]` to the same shape."""
+        return x + self.two(torch.relu(self.one(torch.relu(x))))  # type: ignore[no-any-return]
+
+
+@register_encoder("impala")
+class ImpalaResNet(ImageEncoder):
+    """The residual network of Espeholt et al. 2018 (arXiv:1802.01561, figure 3), 256 features.
+
+    Three times a convolution, a pooling that halves the sides, and two residual blocks. It takes
+    images of any size, costs several Nature CNNs, and learns more from as many frames.
+
+    Args:
+        width: factor of the channels 16, 32, 32.
+    """
+
+    def __init__(
+        self,
+        space: gym.spaces.Box,
+        precision: str = "float32",
+        features: int = 256,
+        width: int = 1,
+    ) -> None:
+        super().__init__(space, precision)
+        channels = [16 * width, 32 * width, 32 * width]
+        self.first = nn.Conv2d(self.shape[0], channels[0], 3, padding=1)
+        parts: list[nn.Module] = []
+        for index, count in enumerate(channels):
+            if index:
+                parts.append(nn.Conv2d(channels[index - 1], count, 3, padding=1))
+            parts += [nn.MaxPool2d(3, stride=2, padding=1), Residual(count), Residual(count)]
+        self.convolutions = nn.Sequential(*parts, nn.ReLU())
+        self.finish(features)

@@ -1,0 +1,96 @@
+"""What every policy is, however it learns: torsos over one timeline, and actions to act with."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from retain.nn.actions import ActionCoder
+from retain.nn.normaliser import ObsNormaliser
+from retain.nn.torso import NetworkConfig, Torso, previous_inputs
+from retain.types import Carry, Obs
+
+
+class Policy(nn.Module, ABC):
+    """Networks that act: `act` is one step of the forward that training unrolls.
+
+    Observations are first `prepare`d (normalised). The carry is a tuple, one entry a torso.
+    """
+
+    config: NetworkConfig
+    torsos: Sequence[Torso]
+    """Encoders and memories, in the order of the carry."""
+    coder: ActionCoder
+    """Actions as stored, as features, and as the environment takes them."""
+    normaliser: ObsNormaliser | None
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one policy action."""
+        return self.coder.event_shape
+
+    @property
+    def action_dtype(self) -> torch.dtype:
+        """Dtype of policy actions."""
+        return self.coder.dtype
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether more than the current step can influence an output."""
+        return self.receptive_field != 1
+
+    @property
+    def receptive_field(self) -> int | None:
+        """Steps that can influence an output, itself included; None = unbounded."""
+        return self.torsos[0].memory.receptive_field
+
+    @property
+    def unrolls(self) -> bool:
+        """`Memory.unrolls`, of its memories."""
+        return self.torsos[0].memory.unrolls
+
+    def initial_carry(self, batch_size: int) -> Carry:
+        """The carry before an episode's first observation; leaves `[batch_size, ...]`."""
+        return tuple(torso.memory.initial_carry(batch_size) for torso in self.torsos)
+
+    def prepare(self, obs: Obs) -> Obs:
+        """Raw observations as the networks read them; the statistics stay as they are."""
+        if self.normaliser is None:
+            return obs
+        out: Obs = self.normaliser(obs)
+        return out
+
+    def previous(self, action: Tensor | None, reward: Tensor | None, reset: Tensor) -> list[Tensor]:
+        """What the torsos read besides the observation.
+
+        Args:
+            action: `[T, B, ...]` policy actions of the steps before, if the networks read them.
+            reward: `[T, B]` likewise.
+        """
+        config = self.config
+        if not (config.reads_action or config.reads_reward):
+            return []
+        return previous_inputs(config, self.coder.encode, action, reward, reset)
+
+    @abstractmethod
+    def act(
+        self,
+        obs: Obs,
+        carry: Carry,
+        reset: Tensor,
+        previous_action: Tensor | None,
+        previous_reward: Tensor | None,
+        *,
+        scale: float,
+        generator: Generator,
+    ) -> tuple[Tensor, Carry]:
+        """One step, with the forward that training unrolls.
+
+        Args:
+            obs: `[1, B, ...]` prepared.
+            reset: `[1, B]`, as are the previous action `[1, B, ...]` and reward.
+            scale: of exploration: a standard deviation or a probability; 0 = none.
+        Returns:
+            policy actions `[B, ...]` and the next carry.
+        """
