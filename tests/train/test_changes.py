@@ -4,7 +4,6 @@ import pytest
 
 import retain
 from retain.errors import UsageError
-from retain.train.changes import fixed
 
 SMALL = {"num_envs": 2, "num_steps": 16, "batch_size": 16, "preset": "none", "seed": 3}
 

@@ -6,6 +6,7 @@ The critic's loss owns the critic's torso; see `off_policy` for what the actor r
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -28,6 +29,10 @@ class DDPGConfig(OffPolicyConfig):
         """Refuses values that cannot mean anything."""
         super().__post_init__()
         check_range(self, "exploration_noise", "exploration_noise_final", low=0)
+
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return super().probing() | {"exploration_noise": 0.3, "exploration_noise_final": None}
 
 
 class DDPGUpdate(OffPolicyUpdate):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from retain._version import __version__
+from retain.algos.schedules import schedule_name
 from retain.data.stream import Driver
 from retain.envs.contract import Backend
 from retain.envs.groups import make_groups
@@ -296,6 +297,7 @@ class Agent(Acting):
         return {
             "retain": __version__,
             "algo": self.algo,
+            "algo_class": f"{type(self).__module__}:{type(self).__qualname__}",
             "env": self.env if isinstance(self.env, str) else None,
             "env_name": env_name(self.env) if self.env is not None else None,
             "run": to_json(self.run_settings),
@@ -348,6 +350,7 @@ class Agent(Acting):
 
 
 def named_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with every class of a memory or an encoder by the name a configuration keeps."""
+    """Settings with every class or function by the name that a configuration keeps."""
     names = {"memory": memory_name, "encoder": encoder_name, "memory_options": write_options}
+    names |= dict.fromkeys(("lr_schedule", "clip_schedule", "entropy_schedule"), schedule_name)
     return {k: names[k](v) if k in names else v for k, v in settings.items()}
