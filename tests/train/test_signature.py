@@ -35,7 +35,7 @@ def test_help_tells_what_each_setting_does():
     assert "tau: float = 0.005 Share of the networks that flows into" in words
     assert "num_envs: int = 1 Environments stepped together." in words
     assert "hidden: Sequence[int] = (256, 256) MLP widths" in words  # the subclass's own default
-    assert "memory: str | type[Memory] = 'none' Memory: none, lstm" in words
+    assert "memory: str type[Memory] = 'none' Memory: none, lstm" in words
     assert "entropy_coef" not in words
 
 

@@ -253,7 +253,7 @@ class Agent(Acting):
         out: str | Path | None = None,
         progress: bool = False,
         callbacks: Sequence[CallbackLike] = (),
-    ) -> "Agent":
+    ) -> Self:
         """Trains for `steps` environment steps more; may be called again.
 
         Args:

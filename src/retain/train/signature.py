@@ -16,8 +16,14 @@ from typing import Any
 
 from retain.train.config import RunConfig
 
-CLASSES = {"memory": "str | type[Memory]", "encoder": "str | type[Encoder]",
-           "memory_options": "Mapping[str, Any] | Sequence[str]"}  # fmt: skip
+CLASSES = {
+    "memory": "str | type[Memory]",
+    "encoder": "str | type[Encoder]",
+    "memory_options": "Mapping[str, Any] | Sequence[str]",
+    **dict.fromkeys(
+        ("lr_schedule", "clip_schedule", "entropy_schedule"), "str | Callable[[float], float]"
+    ),
+}
 """Settings that the constructor takes in more ways than a configuration keeps."""
 
 
@@ -107,18 +113,16 @@ def stub() -> str:
     agents = [a for a in vars(algorithms).values() if _is_own(a, algorithms.__name__)]
     body = [line for agent in agents for line in _class(agent)]
     named = {agent.config_kind for agent in agents} | {agent.__bases__[0] for agent in agents}
-    imports = sorted(f"from {one.__module__} import {one.__name__}" for one in named)
+    imports = [f"from {one.__module__} import {one.__name__}" for one in named]
+    imports += ["from retain.envs.make import EnvLike", "from retain.memory import Memory",
+                "from retain.nn.encoders import Encoder",
+                "from retain.train.registry import AGENTS as AGENTS"]  # fmt: skip
     head = [
         "# Written by `python -m retain.train.signature`; a test says when it must be again.",
         "from collections.abc import Callable, Mapping, Sequence",
         "from typing import Any, Literal",
         "",
-        *imports,
-        "from retain.envs.make import EnvLike",
-        "from retain.memory import Memory",
-        "from retain.nn.encoders import Encoder",
-        "from retain.train.registry import AGENTS as AGENTS",
-        "",
+        *sorted(imports),
     ]
     return "\n".join([*head, *body]) + "\n"
 
@@ -130,6 +134,7 @@ def _is_own(value: Any, module: str) -> bool:
 def _class(agent: type[Any]) -> Iterator[str]:
     """An agent's class with its constructor."""
     base, config = agent.__bases__[0], agent.config_kind
+    yield ""
     yield f"class {agent.__name__}({base.__name__}):"
     yield f"    config: {config.__name__}"
     yield "    def __init__("
