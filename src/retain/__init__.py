@@ -15,11 +15,31 @@ if TYPE_CHECKING:
     from retain.memory import StepMemory, register_memory
     from retain.nn.encoders import register_encoder
     from retain.train.agent import Agent
-    from retain.train.algorithms import DDPG, DQN, PPO, SAC, TD3
+    from retain.train.algorithms import (
+        A2C,
+        DDPG,
+        DQN,
+        PPO,
+        PQN,
+        QRDQN,
+        SAC,
+        TD3,
+        TQC,
+        VTrace,
+    )
     from retain.train.loading import load
+    from retain.train.off_policy import OffPolicyAgent
+    from retain.train.on_policy import OnPolicyAgent
+    from retain.train.registry import register_algorithm
 
 _HOME = {
-    **dict.fromkeys(("PPO", "DDPG", "TD3", "SAC", "DQN"), "retain.train.algorithms"),
+    **dict.fromkeys(
+        ("A2C", "DDPG", "DQN", "PPO", "PQN", "QRDQN", "SAC", "TD3", "TQC", "VTrace"),
+        "retain.train.algorithms",
+    ),
+    "OnPolicyAgent": "retain.train.on_policy",
+    "OffPolicyAgent": "retain.train.off_policy",
+    "register_algorithm": "retain.train.registry",
     "load": "retain.train.loading",
     "Agent": "retain.train.agent",
     "StepMemory": "retain.memory",
@@ -31,21 +51,29 @@ _HOME = {
 _MODULES = ("doctor", "memory", "nn", "ops")
 
 __all__ = [
+    "A2C",
     "DDPG",
     "DQN",
     "PPO",
+    "PQN",
+    "QRDQN",
     "SAC",
     "TD3",
+    "TQC",
     "Agent",
+    "OffPolicyAgent",
+    "OnPolicyAgent",
     "RetainError",
     "StepMemory",
     "UsageError",
+    "VTrace",
     "__version__",
     "doctor",
     "load",
     "memory",
     "nn",
     "ops",
+    "register_algorithm",
     "register_encoder",
     "register_memory",
 ]

@@ -363,6 +363,7 @@ class Agent(ABC):
         return {
             "retain": __version__,
             "algo": self.algo,
+            "algo_class": f"{type(self).__module__}:{type(self).__qualname__}",
             "env": self.env if isinstance(self.env, str) else None,
             "env_name": env_name(self.env) if self.env is not None else None,
             "run": to_json(self.run_settings),

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 from retain.envs.make import EnvLike
-from retain.errors import unknown
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, build
+from retain.train.registry import algorithm_class
 from retain.train.spaces import space_from_json
 
 
@@ -23,14 +23,13 @@ def load(path: str | os.PathLike[str], *, env: EnvLike | None = None, which: str
     """
     folder = store.find_checkpoint(Path(path), which)
     facts = store.read_json(folder / store.CONFIG)
-    if facts["algo"] not in AGENTS:
-        raise unknown("algorithm", facts["algo"], AGENTS)
-    kind = AGENTS[facts["algo"]]
+    name = facts["algo"]
+    kind = AGENTS[name] if name in AGENTS else algorithm_class(facts.get("algo_class", name))
     agent = kind.__new__(kind)
     agent._setup(
         env if env is not None else facts["env"],
         build(RunConfig, facts["run"]),
-        build(kind.config_kind, facts[facts["algo"]]),
+        build(kind.config_kind, facts[name]),
         (
             space_from_json(facts["observation_space"]),
             space_from_json(facts["action_space"]),
