@@ -1,11 +1,8 @@
 """Acting into a replay, one step of every environment at a time."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from retain.data.replay import Replay
 from retain.data.stream import Driver, as_tensors
@@ -70,10 +67,8 @@ class Experience(Driver):
             stream.restart(stream.reset_flags)
             self.replay.begin(stream.obs, stream.reset_flags)
 
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> NDArray[np.bool_]:
-        """See `Stream.restore`; an episode that could not be replayed ends in the replay too."""
-        differs = super().restore(tensors, facts)
+    def _cut(self, differs: NDArray[np.bool_]) -> None:
+        """Such an episode ends in the replay too."""
         if differs.any():
             assert self.stream.obs is not None
             self.replay.begin(self.stream.obs, differs)
-        return differs
