@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import PassiveEnvChecker
 
@@ -25,15 +26,22 @@ PASS_A_CALLABLE = "pass a callable that makes one: lambda: MyEnv(...)"
 
 
 class Copies:
-    """Makes environments like one that `gymnasium.make` made, its wrappers included."""
+    """Makes environments like one that `gymnasium.make` made, its wrappers included.
 
-    def __init__(self, spec: EnvSpec) -> None:
-        self.spec = spec
+    Args:
+        outer: wrappers around what the spec makes, the inner ones first, with their arguments.
+    """
+
+    def __init__(self, spec: EnvSpec, outer: tuple[tuple[Any, dict[str, Any]], ...] = ()) -> None:
+        self.spec, self.outer = spec, outer
         self.__qualname__ = spec.id
 
     def __call__(self, **kwargs: Any) -> gym.Env[Any, Any]:
         """Another one."""
-        return gym.make(self.spec, disable_env_checker=True, **kwargs)
+        env = gym.make(self.spec, disable_env_checker=True, **kwargs)
+        for wrapper, arguments in self.outer:
+            env = wrapper(env, **arguments)
+        return env
 
 
 def env_name(env: EnvLike) -> str:
@@ -142,10 +150,25 @@ def _instance(env: gym.Env[Any, Any]) -> tuple[EnvLike, dict[str, Any]]:
     }  # fmt: skip
     if known is not None and _writable(kwargs) and _same(env, lambda: gym.make(spec.id, **kwargs)):
         return spec.id, {"env_kwargs": kwargs} if kwargs else {}
-    copies = Copies(spec)
+    copies = _copies(env)
+    return (env, {"num_envs": 1}) if copies is None else (copies, {})
+
+
+def _copies(env: gym.Env[Any, Any]) -> Copies | None:
+    """What makes an environment again: its spec, or the spec of what some of its wrappers are
+    around, where a spec cannot tell (two time limits, say)."""
+    if env.spec is None:
+        return None
+    copies = Copies(env.spec)
     if _same(env, copies, specs=False):
-        return copies, {}
-    return env, {"num_envs": 1}
+        return copies
+    if not (isinstance(env, gym.Wrapper) and isinstance(env, RecordConstructorArgs)):
+        return None
+    inner = _copies(env.env)
+    if inner is None:
+        return None
+    arguments = {key: value for key, value in env._saved_kwargs.items() if key != "env"}
+    return Copies(inner.spec, (*inner.outer, (type(env), arguments)))
 
 
 def _writable(kwargs: dict[str, Any]) -> bool:

@@ -76,9 +76,7 @@ class Vector(Backend):
                 "or pass a callable that makes one environment"
             )
         if dropped:
-            notice(
-                f"{self.name}: nothing can read {', '.join(dropped)} of its observations; left out"
-            )
+            notice(left_out(self.name, dropped))
         if not self.replays:
             notice(
                 f"{type(env.unwrapped).__name__} takes no seed for each episode: none can be "
@@ -231,7 +229,7 @@ def _mode(env: Any) -> AutoresetMode:
         mode: AutoresetMode = AutoresetMode(said)
     except ValueError:
         raise UsageError(
-            f"{vector_name(env)} does not say how it resets: metadata['autoreset_mode'] is {said!r} "
+            f"{vector_name(env)} does not say how it resets: metadata['autoreset_mode'] is {said!r}"
             "(expected an AutoresetMode)"
         ) from None
     inner = env.unwrapped
