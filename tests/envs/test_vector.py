@@ -127,7 +127,7 @@ def test_training_on_a_vector_that_takes_no_seeds_resumes_with_new_episodes(tmp_
 def test_a_vector_that_resets_too_late_is_replaced_or_refused():
     with pytest.raises(UsageError, match=r"Rows takes no reset_mask.*autoreset_mode"):
         Vector(Rows(AutoresetMode.NEXT_STEP))
-    with pytest.raises(UsageError, match=r"does not say how it resets.*None.*expected an Auto"):
+    with pytest.raises(UsageError, match=r"gives no autoreset mode.*None.*expected an Auto"):
         Vector(Rows(None))
     with pytest.raises(UsageError, match=r"shared_memory=False.*DISABLED"):
         Vector(AsyncVectorEnv(factories(), shared_memory=False))

@@ -229,7 +229,7 @@ def _mode(env: Any) -> AutoresetMode:
         mode: AutoresetMode = AutoresetMode(said)
     except ValueError:
         raise UsageError(
-            f"{vector_name(env)} does not say how it resets: metadata['autoreset_mode'] is {said!r}"
+            f"{vector_name(env)} gives no autoreset mode: metadata['autoreset_mode'] is {said!r} "
             "(expected an AutoresetMode)"
         ) from None
     inner = env.unwrapped
