@@ -80,7 +80,7 @@ def test_an_instance_without_a_spec_is_the_one_environment():
     assert agent.backends[0].envs[0] is env
     with pytest.raises(UsageError, match=r"num_envs is 4.*second Count.*pass a callable.*lambda"):
         retain.PPO(Count(), num_envs=4)
-    with pytest.raises(UsageError, match="its wrapper Silent is no .*RecordConstructorArgs"):
+    with pytest.raises(UsageError, match=r"its wrapper Silent is no .*RecordConstructorArgs"):
         retain.PPO(Silent(gym.make("CartPole-v1")), num_envs=4)
     with pytest.raises(UsageError, match=r"workers is 1.*Count is one object.*expected 0"):
         retain.PPO(Count(), workers=1)

@@ -49,13 +49,13 @@ def notices() -> Iterator[None]:
     """A `Notice` is one line on stderr, without the place in the source that warnings show."""
     usual = warnings.showwarning
 
-    def show(message: Any, category: type[Warning], *rest: Any) -> None:
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, Notice):
             print(f"retain: {message}", file=sys.stderr)
         else:
-            usual(message, category, *rest)
+            usual(message, category, *place, **more)
 
-    warnings.showwarning = show
+    warnings.showwarning = show  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retain.envs.make import EnvLike
+from retain.envs.make import EnvLike, separate
 from retain.envs.options import BARE
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS, PPO
@@ -35,7 +35,7 @@ def small(agent: Agent, **changes: Any) -> dict[str, Any]:
 def variant(agent: Agent, env: EnvLike | None = None, **changes: Any) -> Agent:
     """A small agent of the same kind; with the same parameters where the environment is."""
     kind, chosen = AGENTS[agent.algo], small(agent, **changes)
-    new = kind.exactly(agent.env if env is None else env, chosen)  # type: ignore[arg-type]
+    new = kind.exactly(separate(agent.env) if env is None else env, chosen)  # type: ignore[arg-type]
     if env is None:
         new.policy.load_state_dict(agent.policy.state_dict())
     return new

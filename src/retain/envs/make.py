@@ -15,6 +15,7 @@ from retain.envs.in_process import InProcess
 from retain.envs.native import NATIVE, OURS
 from retain.envs.options import PLAIN, WRAPPERS, EnvOptions
 from retain.envs.register import register_envs
+from retain.envs.single import Single
 from retain.envs.vector import Vector, vector_makers
 from retain.envs.wrappers import readable, wrap
 from retain.errors import UsageError, nearest
@@ -195,4 +196,10 @@ def separate(env: EnvLike) -> str | Callable[[], gym.Env[Any, Any]] | None:
     if isinstance(env, VectorEnv):
         makers = vector_makers(env)
         return None if makers is None else makers[0]
-    return None if isinstance(env, gym.Env | Backend) else env
+    if isinstance(env, Backend):
+        one = env.fresh(1)
+        if one is None:
+            return None
+        one.close()
+        return partial(Single, make=env.fresh)  # type: ignore[arg-type]
+    return None if isinstance(env, gym.Env) else env

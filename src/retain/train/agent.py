@@ -28,6 +28,7 @@ from retain.train import checkpoint as store
 from retain.train.allocator import keep_freed_memory
 from retain.train.config import (
     RunConfig,
+    build,
     check_names,
     field_names,
     parts_of,
@@ -103,8 +104,10 @@ class Agent(ABC):
         """An agent with these settings: no preset, and no question whether each of them matters."""
         settings = named_parts(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
+        env, decided = given(env, settings)
+        values = cls.run_defaults | decided | settings
         agent = cls.__new__(cls)
-        agent._setup(env, *parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind))
+        agent._setup(env, *parts_of(values, RunConfig, cls.config_kind))
         return agent
 
     def _setup(
