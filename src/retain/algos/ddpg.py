@@ -10,7 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
+from retain.algos.off_policy import OffPolicyUpdate
+from retain.algos.off_policy_config import OffPolicyConfig
+from retain.algos.pieces import Batch
 from retain.errors import check_range
 from retain.nn.q_networks import DeterministicActor
 from retain.ops import masked_mean

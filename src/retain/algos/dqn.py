@@ -12,8 +12,10 @@ from typing import Any
 import gymnasium as gym
 from torch import Tensor
 
-from retain.algos.off_policy import BUILT, Batch, OffPolicyConfig, OffPolicyUpdate
+from retain.algos.off_policy import OffPolicyUpdate
+from retain.algos.off_policy_config import BUILT, OffPolicyConfig
 from retain.algos.optim import falling
+from retain.algos.pieces import Batch
 from retain.errors import UsageError, check_range
 from retain.nn.q_networks import OffPolicyNets, only
 from retain.settings import setting

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from retain.algos.dqn import DQNConfig, DQNUpdate
-from retain.algos.off_policy import BUILT, Batch
+from retain.algos.off_policy_config import BUILT
+from retain.algos.pieces import Batch
 from retain.errors import check_range
 from retain.ops import quantile_huber_loss
 from retain.settings import setting

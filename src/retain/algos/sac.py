@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
+from retain.algos.off_policy import OffPolicyUpdate
+from retain.algos.off_policy_config import OffPolicyConfig
+from retain.algos.pieces import Batch
 from retain.errors import check_range
 from retain.nn.distributions import SquashedGaussian
 from retain.nn.q_networks import Actor, GaussianActor, OffPolicyNets, entropy_target

@@ -6,7 +6,7 @@ SAC with its expectations over actions written out instead of sampled.
 import gymnasium as gym
 from torch import Tensor
 
-from retain.algos.off_policy import Batch
+from retain.algos.pieces import Batch
 from retain.algos.sac import SACUpdate
 from retain.nn.distributions import Categorical
 from retain.nn.q_networks import ENTROPY_SHARE, CategoricalActor

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.algos.off_policy import BUILT, Batch
+from retain.algos.off_policy_config import BUILT
+from retain.algos.pieces import Batch
 from retain.algos.sac import SACConfig, SACUpdate
 from retain.errors import UsageError, check_range
 from retain.ops import quantile_huber_loss

@@ -1,14 +1,18 @@
 """`retain VERB ...`: finds the verb, and turns every expected error into one line."""
 
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 from retain._version import __version__
 from retain.errors import (
     CallbackError,
     EnvironmentFailure,
     NonFiniteError,
+    Notice,
     RetainError,
     nearest,
 )
@@ -47,6 +51,24 @@ def fail(text: str, status: int) -> int:
     return status
 
 
+@contextmanager
+def notices() -> Iterator[None]:
+    """A `Notice` is one line on stderr, without the place in the source that warnings show."""
+    usual = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, Notice):
+            print(f"retain: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line; its exit status."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -61,7 +83,8 @@ def run(arguments: Sequence[str]) -> int:
         return fail(f"unknown verb {verb!r}{close}", USAGE_ERROR)
     command: Callable[[list[str]], int] = import_module(f"retain.cli.{verb}").command
     try:
-        return command(rest)
+        with notices():
+            return command(rest)
     except (CallbackError, NonFiniteError, EnvironmentFailure) as error:
         return fail(str(error), FAILURE)
     except RetainError as error:

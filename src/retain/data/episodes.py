@@ -157,10 +157,14 @@ class Episodes:
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> ObsArray:
         """Plays every current episode again to where it was; all environments' observations."""
-        self.seed = facts["seed"]
-        self.number = tensors["number"].numpy().copy()
-        self.returns = tensors["returns"].numpy().copy()
+        self.count_from(tensors, facts)
         actions = tensors["actions"].numpy() if "actions" in tensors else np.zeros((0,))
         return self.backend.play_back(
             episode_seed(self.seed, self.index, self.number), tensors["length"].numpy(), actions
         )
+
+    def count_from(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Takes back the counters alone."""
+        self.seed = facts["seed"]
+        self.number = tensors["number"].numpy().copy()
+        self.returns = tensors["returns"].numpy().copy()

@@ -1,7 +1,8 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,8 +15,10 @@ from retain._version import __version__
 from retain.algos.schedules import schedule_name
 from retain.data.stream import Driver
 from retain.envs.contract import Backend
+from retain.envs.given import EnvLike, env_name, given
 from retain.envs.groups import make_groups
-from retain.envs.make import EnvLike, env_name
+from retain.envs.options import EnvOptions
+from retain.envs.spaces import check_spaces
 from retain.errors import CheckpointError, UsageError
 from retain.memory import memory_name
 from retain.memory.registry import write_options
@@ -28,13 +31,14 @@ from retain.train.callbacks.registry import CallbackLike
 from retain.train.changes import guard, refuse_assignment
 from retain.train.config import (
     RunConfig,
+    build,
     check_names,
     field_names,
     parts_of,
     to_json,
     values_of,
 )
-from retain.train.contract import Progress
+from retain.train.contract import NO_ENV, Progress
 from retain.train.evaluate import Evaluation, evaluate
 from retain.train.misuse import check_first, explained
 from retain.train.presets import TUNED
@@ -50,7 +54,9 @@ class Agent(Acting):
     """A policy, what trains it, and the environments it learns in.
 
     Args:
-        env: a gymnasium id, `module:id`, or a callable that returns an environment.
+        env: a gymnasium id, `module:id`, a callable that returns an environment, a gymnasium.Env
+            (copied if gymnasium can make it again, else the one environment), a
+            gymnasium.vector.VectorEnv, or a `retain.Backend`.
         preset: settings to begin with: `tuned` (known to work for this environment, if any),
             another name, `none` for the algorithm's defaults, or a TOML file's path.
         settings: any field of `RunConfig` or of the algorithm's config, over the preset.
@@ -89,9 +95,10 @@ class Agent(Acting):
         settings = named_parts(settings)
         known = field_names(RunConfig, self.config_kind)
         check_names(settings, known)
+        env, decided = given(env, settings)
         memory = str(settings.get("memory", "none"))
         chosen = find_preset(self.algo, env_name(env), memory, preset, known=known)
-        values = self.run_defaults | chosen | settings
+        values = self.run_defaults | chosen | decided | settings
         run, config = parts_of(values, RunConfig, self.config_kind)
         self._setup(env, run, config)
         now = Situation(
@@ -117,8 +124,10 @@ class Agent(Acting):
         """An agent with these settings: no preset, and no question whether each of them matters."""
         settings = named_parts(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
+        env, decided = given(env, settings)
+        values = cls.run_defaults | decided | settings
         agent = cls.__new__(cls)
-        agent._setup(env, *parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind))
+        agent._setup(env, *parts_of(values, RunConfig, cls.config_kind))
         return agent
 
     def _setup(
@@ -218,13 +227,60 @@ class Agent(Acting):
         """The training environments, one backend for each group; made on first use."""
         if self._backends is None:
             if self.env is None:
-                raise UsageError(
-                    "this agent was saved with an environment given as a callable: "
-                    "pass it again, load(path, env=...)"
-                )
-            options = self.run_settings.env_options()
-            self._backends = make_groups(self.env, self.run_settings.num_envs, options)
+                raise UsageError(NO_ENV)
+            self._backends = self._make_backends(self.env, self.run_settings)
         return self._backends
+
+    def _make_backends(self, env: EnvLike, run: RunConfig) -> list[Backend]:
+        """New training environments, of the spaces that the agent knows."""
+        backends = make_groups(env, run.num_envs, run.env_options())
+        if hasattr(self, "observation_space"):
+            try:
+                check_spaces(backends[0], self.observation_space, self.action_space)
+            except UsageError:
+                backends[0].close()
+                raise
+        return backends
+
+    def set_env(self, env: EnvLike, **settings: Any) -> "Agent":
+        """Learns in another environment of the same spaces from now on, as in a curriculum.
+
+        What was learned, the counters and the replay stay; the current episodes end here, as
+        truncated ones, and new ones begin with the next call of `learn`.
+
+        Args:
+            env: as the constructor takes it, for as many environments as before.
+            settings: of the environments: env_kwargs, time_limit, hide, ... Without env_kwargs
+                there are none; the others stay what they were.
+        Raises:
+            UsageError: other spaces, another number of environments, an unknown setting.
+        """
+        check_names(settings, field_names(EnvOptions))
+        env, decided = given(env, {"num_envs": self.run_settings.num_envs})
+        values = values_of(self.run_settings) | {"env_kwargs": {}} | decided | settings
+        run = build(RunConfig, values | {"num_envs": self.run_settings.num_envs})
+        backends = self._make_backends(env, run)
+        for backend in self._backends or ():
+            if not isinstance(self.env, gym.Env | Backend):  # those are their owner's to close
+                backend.close()
+        self.env, self.run_settings, self._backends = env, run, backends
+        if self._collector is not None:
+            self._collector.move(backends, run)
+        elif self._pending is not None:
+            self._collector = self._make_collector()
+            self._collector.restore(*self._pending, play=False)
+            self._pending = None
+        return self
+
+    @contextmanager
+    def lent(self) -> Iterator[Backend]:
+        """The first training environments for other episodes; after the block the current ones
+        are played to where they were, or cut where that cannot be."""
+        if self._collector is None:
+            yield self.backends[0]
+        else:
+            with self._collector.lent() as backend:
+                yield backend
 
     @property
     def collector(self) -> Any:
@@ -277,10 +333,17 @@ class Agent(Acting):
         deterministic: bool = True,
         seed: int | None = None,
         clear_every: int | None = None,
+        env: EnvLike | None = None,
     ) -> Evaluation:
         """Plays whole episodes in fresh environments; training is untouched.
 
+        Where the environment is an object of which there is no second one, it is borrowed: the
+        training's current episodes are played to where they were afterwards, or cut as truncated
+        where it cannot play them again.
+
         Args:
+            env: another environment of the same spaces; the wrappers among the settings apply,
+                env_kwargs do not.
             seed: of the episodes; None derives one from the run's seed.
             clear_every: forget everything each so many steps, to see what memory is worth.
 
@@ -289,7 +352,7 @@ class Agent(Acting):
             means of what the episodes' last infos held.
         """
         return evaluate(
-            self, episodes, deterministic=deterministic, seed=seed, clear_every=clear_every
+            self, episodes, deterministic=deterministic, seed=seed, clear_every=clear_every, env=env
         )
 
     def description(self) -> dict[str, Any]:

@@ -5,17 +5,24 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypedDict
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from retain.data.stream import Driver
-from retain.envs.contract import ObsArray
-from retain.envs.make import EnvLike
+from retain.envs.contract import Backend, ObsArray
+from retain.envs.given import EnvLike
 from retain.train.config import RunConfig
 from retain.types import Carry
 
 State: TypeAlias = dict[str, Any]
 """What a callback keeps across a resume: JSON, whose values have no type until they are read."""
+
+
+NO_ENV = (
+    "this agent's environment was an object of Python, which no file holds: pass it again, "
+    "retain.load(path, env=...)"
+)
 
 
 class Progress(TypedDict, total=False):
@@ -40,6 +47,8 @@ class Player(Protocol):
 
     env: EnvLike | None
     run_settings: RunConfig
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
 
     def initial_carry(self, batch_size: int = 1) -> Carry:
         """The carry before an episode's first observation."""
@@ -54,6 +63,9 @@ class Player(Protocol):
         reward: float | NDArray[np.float64] | None = None,
     ) -> tuple[NDArray[np.generic], Carry]:
         """Actions for `[B, ...]` observations, and the next carry."""
+
+    def lent(self) -> AbstractContextManager[Backend]:
+        """The training environments, lent; their current episodes come back as they were."""
 
     def noise_of(self, seed: int) -> AbstractContextManager[None]:
         """While inside, `act` draws its noise from this seed; then it goes on as before."""

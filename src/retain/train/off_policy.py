@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import gymnasium as gym
 from torch import Tensor
 
-from retain.algos.off_policy import OffPolicyConfig, OffPolicyUpdate
+from retain.algos.off_policy import OffPolicyUpdate
+from retain.algos.off_policy_config import OffPolicyConfig
 from retain.data.experience import Experience
 from retain.data.replay import Replay, check_capacity
 from retain.errors import UsageError

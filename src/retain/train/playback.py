@@ -1,13 +1,16 @@
 """Any episode of a run once more, from its seed and its actions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.make import EnvLike, make
+from retain.envs.contract import Backend
+from retain.envs.given import EnvLike, env_name, given_again
+from retain.envs.make import fresh, make
+from retain.envs.options import EnvOptions
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
 from retain.train.config import RunConfig, build
@@ -39,7 +42,7 @@ def play_back(
     Args:
         number: from 0 in the order of their ends, or from -1 backwards.
         video: also write a .gif or .mp4 of it.
-        env: the callable the run was trained with, if it was one.
+        env: the environment again, where the run was given an object of Python.
     Raises:
         CheckpointError: the folder holds no run, or no record of episodes.
         UsageError: no such episode, or it cannot be drawn.
@@ -47,24 +50,32 @@ def play_back(
     if not (run / store.CONFIG).exists():
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
     facts = store.read_json(run / store.CONFIG)
-    env = env if env is not None else facts["env"]
-    if env is None:
-        raise UsageError(f"{run} was trained with a callable: play_back(run, env=...)")
-    record, number = recorded(run, number)
     config = build(RunConfig, facts["run"])
+    options = config.env_options()
+    if env is not None:
+        env, kwargs = given_again(env, facts["env"], options.env_kwargs)
+        options = replace(options, env_kwargs=kwargs)
+    else:
+        env = facts["env"]
+    if env is None:
+        raise UsageError(
+            f"the environment of {run} was an object of Python, which no file holds: from Python, "
+            f'retain.train.playback.play_back("{run}", env=...)'
+        )
+    record, number = recorded(run, number)
     space = space_from_json(facts["action_space"])
     actions = recorded_actions(run, record, space, config.num_envs)
-    options = config.env_options()
-    backend = drawable(env, options) if video is not None else make(env, 1, options)
+    backend = drawable(env, options) if video is not None else _backend(env, options)
     frames: list[NDArray[Any]] = []
     total, length = 0.0, 0
-    everywhere = np.ones(1, dtype=np.bool_)
+    # A backend of several plays the same episode in all of them.
+    B = backend.num_envs
     try:
-        obs: Any = backend.reset(everywhere, np.array([record.seed]))
+        obs: Any = backend.reset(np.ones(B, dtype=np.bool_), np.full(B, record.seed))
         for action in actions:
             if video is not None:
                 frames.append(frame_of(backend, obs))
-            obs, reward, terminated, truncated = backend.step(action[None])
+            obs, reward, terminated, truncated = backend.step(np.stack([action] * B))
             total, length = total + float(reward[0]), length + 1
             if (terminated | truncated)[0] and not backend.continuing[0]:
                 break
@@ -74,3 +85,17 @@ def play_back(
     finally:
         backend.close()
     return PlayedBack(number, record, total, length)
+
+
+def _backend(env: EnvLike, options: EnvOptions) -> Backend:
+    """One environment, or the object there is.
+
+    Raises:
+        UsageError: its episodes cannot be played again.
+    """
+    backend = fresh(env, 1, options)
+    if backend is None:
+        backend = make(env, env.num_envs if isinstance(env, Backend) else 1, options)
+    if not backend.replays:
+        raise UsageError(f"{env_name(env)} takes no seed for each episode: none can be played back")
+    return backend

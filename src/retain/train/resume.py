@@ -1,9 +1,11 @@
 """A run that was stopped goes on as if it never had been."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from retain.envs.given import EnvLike
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
@@ -13,8 +15,9 @@ from retain.train.trainer import finished, go_on
 
 
 def resume(
-    run: Path,
+    path: str | os.PathLike[str],
     *,
+    env: EnvLike | None = None,
     steps: int | None = None,
     progress: bool = False,
     callbacks: Sequence[CallbackLike] | None = None,
@@ -22,19 +25,27 @@ def resume(
     """Continues a run from its last checkpoint as if it had never stopped.
 
     Args:
+        path: the run folder.
+        env: the environment again, where the run was given an object of Python.
         steps: the run's length from now on, also of one that was finished; schedules go by it.
         callbacks: in place of those the run was given, which find the state they kept; None makes
             those again that it was given by name, but imports nothing that only its files name.
     Raises:
         CheckpointError: the folder holds no run.
-        UsageError: it is finished, its environment was a callable, or it names callbacks of a
-            module.
+        UsageError: it is finished, its environment was an object and is not given, or it names
+            callbacks of a module.
     """
+    run = Path(path)
     if not (run / store.CONFIG).exists():
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
     if not store.checkpoints(run):
         raise CheckpointError(f"{run} has no checkpoint to resume from")
-    agent = load(run)
+    agent = load(run, env=env)
+    if agent.env is None:
+        raise UsageError(
+            f"the environment of {run} was an object of Python, which no file holds: go on from "
+            f'Python with retain.resume("{run}", env=...)'
+        )
     objects: list[CallbackLike] = []
     if callbacks is not None:
         names = tuple(what for what in callbacks if isinstance(what, str))

@@ -9,11 +9,12 @@ import inspect
 import textwrap
 import typing
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from retain.settings import default_of
 from retain.train.config import RunConfig
 
 CLASSES = {
@@ -57,11 +58,6 @@ def describe(agent: type[Any]) -> None:
 def settings_of(config_kind: type[Any]) -> list[Field[Any]]:
     """Every setting of an algorithm: its configuration's, then the run's."""
     return [*fields(config_kind), *fields(RunConfig)]
-
-
-def default_of(field: Field[Any]) -> Any:
-    """What a setting is unless it is given."""
-    return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def written(field: Field[Any]) -> str:
@@ -114,7 +110,7 @@ def stub() -> str:
     body = [line for agent in agents for line in _class(agent)]
     named = {agent.config_kind for agent in agents} | {agent.__bases__[0] for agent in agents}
     imports = [f"from {one.__module__} import {one.__name__}" for one in named]
-    imports += ["from retain.envs.make import EnvLike", "from retain.memory import Memory",
+    imports += ["from retain.envs.given import EnvLike", "from retain.memory import Memory",
                 "from retain.nn.encoders import Encoder",
                 "from retain.train.registry import AGENTS as AGENTS"]  # fmt: skip
     head = [

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from retain.data.episodes import Episode, Episodes
 from retain.envs.atari import is_atari
 from retain.envs.contract import Backend
+from retain.envs.given import EnvLike, env_name
 from retain.envs.in_process import InProcess
-from retain.envs.make import EnvLike, make, make_single
+from retain.envs.make import make, make_single, separate
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError
 from retain.train.contract import Player
@@ -59,9 +61,15 @@ def film(
 
 
 def drawable(env: EnvLike, options: EnvOptions) -> Backend:
-    """One environment, of a kind that can be drawn."""
+    """One environment, of a kind that can be drawn.
+
+    Raises:
+        UsageError: there is no environment of its own to draw.
+    """
     if is_atari(env):
         return make(env, 1, options)
+    if separate(env) is None and not isinstance(env, gym.Env):
+        raise UsageError(f"{env_name(env)} cannot be drawn: it has no environment of its own")
     with warnings.catch_warnings():  # of gymnasium's, about what is said below
         warnings.simplefilter("ignore", UserWarning)
         return InProcess([lambda: make_single(env, options, render_mode="rgb_array")])
