@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError, check_range, nearest
+from retain.settings import setting
 from retain.train.foreign import answer, shown
 from retain.typed import describe_type, fits
 
@@ -43,7 +44,7 @@ class RunConfig(EnvOptions):
     eval_every: int = 0
     """Environment steps between evaluations in separate environments, which then choose the best
     checkpoint; 0 is never."""
-    eval_episodes: int = 20
+    eval_episodes: int = setting(20, needs="eval_every")
     """Whole episodes of each evaluation, the same ones every time."""
 
     callbacks: tuple[str, ...] = ()
