@@ -1,6 +1,7 @@
 """Callbacks: told in order, without a trace in training, kept across a resume, named when they fail."""
 
 import csv
+from typing import ClassVar
 
 import pytest
 import torch
@@ -238,7 +239,7 @@ def test_what_is_no_callback_is_one_clear_line(tmp_path, what, message):
 def test_a_registered_name_is_a_callback(tmp_path):
     @retain.register_callback("counting rows")
     class Counting(retain.Callback):
-        seen = []
+        seen: ClassVar[list] = []
 
         def on_row(self, event):
             self.seen.append(event.run.steps)
