@@ -1,6 +1,7 @@
 """Callbacks: told in order, without a trace in training, kept across a resume, named when they fail."""
 
 import csv
+from typing import ClassVar
 
 import pytest
 import torch
