@@ -1,7 +1,7 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -92,7 +92,7 @@ class Agent(Acting):
         self, env: EnvLike, *surplus: object, preset: str = TUNED, **settings: Any
     ) -> None:
         check_first(type(self).__name__, env, surplus)
-        settings = named_parts(settings)
+        settings = named(settings)
         known = field_names(RunConfig, self.config_kind)
         check_names(settings, known)
         env, decided = given(env, settings)
@@ -101,19 +101,15 @@ class Agent(Acting):
         values = self.run_defaults | chosen | decided | settings
         run, config = parts_of(values, RunConfig, self.config_kind)
         self._setup(env, run, config)
-        now = Situation(
-            self.algo, env, (config, run), self.observation_space, self.action_space,
-            self.policy.receptive_field,
-        )  # fmt: skip
-        check_relevant(settings, now)
+        self.check_relevant(settings)
         if preset.endswith(".toml"):
-            check_relevant(chosen, now, f"preset {preset}")
+            self.check_relevant(chosen, f"preset {preset}")
 
     @classmethod
     def useful(cls, settings: Mapping[str, Any], env: EnvLike | None = None) -> dict[str, Any]:
         """Those settings that would do something together: for a loop over memories, where one of
         them has no use for what another needs."""
-        settings = named_parts(settings)
+        settings = named(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
         run, config = parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind)
         idle = irrelevant(settings, Situation(cls.algo, env, (config, run)))
@@ -122,13 +118,37 @@ class Agent(Acting):
     @classmethod
     def exactly(cls, env: EnvLike, settings: Mapping[str, Any]) -> Self:
         """An agent with these settings: no preset, and no question whether each of them matters."""
-        settings = named_parts(settings)
+        settings = named(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
         env, decided = given(env, settings)
         values = cls.run_defaults | decided | settings
+        return cls.of(env, *parts_of(values, RunConfig, cls.config_kind))
+
+    @classmethod
+    def of(
+        cls,
+        env: EnvLike | None,
+        run: RunConfig,
+        config: Any,
+        spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
+    ) -> Self:
+        """An agent of these configurations.
+
+        Args:
+            env: None where it only acts.
+            spaces: of observations and actions; None makes the environments to see theirs.
+        """
         agent = cls.__new__(cls)
-        agent._setup(env, *parts_of(values, RunConfig, cls.config_kind))
+        agent._setup(env, run, config, spaces)
         return agent
+
+    def check_relevant(self, names: Iterable[str], source: str = "") -> None:
+        """Refuses the first of some settings that does nothing here; see `relevance`."""
+        now = Situation(
+            self.algo, self.env, (self.config, self.run_settings), self.observation_space,
+            self.action_space, self.policy.receptive_field,
+        )  # fmt: skip
+        check_relevant(names, now, source)
 
     def _setup(
         self,
@@ -412,7 +432,7 @@ class Agent(Acting):
         return self.progress
 
 
-def named_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
+def named(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with every class or function by the name that a configuration keeps."""
     names = {"memory": memory_name, "encoder": encoder_name, "memory_options": write_options}
     names |= dict.fromkeys(("lr_schedule", "clip_schedule", "entropy_schedule"), schedule_name)
