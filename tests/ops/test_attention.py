@@ -44,9 +44,7 @@ def problem(T, L, share=0.2, dtype=torch.float32):
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
 def test_it_is_what_each_step_sees(T, L, share):
     parts = problem(T, L, share)
-    torch.testing.assert_close(
-        banded_attention(**parts), slowly(**parts), atol=1e-6, rtol=1e-5
-    )
+    torch.testing.assert_close(banded_attention(**parts), slowly(**parts), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("T", "L"), [(1, 3), (5, 2), (4, 6)])

@@ -53,9 +53,7 @@ def test_outputs_and_gradients_are_those_of_a_walk_back(T, K, share):
     torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-6)
     weight = torch.linspace(-1, 1, out.numel()).view_as(out)
     ours = torch.autograd.grad((out * weight).sum(), list(fast.values()))
-    theirs = torch.autograd.grad(
-        (expected * weight).sum(), list(slow.values()), allow_unused=True
-    )
+    theirs = torch.autograd.grad((expected * weight).sum(), list(slow.values()), allow_unused=True)
     for a, b, leaf in zip(ours, theirs, fast.values(), strict=True):
         b = torch.zeros_like(leaf) if b is None else b
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Attention over the last steps of an episode, in blocks, so that it costs T L and not T squared."""
+"""Attention over the last steps of an episode, in blocks: T L scores, not T squared."""
 
 import math
 

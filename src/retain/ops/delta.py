@@ -54,8 +54,11 @@ def gated_delta(
             return _step(query[0], key[0], value[0], log_decay[0], rate[0], reset[0], state)
         outs = []
         for first in range(0, len(query), CHUNK):
-            part = (x[first : first + CHUNK] for x in (query, key, value, log_decay, rate, reset))
-            out, state = _chunk(*part, state)
+            steps = slice(first, first + CHUNK)
+            out, state = _chunk(
+                query[steps], key[steps], value[steps], log_decay[steps], rate[steps], reset[steps],
+                state,
+            )  # fmt: skip
             outs.append(out)
         return torch.cat(outs), state
 
