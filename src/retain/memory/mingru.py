@@ -1,4 +1,4 @@
-"""A gated linear recurrence in a block: quick, and with horizons that are spread from the start."""
+"""A gated linear recurrence in blocks: quick, and with horizons that are spread from the start."""
 
 import math
 
@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.memory.base import Memory
-from retain.ops import causal_convolution, linear_recurrence
+from retain.ops import causal_convolution, gated_recurrence
 from retain.ops.products import linear
 from retain.types import Carry, tree_leaves
 
 
 def spread_horizons(count: int, shortest: float, longest: float) -> Tensor:
-    """`[count]` gate biases b for which sigmoid(b) = 1 / h, the horizons h evenly spaced in
-    logarithm (after Tallec and Ollivier 2018, arXiv:1804.11188, who draw them at random).
+    """`[count]` biases b for which sigmoid(b) = 1 / h, the horizons h evenly spaced in logarithm.
+
+    Tallec and Ollivier 2018 (arXiv:1804.11188) draw them at random.
 
     Raises:
         UsageError: they are not 1 < shortest <= longest.
@@ -38,20 +39,22 @@ class LocalMixing(nn.Module):
         self.embed = nn.Linear(features_in, hidden)
         self.weight = nn.Parameter(torch.randn(kernel, hidden) / math.sqrt(kernel))
 
-    def initial(self, batch_size: int) -> Tensor:
-        """`[batch_size, kernel - 1, hidden]`, no steps yet."""
-        kernel, hidden = self.weight.shape
-        return self.weight.new_zeros(batch_size, kernel - 1, hidden)
-
     def forward(self, x: Tensor, before: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
-        """`[T, B, D]` to `[T, B, H]`, and the steps to hand over."""
+        """`[T, B, D]` and the steps before `[B, kernel - 1, H]` to `[T, B, H]` and the last
+        steps."""
         x = linear(x, self.embed.weight, self.embed.bias)
         mixed, after = causal_convolution(input=x, weight=self.weight, reset=reset, before=before)
         return x + F.silu(mixed), after
 
+    def step(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` for one step `[B, D]` whose episode is that of the steps before."""
+        x = F.linear(x, self.embed.weight, self.embed.bias)
+        rows = torch.cat((before, x.unsqueeze(1)), dim=1)
+        return x + F.silu((rows * self.weight).sum(1)), rows[:, 1:]
 
-class GatedRecurrence(nn.Module):
-    """h' = (1 - z) h + z n,  y = x + W_y (h' silu(o));  z, n, o from the normalised input x."""
+
+class GatedBlock(nn.Module):
+    """y = x + W_y (h silu(o)):  h a recurrence gated by z;  z, o, n = W LN(x) + b."""
 
     def __init__(self, hidden: int, shortest: float, longest: float) -> None:
         super().__init__()
@@ -62,25 +65,29 @@ class GatedRecurrence(nn.Module):
             self.gates.bias[:hidden] = spread_horizons(hidden, shortest, longest)
 
     def forward(self, x: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
-        """`[T, B, H]` to the same, and the state `[B, H]` after the last step."""
-        gate, candidate, open_ = linear(self.norm(x), self.gates.weight, self.gates.bias).chunk(
-            3, -1
-        )
-        gate = gate.sigmoid()
-        h = linear_recurrence(decay=1 - gate, input=gate * candidate, reset=reset, initial=state)
-        return x + linear(h * F.silu(open_), self.out.weight, self.out.bias), h[-1]
+        """`[T, B, H]` and the state before `[B, H]` to `[T, B, H]` and the last state."""
+        gates = linear(self.norm.forward(x), self.gates.weight, self.gates.bias)
+        y, end = gated_recurrence(gates=gates, reset=reset, initial=state)
+        return x + linear(y, self.out.weight, self.out.bias), end
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` for one step `[B, H]` whose episode is that of the state."""
+        gates = F.linear(self.norm.forward(x), self.gates.weight, self.gates.bias)
+        z, o, n = gates.chunk(3, -1)
+        state = torch.lerp(state, n, z.sigmoid())
+        return x + F.linear(state * F.silu(o), self.out.weight, self.out.bias), state
 
 
 class MinGRU(Memory):
     """Blocks of a gated recurrence whose gates read the input alone, behind a short convolution.
 
-    z, n, o = W LN(x) + b,  h' = (1 - sigmoid(z)) h + sigmoid(z) n,  y = x + W_y (h' silu(o))
+    z, o, n = W LN(x) + b,  h' = (1 - sigmoid(z)) h + sigmoid(z) n,  y = x + W_y (h' silu(o))
 
     The recurrence is the minGRU of Feng et al. 2024 (arXiv:2410.01201); since no gate reads the
-    state, all steps are worked out together (`retain.ops.linear_recurrence`). The convolution over
+    state, all steps are worked out together (`retain.ops.gated_recurrence`). The convolution over
     the last steps tells their order, which the recurrence alone learns badly, and the biases of z
     give each channel a horizon of its own from the start, so that some hold for hundreds of steps.
-    The carry is (states `[B, layers, H]`, the convolution's steps `[B, kernel - 1, H]`).
+    The carry is `[B, layers + kernel - 1, H]`: each block's state, then the convolution's steps.
 
     Args:
         features_in: D, width of the input.
@@ -94,7 +101,7 @@ class MinGRU(Memory):
     """
 
     receptive_field = None
-    blocks: list[GatedRecurrence]
+    blocks: list[GatedBlock]
 
     def __init__(
         self,
@@ -108,25 +115,38 @@ class MinGRU(Memory):
     ) -> None:
         super().__init__()
         self.features_in, self.features = features_in, hidden
+        self.rows = layers + kernel - 1
         self.local = LocalMixing(features_in, hidden, kernel)
         self.blocks = nn.ModuleList(  # type: ignore[assignment]
-            GatedRecurrence(hidden, shortest, longest) for _ in range(layers)
+            GatedBlock(hidden, shortest, longest) for _ in range(layers)
         )
 
     def initial_carry(self, batch_size: int) -> Carry:
         """Zeros."""
-        before = self.local.initial(batch_size)
-        return before.new_zeros(batch_size, len(self.blocks), self.features), before
+        return (self.local.weight.new_zeros(batch_size, self.rows, self.features),)
 
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """`[T, B, D]` to `[T, B, H]` and the carry after the last step."""
-        states, before = tree_leaves(carry)
-        x, before = self.local.forward(x, before, reset)
+        (rows,) = tree_leaves(carry)
+        layers = len(self.blocks)
+        if len(x) == 1:
+            return self._step(x[0], rows.masked_fill(reset[0].view(-1, 1, 1), 0.0))
+        x, before = self.local.forward(x, rows[:, layers:], reset)
+        ends = []
+        for block, state in zip(self.blocks, rows[:, :layers].unbind(1), strict=True):
+            x, end = block.forward(x, state, reset)
+            ends.append(end.unsqueeze(1))
+        return x, (torch.cat((*ends, before), dim=1),)
+
+    def _step(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Carry]:
+        """One step `[B, D]` that no reset is left in front of, in few operations."""
+        layers = len(self.blocks)
+        x, before = self.local.step(x, rows[:, layers:])
         ends = []
         for layer, block in enumerate(self.blocks):
-            x, end = block.forward(x, states[:, layer], reset)
-            ends.append(end)
-        return x, (torch.stack(ends, dim=1), before)
+            x, end = block.step(x, rows[:, layer])
+            ends.append(end.unsqueeze(1))
+        return x.unsqueeze(0), (torch.cat((*ends, before), dim=1),)
 
     @torch.no_grad()
     def metrics(self, carry: Carry) -> dict[str, float]:

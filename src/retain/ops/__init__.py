@@ -4,6 +4,7 @@ from retain.ops.attention import banded_attention
 from retain.ops.convolution import causal_convolution
 from retain.ops.delta import gated_delta
 from retain.ops.entropy import reparameterised_entropy, score_function_entropy
+from retain.ops.gated import gated_recurrence
 from retain.ops.losses import (
     PolicyLoss,
     RatioStatistics,
@@ -34,6 +35,7 @@ __all__ = [
     "explained_variance",
     "gae",
     "gated_delta",
+    "gated_recurrence",
     "linear_recurrence",
     "masked_mean",
     "masked_std",

@@ -5,13 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retain.ops.resets import kept_bits, without_resets, zero_resets_
 
-def _drops(reset: Tensor, K: int) -> list[Tensor]:
-    """For each lag j from 1 to K - 1, `[T, B, 1]`: whether reset[t - j + 1], so that step t does
-    not see what lies j steps or more behind it; false where that lies before the first step."""
+
+def _seen(reset: Tensor, K: int, like: Tensor) -> list[Tensor]:
+    """For each lag j from 1 to K - 1, bits `[T, B, 1]` that are none where reset[t - j + 1]: step t
+    does not see what lies j steps or more behind it. Before the first step there is no reset."""
     T = len(reset)
     flags = torch.cat((torch.zeros_like(reset[:1]).expand(K - 2, -1), reset)) if K > 2 else reset
-    return [flags[K - 1 - j : K - 1 - j + T].unsqueeze(-1) for j in range(1, K)]
+    bits = kept_bits(flags, like)
+    return [bits[K - 1 - j : K - 1 - j + T] for j in range(1, K)]
 
 
 class _Convolution(torch.autograd.Function):
@@ -20,8 +23,8 @@ class _Convolution(torch.autograd.Function):
         T, K = len(reset), len(weight)
         out = rows[:T] * weight[0]
         # From the oldest step to the newest: what a reset cuts off is dropped on the way.
-        for k, drop in enumerate(reversed(_drops(reset, K)), start=1):
-            out.masked_fill_(drop, 0.0).addcmul_(rows[k : k + T], weight[k])
+        for k, bits in enumerate(reversed(_seen(reset, K, rows)), start=1):
+            zero_resets_(out, bits).addcmul_(rows[k : k + T], weight[k])
         ctx.save_for_backward(rows, weight, reset)
         return out
 
@@ -30,10 +33,10 @@ class _Convolution(torch.autograd.Function):
         rows, weight, reset = ctx.saved_tensors
         T, K = len(reset), len(weight)
         into_rows, into_weight = torch.zeros_like(rows), torch.empty_like(weight)
-        flow = gradient
-        for k, drop in zip(range(K - 1, -1, -1), [None, *_drops(reset, K)], strict=True):
-            if drop is not None:
-                flow = flow.masked_fill(drop, 0.0)
+        flow = gradient.contiguous()
+        for k, bits in zip(range(K - 1, -1, -1), [None, *_seen(reset, K, rows)], strict=True):
+            if bits is not None:
+                flow = without_resets(flow, bits)
             into_rows[k : k + T].addcmul_(flow, weight[k])
             torch.sum(flow * rows[k : k + T], dim=(0, 1), out=into_weight[k])
         return into_rows, into_weight, None

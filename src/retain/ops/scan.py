@@ -43,8 +43,9 @@ def _loop(
     return state
 
 
-def _scan(decay: Tensor, input: Tensor, state: Tensor, *, reverse: bool = False) -> Tensor:
-    """`[T, B, H]` states, from the first step on or from the last one backwards."""
+def scan(decay: Tensor, input: Tensor, state: Tensor, *, reverse: bool = False) -> Tensor:
+    """States `[T, B, H]` of `decay state + input`, from the first step on or from the last one
+    backwards; real or complex numbers, contiguous, and not for autograd to see."""
     T = len(input)
     out = torch.empty_like(input)
     K = chunk_length(T, input.device)
@@ -102,7 +103,7 @@ class _LinearRecurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, decay: Tensor, input: Tensor, initial: Tensor, pairs: bool) -> Tensor:
         a, b, h = (_numbers(x, pairs) for x in (decay, input, initial))
-        out = _scan(a, b, h)
+        out = scan(a, b, h)
         ctx.save_for_backward(a, h, out)
         ctx.pairs = pairs
         return _reals(out, pairs)
@@ -114,7 +115,7 @@ class _LinearRecurrence(torch.autograd.Function):
         later = torch.cat((a[1:], torch.zeros_like(a[:1])))
         if ctx.pairs:
             later = later.conj_physical()
-        flow = _scan(later, _numbers(gradient, ctx.pairs), torch.zeros_like(h), reverse=True)
+        flow = scan(later, _numbers(gradient, ctx.pairs), torch.zeros_like(h), reverse=True)
         into_decay = flow * torch.cat((h.unsqueeze(0), out[:-1])).conj()
         into_initial = flow[0] * a[0].conj()
         return (
