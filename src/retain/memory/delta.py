@@ -35,7 +35,7 @@ class DeltaBlock(nn.Module):
             query=F.normalize(query, dim=-1), key=F.normalize(key, dim=-1), value=value,
             log_decay=F.logsigmoid(keep), rate=rate.sigmoid(), reset=reset, initial=state,
         )  # fmt: skip
-        read = F.rms_norm(read, (read.shape[-1],), self.norm_out).flatten(2)
+        read = F.rms_norm(read, (read.shape[-1],), self.norm_out, 1e-5).flatten(2)
         return x + linear(read * F.silu(open_), self.out.weight, self.out.bias), state
 
 
@@ -82,9 +82,10 @@ class GatedDelta(Memory):
 
     def initial_carry(self, batch_size: int) -> Carry:
         """Zeros."""
-        before = self.local.initial(batch_size)
-        shape = (batch_size, len(self.blocks), self.heads, self.width, self.width)
-        return before.new_zeros(shape), before
+        zeros = self.local.weight.new_zeros
+        kernel, hidden = self.local.weight.shape
+        state = zeros(batch_size, len(self.blocks), self.heads, self.width, self.width)
+        return state, zeros(batch_size, kernel - 1, hidden)
 
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """`[T, B, D]` to `[T, B, H]` and the carry after the last step."""

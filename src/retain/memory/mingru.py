@@ -10,7 +10,7 @@ from retain.errors import UsageError
 from retain.memory.base import Memory
 from retain.ops import causal_convolution, gated_recurrence
 from retain.ops.products import linear
-from retain.types import Carry, tree_leaves
+from retain.types import Carry
 
 
 def spread_horizons(count: int, shortest: float, longest: float) -> Tensor:
@@ -54,13 +54,12 @@ class LocalMixing(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """y = x + W_y (h silu(o)):  h a recurrence gated by z;  z, o, n = W LN(x) + b."""
+    """y = x + h silu(o):  h a recurrence gated by z;  z, o, n = W LN(x) + b."""
 
     def __init__(self, hidden: int, shortest: float, longest: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
         self.gates = nn.Linear(hidden, 3 * hidden)
-        self.out = nn.Linear(hidden, hidden)
         with torch.no_grad():
             self.gates.bias[:hidden] = spread_horizons(hidden, shortest, longest)
 
@@ -68,20 +67,20 @@ class GatedBlock(nn.Module):
         """`[T, B, H]` and the state before `[B, H]` to `[T, B, H]` and the last state."""
         gates = linear(self.norm.forward(x), self.gates.weight, self.gates.bias)
         y, end = gated_recurrence(gates=gates, reset=reset, initial=state)
-        return x + linear(y, self.out.weight, self.out.bias), end
+        return x + y, end
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` for one step `[B, H]` whose episode is that of the state."""
         gates = F.linear(self.norm.forward(x), self.gates.weight, self.gates.bias)
-        z, o, n = gates.chunk(3, -1)
+        z, o, n = gates.to(state.dtype).chunk(3, -1)
         state = torch.lerp(state, n, z.sigmoid())
-        return x + F.linear(state * F.silu(o), self.out.weight, self.out.bias), state
+        return torch.addcmul(x, state, F.silu(o)), state
 
 
 class MinGRU(Memory):
     """Blocks of a gated recurrence whose gates read the input alone, behind a short convolution.
 
-    z, o, n = W LN(x) + b,  h' = (1 - sigmoid(z)) h + sigmoid(z) n,  y = x + W_y (h' silu(o))
+    z, o, n = W LN(x) + b,  h' = (1 - sigmoid(z)) h + sigmoid(z) n,  y = x + h' silu(o)
 
     The recurrence is the minGRU of Feng et al. 2024 (arXiv:2410.01201); since no gate reads the
     state, all steps are worked out together (`retain.ops.gated_recurrence`). The convolution over
@@ -127,10 +126,10 @@ class MinGRU(Memory):
 
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """`[T, B, D]` to `[T, B, H]` and the carry after the last step."""
-        (rows,) = tree_leaves(carry)
+        rows: Tensor = carry[0]  # type: ignore[assignment]
         layers = len(self.blocks)
         if len(x) == 1:
-            return self._step(x[0], rows.masked_fill(reset[0].view(-1, 1, 1), 0.0))
+            return self._step(x[0], torch.where(reset.view(-1, 1, 1), 0.0, rows))
         x, before = self.local.forward(x, rows[:, layers:], reset)
         ends = []
         for block, state in zip(self.blocks, rows[:, :layers].unbind(1), strict=True):

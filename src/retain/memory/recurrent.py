@@ -64,6 +64,9 @@ class Recurrent(Memory):
 
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """`[T, B, D]` to `[T, B, H]` and the carry after the last step."""
+        if torch.is_autocast_enabled(x.device.type):  # states lose too much in bfloat16
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x.float(), carry, reset)
         layout = plan(reset)
         leaves: tuple[Tensor, ...] = clear(carry, reset[0])  # type: ignore[assignment]
         ends: list[tuple[Tensor, ...]] = []
