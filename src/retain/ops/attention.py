@@ -7,20 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _blocks(x: Tensor, count: int, size: int, length: int) -> Tensor:
-    """`[size * count + length - 1, B, ...]` as overlapping blocks `[count, size + length - 1, B,
-    ...]`, block c beginning at row `c size`."""
-    moved = x.unfold(0, size + length - 1, size)  # [C, B, ..., S]
-    return moved.movedim(-1, 1)
+def _pairs(x: Tensor, size: int) -> Tensor:
+    """`[..., (C + 1) size, E]` to `[..., C, 2 size, E]`: each block with the one after it."""
+    blocks = x.unflatten(-2, (-1, size))  # type: ignore[no-untyped-call]
+    return torch.cat((blocks[..., :-1, :, :], blocks[..., 1:, :, :]), dim=-2)
 
 
-def _by_distance(bias: Tensor, size: int) -> Tensor:
-    """`[G, L]` by distance as `[G, size, size + L - 1]`: entry (i, j) is that of the distance
-    i + L - 1 - j where there is one, and arbitrary elsewhere."""
+def _by_distance(bias: Tensor, size: int, keys: int, last: int) -> Tensor:
+    """`[G, L]` by distance as `[G, size, keys]`: entry (i, j) is that of the distance i + last - j
+    where there is one, and arbitrary elsewhere."""
     G, L = bias.shape
-    keys = size + L - 1
     width = keys + size
-    row = F.pad(bias.flip(1), (0, width - L))
+    row = F.pad(bias.flip(1), (last - L + 1, width - last - 1))
     # Rows of `width`, read with one entry fewer a row, move one place to the right each.
     turned = row.unsqueeze(1).expand(G, size, width).reshape(G, size * width)
     return turned[:, : size * (width - 1)].reshape(G, size, width - 1)[..., :keys]
@@ -45,26 +43,31 @@ def banded_attention(
     """
     T, B, G, E = query.shape
     L = bias.shape[1]
-    size = min(T, L)
-    count = -(-T // size)
-    if pad := count * size - T:  # steps behind the last, of no episode that is asked about
-        query = F.pad(query, (0, 0, 0, 0, 0, 0, 0, pad))
-        key, value = (F.pad(x, (0, 0, 0, 0, 0, 0, 0, pad)) for x in (key, value))
-        episode = F.pad(episode, (0, 0, 0, pad), value=-2)
-    keys = size + L - 1
+    if T <= L:
+        size, count, last = T, 1, L - 1
+        keys, front, behind = L - 1 + T, 0, 0
+    else:  # blocks of L steps, which see their own block and the one before
+        size, count, last = L, -(-T // L), L
+        keys, front, behind = 2 * L, 1, count * L - T
 
-    def heads(x: Tensor, rows: int) -> Tensor:
-        """`[C, S, B, G, E]` to `[C B, G, S, E]`."""
-        return x.permute(0, 2, 3, 1, 4).reshape(count * B, G, rows, E)
+    def heads(x: Tensor, front: int) -> Tensor:
+        """`[S, B, G, E]` to `[B, G, S, E]`, with rows around that nobody sees."""
+        return F.pad(x.permute(1, 2, 0, 3), (0, 0, front, behind)).contiguous()
 
-    q = heads(query.reshape(count, size, B, G, E), size) / math.sqrt(E)
-    k, v = (heads(_blocks(x, count, size, L), keys) for x in (key, value))
-    asked = episode[L - 1 :].reshape(count, size, B).permute(0, 2, 1).reshape(-1, size, 1)
-    found = _blocks(episode, count, size, L).permute(0, 2, 1).reshape(-1, 1, keys)
-    step = torch.arange(size, device=query.device).unsqueeze(1) + L - 1
+    def blocks(x: Tensor) -> Tensor:
+        return x.unsqueeze(-3) if count == 1 else _pairs(x, L)
+
+    q = heads(query, 0).reshape(-1, size, E) / math.sqrt(E)
+    k, v = (blocks(heads(x, front)).reshape(-1, keys, E) for x in (key, value))
+    number = F.pad(episode.T, (front, behind), value=-2)
+    asked = number[:, front + L - 1 :].reshape(B, count, size, 1)
+    found = blocks(number.unsqueeze(-1)).mT  # [B, C, 1, keys]
+    step = torch.arange(size, device=query.device).unsqueeze(1) + last
     distance = step - torch.arange(keys, device=query.device)
-    hidden = (asked != found) | ((distance < 0) | (distance >= L))  # [C B, S, keys]
-    score = q @ k.mT + _by_distance(bias, size)
-    weight = score.masked_fill(hidden.unsqueeze(1), -torch.inf).softmax(-1)
-    out = (weight @ v).reshape(count, B, G, size, E).permute(0, 3, 1, 2, 4)
-    return out.reshape(count * size, B, G, E)[:T]
+    hidden = (asked != found) | (distance < 0) | (distance >= L)  # [B, C, size, keys]
+    mask = torch.zeros((), dtype=q.dtype, device=q.device).where(~hidden, -torch.inf)
+    score = torch.bmm(q, k.mT).view(B, G, count, size, keys)
+    score = score + _by_distance(bias, size, keys, last).unsqueeze(1) + mask.unsqueeze(1)
+    weight = score.softmax(-1).view(-1, size, keys)
+    out = torch.bmm(weight, v).view(B, G, count * size, E)
+    return out.permute(2, 0, 1, 3)[:T]
