@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.memory.base import Memory
+from retain.memory.registry import register_memory
 from retain.ops import banded_attention
 from retain.ops.products import linear
 from retain.types import Carry, tree_leaves
@@ -20,7 +21,9 @@ class AttentionBlock(nn.Module):
         self.norm, self.norm_out = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.asks = nn.Linear(hidden, 3 * hidden)
         self.merge = nn.Linear(hidden, hidden)
-        self.bias = nn.Parameter(torch.zeros(heads, length))
+        # Wide, so that each head prefers some distances from the start: from zero, a bias that
+        # points at one of them would take longer to grow than most runs last.
+        self.bias = nn.Parameter(2.0 * torch.randn(heads, length))
         self.widen, self.narrow = nn.Linear(hidden, 2 * hidden), nn.Linear(2 * hidden, hidden)
 
     def keys_and_values(self, x: Tensor) -> Tensor:
@@ -50,6 +53,7 @@ class AttentionBlock(nn.Module):
         return x + linear(wide, self.narrow.weight, self.narrow.bias), rows
 
 
+@register_memory("attention")
 class BandedAttention(Memory):
     """Pre-norm transformer blocks in which each step asks itself and the L - 1 steps before it.
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from retain.errors import UsageError
 from retain.memory.base import Memory
 from retain.memory.mingru import LocalMixing, spread_horizons
+from retain.memory.registry import register_memory
 from retain.ops import gated_delta
 from retain.ops.products import linear
 from retain.types import Carry, tree_leaves
@@ -39,6 +40,7 @@ class DeltaBlock(nn.Module):
         return x + linear(read * F.silu(open_), self.out.weight, self.out.bias), state
 
 
+@register_memory("delta")
 class GatedDelta(Memory):
     """Blocks of the gated delta rule (Yang et al. 2024, arXiv:2412.06464) behind a convolution.
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.memory.base import Memory
+from retain.memory.registry import register_memory
 from retain.ops import linear_recurrence
 from retain.ops.products import linear
 from retain.types import Carry, tree_leaves
@@ -51,6 +52,7 @@ class Rotations(nn.Module):
         return linear(read, weight, self.skip.bias), states[-1]
 
 
+@register_memory("lru")
 class LRU(Memory):
     """Linear recurrent units: what an input leaves behind fades and turns, channel by channel.
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.memory.base import Memory
+from retain.memory.registry import register_memory
 from retain.ops import causal_convolution, gated_recurrence
 from retain.ops.products import linear
 from retain.types import Carry
@@ -77,6 +78,7 @@ class GatedBlock(nn.Module):
         return torch.addcmul(x, state, F.silu(o)), state
 
 
+@register_memory("mingru")
 class MinGRU(Memory):
     """Blocks of a gated recurrence whose gates read the input alone, behind a short convolution.
 

@@ -8,18 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.ops.resets import kept_bits, without_resets, zero_resets_
+from retain.ops.resets import kept_bits, zero_resets_
 from retain.ops.scan import scan
 
 
 class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, gates: Tensor, reset: Tensor, initial: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, gates: Tensor, reset: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
         H = initial.shape[-1]
         opened = torch.sigmoid(gates[..., : 2 * H])
-        z, o = opened.split(H, -1)
+        z, o = torch.split(opened, H, dim=-1)
         bits = kept_bits(reset, opened)
         decay = zero_resets_(1 - z, bits)
         h = scan(decay, z * gates[..., 2 * H :], initial)
@@ -30,7 +28,7 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, into_out: Tensor, into_last: Tensor) -> tuple[Tensor, None, Tensor]:
         gates, initial, opened, decay, bits, h = ctx.saved_tensors
         H = initial.shape[-1]
-        z, o = opened.split(H, -1)
+        z, o = torch.split(opened, H, dim=-1)
         n = gates[..., 2 * H :]
         silu = gates[..., H : 2 * H] * o
         into = torch.empty_like(gates)
