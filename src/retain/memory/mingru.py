@@ -8,26 +8,11 @@ from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.memory.base import Memory
+from retain.memory.horizons import spread_horizons
 from retain.memory.registry import register_memory
 from retain.ops import causal_convolution, gated_recurrence
 from retain.ops.products import linear
 from retain.types import Carry
-
-
-def spread_horizons(count: int, shortest: float, longest: float) -> Tensor:
-    """`[count]` biases b for which sigmoid(b) = 1 / h, the horizons h evenly spaced in logarithm.
-
-    Tallec and Ollivier 2018 (arXiv:1804.11188) draw them at random.
-
-    Raises:
-        UsageError: they are not 1 < shortest <= longest.
-    """
-    if not 1 < shortest <= longest:
-        raise UsageError(
-            f"horizons are {shortest:g} to {longest:g} (expected 1 < shortest <= longest)"
-        )
-    horizon = torch.logspace(math.log10(shortest), math.log10(longest), count)
-    return -torch.log(horizon - 1)
 
 
 class LocalMixing(nn.Module):
