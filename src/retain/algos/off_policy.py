@@ -57,6 +57,9 @@ class OffPolicyConfig(NetworkConfig):
     burn_in: int = setting(0, needs="unbounded")
     """With an unbounded memory: steps in front of those that only bring its stored carry up to
     date."""
+    store_carries: bool = True
+    """With an unbounded memory: sequences start from the carry that acting left. Off, they start
+    from nothing, `burn_in` steps early, and the replay stores no carries."""
     huber: float | None = None
     """Huber threshold of the critics' errors instead of the plain square."""
     n_step: int = 1
@@ -359,7 +362,7 @@ class OffPolicyUpdate(ABC):
             obs, previous, reset = batch.part(0, first)
             # History only brings a stored carry up to date: no gradient is due there. A window's
             # history *is* the sample, and gets its gradient.
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.pieces.stored):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.pieces.history_learns):
                 carry = torso.absorb(obs, previous, carry, reset)
         last = None if rows is None else first + rows
         obs, previous, reset = batch.part(first, last)

@@ -12,6 +12,7 @@ from torch import Tensor
 from retain.algos.ddpg import DDPGConfig, DDPGUpdate
 from retain.algos.dqn import DQNConfig, DQNUpdate
 from retain.algos.off_policy import OffPolicyConfig, OffPolicyUpdate
+from retain.algos.pieces import check_carries
 from retain.algos.ppo import PPOConfig, PPOUpdate
 from retain.algos.sac import SACConfig, SACUpdate
 from retain.algos.sac_discrete import DiscreteSACUpdate
@@ -19,12 +20,13 @@ from retain.algos.td3 import TD3Config, TD3Update
 from retain.data.collector import Collector
 from retain.data.experience import Experience
 from retain.data.replay import Replay, check_capacity
+from retain.data.stream import observation_rows
 from retain.errors import UsageError
 from retain.nn.actor_critic import ActorCritic
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.replay_files import FOLDER, add_rows, load_rows, prune_rows
-from retain.types import Obs, under_prefix, with_prefix
+from retain.types import Obs, tree_leaves, under_prefix, with_prefix
 
 
 class PPO(Agent):
@@ -88,6 +90,14 @@ class OffPolicyAgent(Agent):
             span=pieces.span,
             stride=pieces.stride,
         )
+        if pieces.stored:
+            row = observation_rows(self.observation_space, (1,))
+            carry = sum(x.nbytes for x in tree_leaves(self.policy.initial_carry(1)))
+            check_carries(
+                carries=config.buffer_size // pieces.stride * carry,
+                observations=config.buffer_size * sum(x.nbytes for x in tree_leaves(row)),
+                sequence_length=config.sequence_length,
+            )
         self._replay: Replay | None = None
         self._replay_state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._replay_source: tuple[Path, list[dict[str, Any]]] | None = None
