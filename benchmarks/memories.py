@@ -19,6 +19,7 @@ from machine import machine_line
 from retain.memory import MEMORIES, Memory, make_memory
 from retain.nn.lookup import find_submodules_directly
 from retain.ops import linear_recurrence
+from retain.train.allocator import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
 D, H = 64, 128
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write results/memories.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as training does
     names = [name for name in MEMORIES if name not in ("none", "window")]
     columns = [name for name in names if name != BASE] + ["scan alone"]
     lines = [
