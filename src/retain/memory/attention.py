@@ -13,7 +13,7 @@ from retain.types import Carry, tree_leaves
 
 
 class AttentionBlock(nn.Module):
-    """x' = x + W A(LN(x)),  y = x' + MLP(LN(x')):  A over the last L steps by G heads."""
+    """u = x + W A(LN(x)),  y = u + MLP(LN(u)):  A over the last L steps by G heads."""
 
     def __init__(self, hidden: int, length: int, heads: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class AttentionBlock(nn.Module):
             episode=episode, bias=self.bias,
         )  # fmt: skip
         x = x + linear(found.flatten(2), self.merge.weight, self.merge.bias)
-        wide = F.gelu(linear(self.norm_out(x), self.widen.weight, self.widen.bias))
+        wide = F.relu(linear(self.norm_out(x), self.widen.weight, self.widen.bias))
         return x + linear(wide, self.narrow.weight, self.narrow.bias), rows
 
 

@@ -7,10 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _pairs(x: Tensor, size: int) -> Tensor:
-    """`[..., (C + 1) size, E]` to `[..., C, 2 size, E]`: each block with the one after it."""
-    blocks = x.unflatten(-2, (-1, size))  # type: ignore[no-untyped-call]
-    return torch.cat((blocks[..., :-1, :, :], blocks[..., 1:, :, :]), dim=-2)
+def _blocks(x: Tensor, count: int, front: int, behind: int) -> Tensor:
+    """`[S, B, G, E]`, with so many rows around that nobody sees, as `[B, count, G, S / count, E]`:
+    blocks of rows for each head."""
+    rows = F.pad(x, (0, 0, 0, 0, 0, 0, front, behind))
+    return rows.reshape(count, -1, *x.shape[1:]).permute(2, 0, 3, 1, 4).contiguous()
+
+
+def _pairs(blocks: Tensor) -> Tensor:
+    """`[B, C + 1, G, L, E]` to `[B, C, G, 2 L, E]`: each block with the one after it."""
+    return torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=3)
 
 
 def _by_distance(bias: Tensor, size: int, keys: int, last: int) -> Tensor:
@@ -44,30 +50,26 @@ def banded_attention(
     T, B, G, E = query.shape
     L = bias.shape[1]
     if T <= L:
-        size, count, last = T, 1, L - 1
-        keys, front, behind = L - 1 + T, 0, 0
+        size, count, last, front, behind = T, 1, L - 1, 0, 0
     else:  # blocks of L steps, which see their own block and the one before
-        size, count, last = L, -(-T // L), L
-        keys, front, behind = 2 * L, 1, count * L - T
+        size, count, last, front = L, -(-T // L), L, 1
+        behind = count * L - T
 
-    def heads(x: Tensor, front: int) -> Tensor:
-        """`[S, B, G, E]` to `[B, G, S, E]`, with rows around that nobody sees."""
-        return F.pad(x.permute(1, 2, 0, 3), (0, 0, front, behind)).contiguous()
+    def seen(x: Tensor) -> Tensor:
+        """`[L - 1 + T, B, G, E]` as the rows that each block may see, `[B, C, G, keys, E]`."""
+        return _blocks(x, 1, 0, 0) if count == 1 else _pairs(_blocks(x, count + 1, front, behind))
 
-    def blocks(x: Tensor) -> Tensor:
-        return x.unsqueeze(-3) if count == 1 else _pairs(x, L)
-
-    q = heads(query, 0).reshape(-1, size, E) / math.sqrt(E)
-    k, v = (blocks(heads(x, front)).reshape(-1, keys, E) for x in (key, value))
-    number = F.pad(episode.T, (front, behind), value=-2)
-    asked = number[:, front + L - 1 :].reshape(B, count, size, 1)
-    found = blocks(number.unsqueeze(-1)).mT  # [B, C, 1, keys]
+    q = _blocks(query, count, 0, behind) / math.sqrt(E)  # [B, C, G, size, E]
+    k, v = seen(key), seen(value)
+    keys = k.shape[3]
+    asked = _blocks(episode[L - 1 :].view(T, B, 1, 1), count, 0, behind)
+    hidden = asked != seen(episode.view(-1, B, 1, 1)).mT  # [B, C, 1, size, keys]
     step = torch.arange(size, device=query.device).unsqueeze(1) + last
     distance = step - torch.arange(keys, device=query.device)
-    hidden = (asked != found) | (distance < 0) | (distance >= L)  # [B, C, size, keys]
+    hidden = hidden | (distance < 0) | (distance >= L)
     mask = torch.zeros((), dtype=q.dtype, device=q.device).where(~hidden, -torch.inf)
-    score = torch.bmm(q, k.mT).view(B, G, count, size, keys)
-    score = score + _by_distance(bias, size, keys, last).unsqueeze(1) + mask.unsqueeze(1)
+    score = torch.bmm(q.flatten(0, 2), k.flatten(0, 2).mT).view(B, count, G, size, keys)
+    score = score + _by_distance(bias, size, keys, last) + mask
     weight = score.softmax(-1).view(-1, size, keys)
-    out = torch.bmm(weight, v).view(B, G, count * size, E)
-    return out.permute(2, 0, 1, 3)[:T]
+    out = torch.bmm(weight, v.flatten(0, 2)).view(B, count, G, size, E)
+    return out.permute(1, 3, 0, 2, 4).reshape(count * size, B, G, E)[:T]
