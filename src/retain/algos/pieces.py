@@ -75,19 +75,13 @@ def pieces_of(config: PieceSettings, receptive_field: int | None, *, unrolls: bo
         receptive_field: of the memory; None = unbounded.
         unrolls: `Memory.unrolls`: whether pieces are sequences where nothing is stored.
     Raises:
-        UsageError: the minibatch is no whole number of pieces, or there are no carries that could
-            be left out.
+        UsageError: the minibatch is no whole number of pieces.
     """
     if receptive_field is None:
         length, stored = config.sequence_length, config.store_carries
         stride = max(1, length // 2) if stored else 1
         found = Pieces(length, config.burn_in, config.n_step, stored, stride, False)
     else:
-        if not config.store_carries:
-            raise UsageError(
-                "store_carries is off, but this memory's past is rebuilt from the timeline and no "
-                "carry is stored (expected on)"
-            )
         length = config.sequence_length if unrolls and receptive_field > 1 else 1
         found = Pieces(length, receptive_field - 1, config.n_step, False, 1, True)
     if config.batch_size % length:

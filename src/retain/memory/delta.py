@@ -37,7 +37,7 @@ class DeltaBlock(nn.Module):
             query=F.normalize(query, dim=-1), key=F.normalize(key, dim=-1), value=value,
             log_decay=F.logsigmoid(keep), rate=rate.sigmoid(), reset=reset, initial=state,
         )  # fmt: skip
-        read = F.rms_norm(read, (read.shape[-1],), self.norm_out, 1e-5).flatten(2)
+        read = F.rms_norm(read, (read.shape[-1],), self.norm_out, 1e-2).flatten(2)
         return x + linear(read * F.silu(open_), self.out.weight, self.out.bias), state
 
 

@@ -19,11 +19,17 @@ ON_POLICY = NETWORK | {"num_steps": 32, "batch_size": 64, "epochs": 1,
                        "sequence_length": None, "normalise_obs": True}  # fmt: skip
 
 
+def make(algo, env, **settings):
+    """An agent with those of the settings that mean anything for its memory."""
+    kind = getattr(retain, algo)
+    return kind(env, **kind.useful(settings, env))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_at_learning_rate_zero_every_ratio_is_one(name):
     cut = {"sequence_length": 16} if name != "none" else {}  # without a memory nothing is cut
-    settings = ON_POLICY | cut | {"learning_rate": 0.0, "num_envs": 4}
-    agent = retain.PPO("CartPoleNoVel-v1", memory=name, memory_layers=2, **settings)
+    settings = ON_POLICY | cut | {"learning_rate": 0.0, "num_envs": 4, "memory_layers": 2}
+    agent = make("PPO", "CartPoleNoVel-v1", memory=name, **settings)
     for _ in range(3):
         rollout = agent.collector.collect(32)
         assert agent.update.update(rollout, 0.0)["max_log_ratio"] < 1e-5
@@ -35,7 +41,7 @@ def test_at_learning_rate_zero_every_ratio_is_one(name):
     [("SAC", "PendulumNoVel-v1"), ("TD3", "PendulumNoVel-v1"), ("DQN", "CartPoleNoVel-v1")],
 )
 def test_every_memory_learns_from_a_replay(name, algo, env):
-    agent = getattr(retain, algo)(env, memory=name, **OFF_POLICY)
+    agent = make(algo, env, memory=name, **OFF_POLICY)
     before = {k: v.clone() for k, v in agent.policy.critic.torso.memory.named_parameters()}
     agent.learn(160)
     assert agent.update.gradient_steps > 3
@@ -52,7 +58,7 @@ def test_a_run_resumes_bit_identically(name, algo, tmp_path):
     }  # fmt: skip
     steps = 64 * 4 if algo == "PPO" else 80 * 4
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    getattr(retain, algo)("CartPoleNoVel-v1", memory=name, **settings).learn(steps, out=whole)
+    make(algo, "CartPoleNoVel-v1", memory=name, **settings).learn(steps, out=whole)
     saved = store.checkpoints(whole)
     shutil.copytree(whole, cut)
     for folder in store.checkpoints(cut)[-2:]:
@@ -88,5 +94,5 @@ def test_pieces_from_nothing_store_nothing_and_burn_in():
     obs, previous, reset = batch.part(0)
     whole = torso.forward(obs, previous, carry, reset)[0]
     torch.testing.assert_close(batch.features, whole[5:13], atol=1e-5, rtol=1e-5)
-    with pytest.raises(UsageError, match="store_carries is off"):
+    with pytest.raises(UsageError, match="store_carries False would do nothing"):
         retain.SAC("PendulumNoVel-v1", memory="attention", store_carries=False, **OFF_POLICY)
