@@ -340,7 +340,7 @@ class OffPolicyUpdate(Update[Experience]):
             obs, previous, reset = batch.part(0, first)
             # History only brings a stored carry up to date: no gradient is due there. A window's
             # history *is* the sample, and gets its gradient.
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.pieces.stored):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.pieces.history_learns):
                 carry = torso.absorb(obs, previous, carry, reset)
         last = None if rows is None else first + rows
         obs, previous, reset = batch.part(first, last)

@@ -45,6 +45,9 @@ class OffPolicyConfig(NetworkConfig):
     burn_in: int = setting(0, needs="unbounded", fixed=WRITTEN)
     """With an unbounded memory: steps in front of those that only bring its stored carry up to
     date."""
+    store_carries: bool = setting(True, needs="unbounded")
+    """With an unbounded memory: sequences start from the carry that acting left. Off, they start
+    from nothing, `burn_in` steps early, and the replay stores no carries."""
     huber: float | None = None
     """Huber threshold of the critics' errors instead of the plain square."""
     n_step: int = setting(1, fixed=WRITTEN)
