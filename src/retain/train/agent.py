@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from retain._version import __version__
+from retain.algos.contract import Update
 from retain.algos.schedules import schedule_name
 from retain.data.stream import Driver
 from retain.envs.contract import Backend
@@ -70,11 +71,8 @@ class Agent(Acting):
     """What the algorithm changes in `RunConfig` before a preset does."""
     _settled: ClassVar[set[str]] = set()
     """What nobody assigns: the configuration, and the settings as if they were attributes."""
-    config: Any
-    policy: Any
-    """The networks, a `Policy`."""
-    update: Any
-    """What trains them, with `state` and `restore`."""
+    update: Update[Any]
+    """What trains the policy; each kind of agent has a collector of its own."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -129,7 +127,7 @@ class Agent(Acting):
         cls,
         env: EnvLike | None,
         run: RunConfig,
-        config: Any,
+        config: NetworkConfig,
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> Self:
         """An agent of these configurations.
@@ -154,7 +152,7 @@ class Agent(Acting):
         self,
         env: EnvLike | None,
         run: RunConfig,
-        config: Any,
+        config: NetworkConfig,
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> None:
         self.env, self.run_settings, self.config = env, run, config
@@ -171,7 +169,7 @@ class Agent(Acting):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
             self._build()
-        self._act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
+        self.act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
         self._pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self.progress: Progress = {}
 
@@ -200,8 +198,9 @@ class Agent(Acting):
         """How much sampled actions explore, for `Policy.act`."""
         return 1.0
 
-    def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return self.update.state()  # type: ignore[no-any-return]
+    def learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the next update reads besides the policy: tensors, and JSON for the rest."""
+        return self.update.state()
 
     def _restore_learner(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.update.restore(tensors, facts)
@@ -303,7 +302,7 @@ class Agent(Acting):
                 yield backend
 
     @property
-    def collector(self) -> Any:
+    def collector(self) -> Driver:
         """Acts in the training environments; a loaded agent's episodes are played back here."""
         if self._collector is None:
             self._collector = self._make_collector()
@@ -399,7 +398,7 @@ class Agent(Acting):
                 stays; None keeps everything in one.
         """
         path = Path(path)
-        update_tensors, update_facts = self._learner_state()
+        update_tensors, update_facts = self.learner_state()
         training = with_prefix("update.", update_tensors)
         facts: dict[str, Any] = {"update": update_facts}
         if self._pending is not None or self._collector is not None:
