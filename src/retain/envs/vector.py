@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from retain.envs.contract import Backend, EnvStep, ObsArray
+from retain.envs.contract import Backend, EnvStep, Info, ObsArray
 from retain.envs.in_process import InProcess
 from retain.envs.spaces import action_converter, dig, entries, flat_space, unreadable
 from retain.envs.wrappers import left_out, readable
@@ -64,6 +64,7 @@ class Vector(Backend):
         self._same_step = _mode(env) is AutoresetMode.SAME_STEP
         self._waiting = np.zeros(self.num_envs, dtype=np.bool_)
         """`[B]` at the first observation of an episode that nobody has asked for yet."""
+        self._infos: Any = {}
         self._seeding = self._find_seeding()
         self._masked = self.num_envs > 1 and self._heeds_mask()
         self._waiting[:] = False  # whatever was tried, training begins with its own seeds
@@ -164,6 +165,7 @@ class Vector(Backend):
             self._begun = self._arrays(obs)
             self._write_final(info, np.flatnonzero(ended))
         self._waiting = ended & self._same_step
+        self._infos = info.get("final_info", info) if self._same_step else info
         return np.array(reward, np.float64), terminated, truncated
 
     def _write_final(self, info: dict[str, Any], rows: NDArray[np.intp]) -> None:
@@ -180,6 +182,18 @@ class Vector(Backend):
     def _step(self, action: NDArray[Any]) -> EnvStep:
         reward, terminated, truncated = self._act(action)
         return EnvStep(self._obs, reward, terminated, truncated)
+
+    def info(self, index: int) -> Info:
+        """See the contract; Gymnasium marks in `_key` which environments said `key`."""
+        infos = self._infos
+        if isinstance(infos, np.ndarray | list | tuple):  # one for each, as before Gymnasium 1.0
+            return infos[index] or {}
+        there = {key: infos.get(f"_{key}") for key in infos if not key.startswith("_")}
+        return {
+            key: infos[key][index]
+            for key, rows in there.items()
+            if rows is not None and rows[index]
+        }
 
     def _play_back(self) -> ObsArray:
         if self.replays:
