@@ -220,7 +220,22 @@ def vector_makers(env: Any) -> list[Callable[[], gym.Env[Any, Any]]] | None:
         return None
     ours = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers")
     kwargs = {k: v for k, v in spec.kwargs.items() if k not in ours}
-    return [lambda: gym.make(spec.id, disable_env_checker=True, **kwargs)]
+
+    def make() -> gym.Env[Any, Any]:
+        return gym.make(spec.id, disable_env_checker=True, **kwargs)
+
+    return [make] if _same_spaces(make, env) else None
+
+
+def _same_spaces(make: Callable[[], gym.Env[Any, Any]], env: Any) -> bool:
+    """Whether the single version shows and takes the same: a vector may preprocess as well."""
+    try:
+        one = make()
+    except Exception:  # there is none, or it takes other arguments
+        return False
+    one.close()
+    spaces = (env.single_observation_space, env.single_action_space)
+    return (one.observation_space, one.action_space) == spaces
 
 
 def _mode(env: Any) -> AutoresetMode:
