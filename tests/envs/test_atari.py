@@ -169,7 +169,7 @@ def test_ale_pys_own_vector_environment_is_the_same_timeline(mode):
     dice, ends = np.random.default_rng(0), 0
     for backend in (ours, theirs):
         backend.reset(np.ones(2, dtype=bool), np.array([9, 5]))
-    for step in range(100):
+    for step in range(50):
         action = dice.integers(0, 4, 2)
         one, two = ours.step(action), theirs.step(action)
         for left, right in zip(one, two, strict=True):

@@ -93,21 +93,20 @@ class Vector(Backend):
                 continue
             if _equal(once, again, np.ones(self.num_envs, dtype=np.bool_)):
                 return seeding
+        self._whole(TOGETHER[-1], seeds)
         return TOGETHER[-1]
 
     def _heeds_mask(self) -> bool:
         """Whether it resets single environments and leaves the others where they are."""
         seeds = np.arange(self.num_envs, dtype=np.int64)
-        first = seeds == 0
-        self._whole(self._seeding, seeds)
+        first, begun = seeds == 0, self._begun
         try:
             self._act(np.stack([self._some_action()] * self.num_envs))
-            before = self._obs
-            heeded = _equal(before, self._masked_reset(seeds, first), ~first)
+            after = self._masked_reset(seeds, first)
+            begins = self._seeding not in EACH or _equal(begun, after, first)
+            return begins and _equal(self._obs, after, ~first)
         except Exception:  # likewise
-            heeded = False
-        self._whole(self._seeding, seeds)
-        return heeded
+            return False
 
     def _some_action(self) -> Any:
         self.action_space.seed(0)
