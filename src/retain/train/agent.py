@@ -26,6 +26,7 @@ from retain.train.allocator import keep_freed_memory
 from retain.train.config import RunConfig, build, check_names, field_names, to_json, values_of
 from retain.train.presets import preset
 from retain.train.spaces import space_to_json
+from retain.train.threads import cpu_threads
 from retain.types import Carry, tree_leaves, tree_map, under_prefix, with_prefix
 
 
@@ -81,7 +82,8 @@ class Agent(ABC):
         self.device = torch.device(run.device)
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
         self._seeds = [int(seed) for seed in seeds]
-        with torch.random.fork_rng(devices=[]):
+        # The initial weights come of sums whose order goes by the number of threads.
+        with torch.random.fork_rng(devices=[]), cpu_threads(run.threads):
             torch.manual_seed(run.seed)
             self._build()
         self._act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])

@@ -67,8 +67,14 @@ class Recorder:
         self.histories = histories
         for history in histories:
             history.unread = history.clock
-        self._moved = offsets[1] // size - histories[0].clock
-        """From a history's clock to the file's row."""
+        rows = offsets[1] // size
+        self._moved = [
+            rows - stream.backend.history.clock
+            for stream in driver.streams
+            for _ in range(stream.num_envs)
+        ]
+        """From the clock of each environment's history to the file's row: after a resume every group
+        has a clock of its own."""
 
     def write(self, finished: list[Episode]) -> None:
         """Takes the steps since the last call, and the episodes that ended in them."""
@@ -78,7 +84,7 @@ class Recorder:
             self.files[1].write(joined.astype(self.dtype, copy=False).tobytes())
         lines = []
         for episode in finished:
-            first = episode.end - episode.length + self._moved
+            first = episode.end - episode.length + self._moved[episode.env]
             if first < 0:  # it began before anything was recorded
                 continue
             lines.append(

@@ -165,7 +165,7 @@ class Loop:
                     saved = collector.steps
                 if fatal is not None:
                     raise EnvironmentFailure(
-                        f"environment {fatal.env_index} raised in {PATIENCE} episodes in a row, "
+                        f"environment {fatal.env_index} failed in {PATIENCE} episodes in a row, "
                         f"at last: {fatal.line()}"
                     )
                 if stop.number is not None and not finished and self.folder is not None:

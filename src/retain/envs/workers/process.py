@@ -120,6 +120,7 @@ class Worker:
             group._reset_one(index, int(announced[index]))
             if len(group.faults) == before:
                 begun[index] = announced[index]
+            del group.faults[before:]  # the reset that is asked for tells it, of its own episode
         group._obs = kept
 
     def play_back(self) -> None:
