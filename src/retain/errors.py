@@ -28,6 +28,10 @@ class EnvironmentFailure(RetainError):
     """Environments or their workers fail again and again; the run stops with a checkpoint."""
 
 
+class StorageError(RetainError):
+    """There is no room to write a run; the line says how to go on once there is."""
+
+
 class CheckpointError(RetainError):
     """A run folder or checkpoint is missing, incomplete or from another configuration."""
 

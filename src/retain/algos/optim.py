@@ -143,6 +143,8 @@ class SafeStep:
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        size: float
+        value: float
         size, value = torch.stack((norm, loss.detach())).tolist()
         if size - size != 0.0 or value - value != 0.0:  # NaN or infinite
             raise NonFiniteError(self._diagnosis(parts))

@@ -25,6 +25,8 @@ class EvalOptions:
     """Which checkpoint of a run."""
     seed: int | None = None
     """Of the episodes; None derives one from the run's seed."""
+    trust: bool = False
+    """Import the module that the saved configuration names (docs/security.md)."""
     json: bool = False
     """One line of JSON for machines."""
 
@@ -37,7 +39,7 @@ def command(arguments: list[str]) -> int:
         verb="eval",
         description="Play whole episodes in fresh environments with a trained agent.",
     )
-    agent = load(options.folder, which=options.which)
+    agent = load(options.folder, which=options.which, trust=options.trust)
     result = agent.evaluate(
         options.episodes, deterministic=not options.stochastic, seed=options.seed
     )

@@ -20,8 +20,14 @@ def _names(kind: Any) -> list[str]:
         if is_dataclass(field.type):
             names += _names(field.type)
         else:
-            names.append("--" + field.name.replace("_", "-"))
+            renamed = [getattr(extra, "name", None) for extra in _metadata(field.type)]
+            name = next(filter(None, renamed), field.name)
+            names.append("--" + name.replace("_", "-"))
     return names
+
+
+def _metadata(kind: Any) -> tuple[Any, ...]:
+    return getattr(kind, "__metadata__", ())
 
 
 def _check_flags(kind: Any, arguments: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -18,6 +19,13 @@ class ResumeOptions:
     """The run folder."""
     steps: int | None = None
     """Go on until so many steps instead, also where the run is finished; schedules go by it."""
+    checkpoint: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Checkpoint to go on from instead of the newest, by its name or its step; newer ones are set
+    aside."""
+    trust: bool = False
+    """Import the modules that the run's configuration names (docs/security.md)."""
+    buffer_folder: str | None = None
+    """Where the replay is kept in files, if it was; by default in the run folder."""
 
 
 def command(arguments: list[str]) -> int:
@@ -29,7 +37,10 @@ def command(arguments: list[str]) -> int:
         description="Continue a stopped run bit-identically, from its last checkpoint.",
     )
     try:
-        resume(options.folder, steps=options.steps, progress=True)
+        resume(
+            options.folder, steps=options.steps, progress=True, checkpoint=options.checkpoint,
+            trust=options.trust, buffer_folder=options.buffer_folder,
+        )  # fmt: skip
     except Interrupted as stop:
         print(stop)
         return 128 + stop.number

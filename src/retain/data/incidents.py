@@ -10,7 +10,8 @@ from retain.data.episodes import Episodes
 from retain.envs.contract import Backend, Fault
 
 PATIENCE = 3
-"""Episodes of one environment in a row that may end in an exception or an unusable answer before the run stops."""
+"""Episodes of one environment in a row that may end in an exception or an unusable answer before
+the run stops."""
 
 
 @dataclass(frozen=True)

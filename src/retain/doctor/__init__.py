@@ -46,7 +46,7 @@ def _parts(subject: Any, probes: bool) -> list[tuple[Any, ...]]:
         return [(memory_results, subject)]
     if isinstance(subject, Agent):
         if subject.env is None:
-            raise UsageError("this agent's environment was a callable: load(path, env=...)")
+            raise UsageError(subject.no_env)
         parts: list[tuple[Any, ...]] = [
             (environment_results, subject.env, subject.run_settings.env_options()),
             (memory_results, subject.policy.torsos[0].memory),

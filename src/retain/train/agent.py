@@ -16,7 +16,7 @@ from retain.data.stream import Driver, as_tensors
 from retain.envs.contract import Backend
 from retain.envs.groups import make_groups
 from retain.envs.make import EnvLike, env_name
-from retain.errors import CheckpointError, UsageError
+from retain.errors import UsageError
 from retain.memory import memory_name
 from retain.memory.registry import write_options
 from retain.nn.encoders import encoder_name
@@ -27,6 +27,7 @@ from retain.train.config import RunConfig, build, check_names, field_names, to_j
 from retain.train.presets import preset
 from retain.train.spaces import space_to_json
 from retain.train.threads import cpu_threads
+from retain.train.validation import fitting
 from retain.types import Carry, tree_leaves, tree_map, under_prefix, with_prefix
 
 
@@ -50,6 +51,11 @@ class Agent(ABC):
     """The networks, a `Policy`."""
     update: Any
     """What trains them, with `state` and `restore`."""
+    no_env = (
+        "this agent was saved with an environment given as a callable: "
+        "pass it again, load(path, env=...)"
+    )
+    """Why a loaded agent has no environment."""
 
     def __init__(self, env: EnvLike, **settings: Any) -> None:
         settings = named_parts(settings)
@@ -145,10 +151,7 @@ class Agent(ABC):
         """The training environments, one backend for each group; made on first use."""
         if self._backends is None:
             if self.env is None:
-                raise UsageError(
-                    "this agent was saved with an environment given as a callable: "
-                    "pass it again, load(path, env=...)"
-                )
+                raise UsageError(self.no_env)
             options = self.run_settings.env_options()
             self._backends = make_groups(self.env, self.run_settings.num_envs, options)
         return self._backends
@@ -159,7 +162,8 @@ class Agent(ABC):
         if self._collector is None:
             self._collector = self._make_collector()
             if self._pending is not None:
-                differs = self._collector.restore(*self._pending)
+                with fitting("the saved state of the environments"):
+                    differs = self._collector.restore(*self._pending)
                 self._pending = None
                 self.progress["not_deterministic"] = np.flatnonzero(differs).tolist()
         return self._collector
@@ -368,13 +372,13 @@ class Agent(ABC):
 
     def restore(self, folder: Path) -> dict[str, Any]:
         """Takes back what `save` wrote; the progress saved with it."""
-        try:
-            self.policy.load_state_dict(store.load_tensors(folder, store.MODEL))
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder} does not fit this configuration: {error}") from None
+        model = store.load_tensors(folder, store.MODEL)
+        with fitting(folder / store.MODEL):
+            self.policy.load_state_dict(model)
         training, state = store.load_tensors(folder, store.TRAINING), store.load_state(folder)
-        self._restore_learner(under_prefix("update.", training), state["update"])
-        self._restore_large(folder, state)
+        with fitting(folder / store.TRAINING):
+            self._restore_learner(under_prefix("update.", training), state["update"])
+            self._restore_large(folder, state)
         self._collector = None
         if "collector" in state:
             self._pending = (under_prefix("collector.", training), state["collector"])

@@ -54,7 +54,7 @@ def evaluate(
     if episodes < 1:
         raise UsageError(f"episodes is {episodes} (expected at least 1)")
     if agent.env is None:
-        raise UsageError("this agent's environment was a callable: load(path, env=...)")
+        raise UsageError(agent.no_env)
     B = min(episodes, PARALLEL)
     quota = np.full(B, episodes // B) + (np.arange(B) < episodes % B)
     options = replace(agent.run_settings.env_options(), episodic_life=False)

@@ -1,40 +1,126 @@
-"""An agent again, from what it saved."""
+"""An agent again, from what it saved; what a saved file names is not imported unasked."""
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from retain.envs.make import EnvLike
-from retain.errors import unknown
+from retain.errors import CheckpointError, UsageError, unknown
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
-from retain.train.config import RunConfig, build
+from retain.train.config import RunConfig, build, check_names, field_names
+from retain.train.files import refuse_links
 from retain.train.spaces import space_from_json
+from retain.train.validation import fitting
 
 
-def load(path: str | os.PathLike[str], *, env: EnvLike | None = None, which: str = "last") -> Agent:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    env: EnvLike | None = None,
+    which: str = "last",
+    trust: bool = False,
+    buffer_folder: str | None = None,
+) -> Agent:
     """An agent from what `save` wrote or from a run folder.
 
     Args:
         env: another environment of the same spaces, or the callable it was trained with.
         which: for a run folder, its "last" or its "best" checkpoint.
+        trust: import the modules that the saved configuration names, for its environment and its
+            parts; without it nothing of the folder can run code (docs/security.md).
+        buffer_folder: of the replay; a saved one is never taken.
     Raises:
-        CheckpointError: nothing is there, or it is broken; the line names the file.
+        CheckpointError: nothing is there, or it is broken or damaged; the line names the file.
     """
-    folder = store.find_checkpoint(Path(path), which)
-    facts = store.read_json(folder / store.CONFIG)
-    if facts["algo"] not in AGENTS:
-        raise unknown("algorithm", facts["algo"], AGENTS)
-    kind = AGENTS[facts["algo"]]
+    path = Path(path)
+    refuse_links(path)
+    folder = store.find_checkpoint(path, which)
+    where = folder / store.CONFIG
+    facts = store.load_config(folder)
+    kind, run, config = settings_of(facts, where, trust=trust)
+    if hasattr(config, "buffer_folder"):
+        config = replace(config, buffer_folder=buffer_folder)
     agent = kind.__new__(kind)
-    agent._setup(
-        env if env is not None else facts["env"],
-        build(RunConfig, facts["run"]),
-        build(kind.config_kind, facts[facts["algo"]]),
-        (
-            space_from_json(facts["observation_space"]),
-            space_from_json(facts["action_space"]),
-        ),
-    )
+    saved = facts["env"]
+    if env is None and saved is not None and not trust and module_of(saved) is not None:
+        agent.no_env = refusal(where, "env", saved)
+        saved = None
+    with fitting(where):
+        spaces = tuple(
+            space_from_json(facts[f"{name}_space"]) for name in ("observation", "action")
+        )
+        agent._setup(env if env is not None else saved, run, config, spaces)  # type: ignore[arg-type]
     agent.restore(folder)
     return agent
+
+
+def settings_of(
+    facts: dict[str, Any], where: Path, *, trust: bool = False
+) -> tuple[type[Agent], RunConfig, Any]:
+    """The kind of agent in a saved configuration, and its settings.
+
+    Raises:
+        CheckpointError: an unknown field or a value of another type or range, or code is named
+            that nobody said to trust.
+    """
+    algo = facts["algo"]
+    if algo not in AGENTS:
+        raise CheckpointError(f"{where}: {unknown('algorithm', algo, AGENTS)}")
+    kind = AGENTS[algo]
+    if not trust:
+        for name, value in texts({**facts["run"], **facts[algo]}):
+            if name != "device" and module_of(value) is not None:
+                raise CheckpointError(refusal(where, name, value))
+    try:
+        for part, values in ((RunConfig, facts["run"]), (kind.config_kind, facts[algo])):
+            check_names(values, field_names(part))
+        return kind, build(RunConfig, facts["run"]), build(kind.config_kind, facts[algo])
+    except UsageError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+
+
+def env_of(
+    facts: dict[str, Any], where: Path, env: EnvLike | None, *, trust: bool
+) -> EnvLike | None:
+    """The environment to use: the one that is passed, or the saved one; None if that was a
+    callable.
+
+    Raises:
+        CheckpointError: the saved one names a module that nobody said to trust.
+    """
+    saved: str | None = facts["env"]
+    if env is None and saved is not None and not trust and module_of(saved) is not None:
+        raise CheckpointError(refusal(where, "env", saved))
+    return env if env is not None else saved
+
+
+def module_of(value: str) -> str | None:
+    """The module in `module:name`."""
+    module, colon, _ = value.partition(":")
+    return module if colon else None
+
+
+def refusal(where: Path, name: str, value: str) -> str:
+    """Why a saved value is not taken."""
+    return (
+        f"{where}: {name} is {value!r}, which imports the module {module_of(value)!r}: "
+        "if you trust it, say --trust or trust=True (docs/security.md)"
+    )
+
+
+def texts(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every string in a saved configuration, and the field that it stands in."""
+    for name, value in values.items():
+        stack = [value]
+        while stack:
+            entry = stack.pop()
+            if isinstance(entry, str):
+                yield name, entry
+            elif isinstance(entry, list | tuple):
+                stack += entry
+            elif isinstance(entry, dict):
+                stack += [*entry.keys(), *entry.values()]

@@ -12,6 +12,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from retain.train.files import keep_bytes
+from retain.train.streams import Unbreakable
+
 Row = dict[str, float]
 
 TIMING = ("seconds", "steps_per_second")
@@ -55,9 +58,7 @@ class CSVSink:
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self.path = path
-        path.touch(exist_ok=True)
-        with path.open("r+b") as file:
-            file.truncate(offset)
+        keep_bytes(path, offset)
         self.file = path.open("a", newline="")
         self.writer: Any = csv.writer(self.file)
         self.empty = offset == 0
@@ -133,7 +134,7 @@ class TerminalSink:
 
     def __init__(self, title: str, *, first: int, total: int, stream: TextIO | None = None) -> None:
         self.first, self.total, self.title = first, total, title
-        self.console = Console(file=stream or sys.stderr)
+        self.console = Console(file=Unbreakable(stream or sys.stderr))  # type: ignore[arg-type]
         self.began = self.drawn = time.monotonic()
         self.live: Live | None = None
         self.last: Row | None = None

@@ -16,9 +16,11 @@ from retain.envs.make import EnvLike, make, make_single
 from retain.envs.options import EnvOptions
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
-from retain.train.config import RunConfig, build
+from retain.train.files import refuse_links
+from retain.train.loading import env_of, settings_of
 from retain.train.recorder import Recorded, recorded, recorded_actions
 from retain.train.spaces import space_from_json
+from retain.train.validation import check_config, fitting
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,12 @@ class PlayedBack:
 
 
 def play_back(
-    run: Path, number: int = -1, *, video: Path | None = None, env: EnvLike | None = None
+    run: Path,
+    number: int = -1,
+    *,
+    video: Path | None = None,
+    env: EnvLike | None = None,
+    trust: bool = False,
 ) -> PlayedBack:
     """Plays an episode of a run again.
 
@@ -45,19 +52,24 @@ def play_back(
         number: from 0 in the order of their ends, or from -1 backwards.
         video: also write a .gif or .mp4 of it.
         env: the callable the run was trained with, if it was one.
+        trust: import the module that the run's configuration names for its environment, if any.
     Raises:
         CheckpointError: the folder holds no run, or no record of episodes.
         UsageError: no such episode, or it cannot be drawn.
     """
     if not (run / store.CONFIG).exists():
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
-    facts = store.read_json(run / store.CONFIG)
-    env = env if env is not None else facts["env"]
+    refuse_links(run)
+    where = run / store.CONFIG
+    facts = store.read_json(where)
+    check_config(facts, str(where))
+    env = env_of(facts, where, env, trust=trust)
     if env is None:
         raise UsageError(f"{run} was trained with a callable: play_back(run, env=...)")
     record, number = recorded(run, number)
-    config = build(RunConfig, facts["run"])
-    space = space_from_json(facts["action_space"])
+    _, config, _ = settings_of(facts, where, trust=trust)
+    with fitting(where):
+        space = space_from_json(facts["action_space"])
     actions = recorded_actions(run, record, space, config.num_envs)
     backend = _backend(env, config.env_options(), video is not None)
     frames: list[NDArray[Any]] = []

@@ -1,33 +1,163 @@
 """A run that was stopped goes on as if it never had been."""
 
 from pathlib import Path
+from typing import Any
 
-from retain.errors import CheckpointError, UsageError
+from retain.envs.make import EnvLike
+from retain.errors import CheckpointError, UsageError, nearest
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
+from retain.train.files import refuse_links
 from retain.train.loading import load
-from retain.train.trainer import finished, go_on
+from retain.train.lock import locked
+from retain.train.plot import plot
+from retain.train.replay_files import FOLDER, check_rows
+from retain.train.trainer import PICTURE, finished, go_on
+
+BUFFER = "buffer"
+"""Where a resumed run that kept its replay in files does so by itself: within its own folder."""
 
 
-def resume(run: Path, *, steps: int | None = None, progress: bool = False) -> Agent:
+def resume(
+    run: Path,
+    *,
+    steps: int | None = None,
+    progress: bool = False,
+    checkpoint: str | None = None,
+    env: EnvLike | None = None,
+    trust: bool = False,
+    buffer_folder: str | None = None,
+) -> Agent:
     """Continues a run from its last checkpoint as if it had never stopped.
 
     Args:
         steps: the run's length from now on, also of one that was finished; schedules go by it.
+        checkpoint: name of the checkpoint to go on from instead; newer ones are set aside.
+        env: the callable that the run was trained with, if it was one.
+        trust: import the modules that the run's configuration names; see `load`.
+        buffer_folder: where the replay is kept in files, if it was; by default in the run folder.
     Raises:
-        CheckpointError: the folder holds no run.
-        UsageError: it is finished, or its environment was a callable.
+        CheckpointError: the folder holds no run, or its newest checkpoint is broken; the line names
+            the newest whole one.
+        UsageError: it is finished, its environment was a callable, or another process has it.
     """
     if not (run / store.CONFIG).exists():
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
-    if not store.checkpoints(run):
-        raise CheckpointError(f"{run} has no checkpoint to resume from")
-    agent = load(run)
-    if steps is not None:
-        agent.progress["total"] = steps
-    if finished(agent):
-        raise UsageError(f"{run} is finished: {agent.steps:,} steps are done (more with --steps)")
-    if steps is not None:
-        store.write_json(run / store.CONFIG, store.read_json(run / store.CONFIG) | {"steps": steps})
-    go_on(agent, run, progress)
+    if steps is not None and steps < 1:
+        raise UsageError(f"steps is {steps} (expected at least 1)")
+    refuse_links(run)
+    with locked(run):
+        start = _start(run, checkpoint)
+        facts = _config_of(run, start)
+        if buffer_folder is None and facts[facts["algo"]].get("buffer_folder") is not None:
+            buffer_folder = str(run / BUFFER)
+        try:
+            agent = load(start, env=env, trust=trust, buffer_folder=buffer_folder)
+            for key in ("start", "total", "seconds"):
+                if key not in agent.progress:
+                    raise CheckpointError(f"{start / store.STATE}: progress has no {key!r}")
+        except CheckpointError as error:
+            raise _with_advice(error, run, start) from None
+        _set_aside(run, start)
+        if steps is not None:
+            agent.progress["total"] = steps
+        if finished(agent):
+            return _finish(agent, run)
+        if steps is not None:
+            config = store.read_json(run / store.CONFIG) | {"steps": steps}
+            store.write_json(run / store.CONFIG, config)
+        try:
+            _ = agent.collector  # plays the episodes back, and reads the replay
+        except CheckpointError as error:
+            raise _with_advice(error, run, start) from None
+        _renew_best(agent, run, start)
+        go_on(agent, run, progress)
     return agent
+
+
+def _start(run: Path, name: str | None) -> Path:
+    """The checkpoint to go on from.
+
+    Raises:
+        CheckpointError: the run has none.
+        UsageError: it has none of that name.
+    """
+    found = store.checkpoints(run)
+    if not found:
+        raise CheckpointError(f"{run} has no checkpoint to resume from")
+    if name is None:
+        return found[-1]
+    wanted = Path(name).name
+    if wanted.replace("_", "").replace(",", "").isdecimal():
+        wanted = store.checkpoint_name(int(wanted.replace("_", "").replace(",", "")))
+    for path in found:
+        if path.name == wanted:
+            return path
+    names = [path.name for path in found]
+    close = nearest(wanted, names)
+    raise UsageError(f"{run} has no checkpoint {name!r}{close} (it has {', '.join(names)})")
+
+
+def _config_of(run: Path, start: Path) -> dict[str, Any]:
+    try:
+        return store.load_config(start)
+    except CheckpointError as error:
+        raise _with_advice(error, run, start) from None
+
+
+def whole(run: Path, checkpoint: Path) -> bool:
+    """Whether every file that a checkpoint needs is what was written."""
+    try:
+        store.check(checkpoint)
+        replay = store.load_state(checkpoint).get("replay")
+        if replay is not None:
+            check_rows((run if replay["shared"] else checkpoint) / FOLDER, replay["files"])
+    except CheckpointError:
+        return False
+    return True
+
+
+def _with_advice(error: CheckpointError, run: Path, start: Path) -> CheckpointError:
+    """The line, with the newest whole checkpoint where this one is broken."""
+    if whole(run, start):
+        return error
+    older = [path for path in store.checkpoints(run) if path.name < start.name]
+    for path in reversed(older):
+        if whole(run, path):
+            return CheckpointError(
+                f"{error}; the newest whole checkpoint is {path.name}: "
+                f"retain resume {run} --from {path.name}"
+            )
+    return CheckpointError(f"{error}; the run has no older whole checkpoint")
+
+
+def _set_aside(run: Path, start: Path) -> None:
+    """Checkpoints newer than the one to go on from leave the row; their steps are trained anew."""
+    for path in store.checkpoints(run):
+        if path.name > start.name:
+            store.replace_folder(path, path.with_name(f"set_aside.{path.name}"))
+
+
+def _finish(agent: Agent, run: Path) -> Agent:
+    """A finished run may still lack its picture: it was killed before that.
+
+    Raises:
+        UsageError: it lacks nothing.
+    """
+    if (run / PICTURE).exists():
+        raise UsageError(f"{run} is finished: {agent.steps:,} steps are done (more with --steps)")
+    plot([run], run / PICTURE)
+    return agent
+
+
+def _renew_best(agent: Agent, run: Path, start: Path) -> None:
+    """A run killed between a checkpoint and the copy that makes it the best one gets the copy."""
+    if agent.progress.get("best_step") != agent.steps:
+        return
+    best = run / store.FOLDER / store.BEST
+    try:
+        held = store.load_state(best).get("collector", {}).get("steps")
+    except CheckpointError:
+        held = None
+    if held != agent.steps:
+        store.keep_best(run, start)

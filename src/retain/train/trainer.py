@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ from retain.data.incidents import PATIENCE
 from retain.errors import EnvironmentFailure, NonFiniteError, UsageError
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
+from retain.train.files import make_folder
+from retain.train.lock import locked
 from retain.train.logs import CSVSink, Row, Sink, TensorBoardSink, TerminalSink
 from retain.train.monitors import Monitor
 from retain.train.plot import plot
 from retain.train.recorder import Recorder
+from retain.train.streams import room_to_write
 from retain.train.threads import cpu_threads
 
+PICTURE = "learning_curve.png"
 INCIDENTS = "incidents.jsonl"
 """One line for each thing that went wrong in an environment, with what plays it again."""
 
@@ -44,7 +48,8 @@ class Interrupted(Exception):
 
 
 class StopFlag:
-    """Ctrl-C or SIGTERM asks for a stop after the current update; a second one leaves at once."""
+    """Ctrl-C, SIGTERM or a closed terminal asks for a stop after the current update; a second one
+    leaves at once."""
 
     number: int | None = None
 
@@ -57,13 +62,17 @@ class StopFlag:
 
 @contextmanager
 def stop_signals(active: bool) -> Iterator[StopFlag]:
-    """Installs a `StopFlag` for SIGINT and SIGTERM, in the main thread, while inside."""
+    """Installs a `StopFlag` for SIGINT, SIGTERM and SIGHUP, in the main thread, while inside; what
+    is ignored (SIGHUP, under nohup) stays so."""
     flag = StopFlag()
     if not active or threading.current_thread() is not threading.main_thread():
         yield flag
         return
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
     before = {
-        number: signal.signal(number, flag.handle) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, flag.handle)
+        for number in numbers
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         yield flag
@@ -82,7 +91,9 @@ def train(agent: Agent, steps: int, *, run: Path | None = None, progress: bool =
     """Trains for `steps` environment steps more (see `Agent.learn`).
 
     Raises:
-        UsageError: `steps` is below 1, or the run folder already holds a run.
+        UsageError: `steps` is below 1, or the run folder already holds a run, cannot be written, or
+            is in use.
+        StorageError: there was no room to write; the last checkpoint is whole.
         Interrupted: a signal stopped it; the checkpoint says where.
         NonFiniteError: a loss or gradient broke; the minibatch is in the run folder.
     """
@@ -91,10 +102,12 @@ def train(agent: Agent, steps: int, *, run: Path | None = None, progress: bool =
     if run is not None:
         if store.checkpoints(run):
             raise UsageError(f"{run} already holds a run; go on with: retain resume {run}")
-        run.mkdir(parents=True, exist_ok=True)
-        store.write_json(run / store.CONFIG, agent.description() | {"steps": steps})
-    agent.progress = {"start": agent.steps, "total": steps, "best": None, "seconds": 0.0}
-    go_on(agent, run, progress)
+        make_folder(run)
+    with locked(run), room_to_write(run):
+        if run is not None:
+            store.write_json(run / store.CONFIG, agent.description() | {"steps": steps})
+        agent.progress = {"start": agent.steps, "total": steps, "best": None, "seconds": 0.0}
+        go_on(agent, run, progress)
 
 
 def finished(agent: Agent) -> bool:
@@ -104,7 +117,8 @@ def finished(agent: Agent) -> bool:
 
 def go_on(agent: Agent, run: Path | None, show: bool) -> None:
     """Trains from where the agent is to the run's planned end."""
-    with cpu_threads(agent.run_settings.threads), stop_signals(run is not None) as stop:
+    threads = agent.run_settings.threads
+    with room_to_write(run), cpu_threads(threads), stop_signals(run is not None) as stop:
         Loop(agent, run, show).run(stop)
 
 
@@ -173,12 +187,13 @@ class Loop:
         except NonFiniteError as error:
             raise self._report(error) from None
         finally:
-            for sink in self.sinks:
-                sink.close()
-            if self.recorder is not None:
-                self.recorder.close()
+            with ExitStack() as stack:  # closes all, also where one of them has no room left
+                for sink in self.sinks:
+                    stack.callback(sink.close)
+                if self.recorder is not None:
+                    stack.callback(self.recorder.close)
         if self.folder is not None:
-            plot([self.folder], self.folder / "learning_curve.png")
+            plot([self.folder], self.folder / PICTURE)
 
     def _progress(self) -> float:
         done: float = (self.agent.collector.steps - self.start) / self.total
@@ -234,7 +249,7 @@ class Loop:
         best = agent.progress["best"]
         better = not math.isnan(score) and (best is None or score > best)
         if better:
-            agent.progress["best"] = score
+            agent.progress["best"], agent.progress["best_step"] = score, agent.collector.steps
         path = self.folder / store.FOLDER / store.checkpoint_name(agent.collector.steps)
         agent.save(path, shared=self.folder)
         if better:
