@@ -23,6 +23,7 @@ from retain.nn.encoders import encoder_name
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.allocator import keep_freed_memory
+from retain.train.bounds import check_device, check_memory, check_spaces
 from retain.train.config import RunConfig, build, check_names, field_names, to_json, values_of
 from retain.train.presets import preset
 from retain.train.spaces import space_to_json
@@ -80,12 +81,14 @@ class Agent(ABC):
         self.env, self.run_settings, self.config = env, run, config
         self._backends: list[Backend] | None = None
         self._collector: Driver | None = None
+        self.device = check_device(run.device)
         if spaces is None:
             first = self.backends[0]
             spaces = (first.observation_space, first.action_space)
         self.observation_space, self.action_space = spaces
+        check_spaces(*spaces)
+        check_memory(*spaces, run, config)
         keep_freed_memory()
-        self.device = torch.device(run.device)
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
         self._seeds = [int(seed) for seed in seeds]
         # The initial weights come of sums whose order goes by the number of threads.

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+
 from retain.envs.make import EnvLike
 from retain.errors import CheckpointError, UsageError, unknown
 from retain.train import checkpoint as store
@@ -49,11 +51,9 @@ def load(
     if env is None and saved is not None and not trust and module_of(saved) is not None:
         agent.no_env = refusal(where, "env", saved)
         saved = None
+    spaces = saved_space(facts, "observation", where), saved_space(facts, "action", where)
     with fitting(where):
-        spaces = tuple(
-            space_from_json(facts[f"{name}_space"]) for name in ("observation", "action")
-        )
-        agent._setup(env if env is not None else saved, run, config, spaces)  # type: ignore[arg-type]
+        agent._setup(env if env is not None else saved, run, config, spaces)
     agent.restore(folder)
     return agent
 
@@ -81,6 +81,19 @@ def settings_of(
         return kind, build(RunConfig, facts["run"]), build(kind.config_kind, facts[algo])
     except UsageError as error:
         raise CheckpointError(f"{where}: {error}") from None
+
+
+def saved_space(facts: dict[str, Any], name: str, where: Path) -> gym.Space[Any]:
+    """The saved observation or action space.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    try:
+        with fitting(f"{where}: {name}_space"):
+            return space_from_json(facts[f"{name}_space"])
+    except UsageError as error:
+        raise CheckpointError(f"{where}: {name}_space: {error}") from None
 
 
 def env_of(

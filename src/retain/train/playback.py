@@ -16,11 +16,10 @@ from retain.envs.make import EnvLike, make, make_single
 from retain.envs.options import EnvOptions
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
-from retain.train.files import refuse_links
-from retain.train.loading import env_of, settings_of
+from retain.train.files import make_folder, refuse_links, shorten
+from retain.train.loading import env_of, saved_space, settings_of
 from retain.train.recorder import Recorded, recorded, recorded_actions
-from retain.train.spaces import space_from_json
-from retain.train.validation import check_config, fitting
+from retain.train.validation import check_config
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,8 @@ def play_back(
     """
     if not (run / store.CONFIG).exists():
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
+    if video is not None:
+        _check_video(video)
     refuse_links(run)
     where = run / store.CONFIG
     facts = store.read_json(where)
@@ -68,8 +69,7 @@ def play_back(
         raise UsageError(f"{run} was trained with a callable: play_back(run, env=...)")
     record, number = recorded(run, number)
     _, config, _ = settings_of(facts, where, trust=trust)
-    with fitting(where):
-        space = space_from_json(facts["action_space"])
+    space = saved_space(facts, "action", where)
     actions = recorded_actions(run, record, space, config.num_envs)
     backend = _backend(env, config.env_options(), video is not None)
     frames: list[NDArray[Any]] = []
@@ -114,21 +114,31 @@ def _frame(backend: Backend, obs: Any) -> NDArray[Any]:
     return np.repeat(np.kron(grey, np.ones((4, 4), np.uint8))[..., None], 3, axis=-1)
 
 
+def _check_video(path: Path) -> None:
+    """A video can be written there.
+
+    Raises:
+        UsageError: it has another ending, or is a folder.
+    """
+    if path.suffix not in (".gif", ".mp4"):
+        raise UsageError(f"video is {shorten(path)} (expected a name that ends in .gif or .mp4)")
+    if path.is_dir():
+        raise UsageError(f"video is {shorten(path)}, a folder (expected the name of a file)")
+    make_folder(path.parent, "video")
+
+
 def write_video(path: Path, frames: list[NDArray[Any]], rate: int = 30) -> None:
     """A .gif, or with imageio an .mp4.
 
     Raises:
-        UsageError: another ending, or imageio is not installed.
+        UsageError: imageio is not installed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gif":
         from PIL import Image
 
         images = [Image.fromarray(frame) for frame in frames]
         images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // rate, loop=0)
         return
-    if path.suffix != ".mp4":
-        raise UsageError(f"video is {path} (expected a name that ends in .gif or .mp4)")
     try:
         import imageio
     except ImportError:

@@ -8,10 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.errors import CheckpointError, UsageError
+from retain.errors import CheckpointError, UsageError, nearest
 from retain.train.checkpoint import CONFIG, read_json
+from retain.train.files import make_folder, read_bytes, shorten
+from retain.train.validation import check_config, fitting
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+DRAWABLE = 1e100
+"""Numbers below this can be drawn; NaN and the infinities cannot."""
 
 
 def read_curve(run: Path, metric: str = "return_mean") -> Curve:
@@ -21,14 +27,18 @@ def read_curve(run: Path, metric: str = "return_mean") -> Curve:
         CheckpointError: there is no metrics.csv, or it has no such column.
     """
     path = run / "metrics.csv"
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if rows and metric not in rows[0]:
-        raise CheckpointError(f"{path} has no column {metric!r} (it has {', '.join(rows[0])})")
-    points = [(float(row["step"]), float(row[metric])) for row in rows]
-    points = [point for point in points if not math.isnan(point[1])]
+    with fitting(path):
+        rows = list(csv.DictReader(read_bytes(path).decode().splitlines()))
+    names = [str(name) for name in rows[0]] if rows else []
+    for name in ("step", metric) if rows else ():
+        if name not in names:
+            close = nearest(name, names)
+            raise CheckpointError(
+                f"{path} has no column {name!r}{close} (it has {shorten(', '.join(names), 400)})"
+            )
+    with fitting(path):
+        points = [(float(row["step"]), float(row[metric])) for row in rows]
+    points = [point for point in points if all(abs(x) < DRAWABLE for x in point)]
     steps, values = np.array(points or np.empty((0, 2))).reshape(-1, 2).T
     return steps, values
 
@@ -37,9 +47,10 @@ def group_name(run: Path) -> str:
     """Runs of one name are seeds of one curve: environment, algorithm and memory."""
     try:
         facts = read_json(run / CONFIG)
+        check_config(facts, str(run / CONFIG))
     except CheckpointError:
         return run.name
-    return f"{facts['env_name']}  {facts['algo']}  {facts[facts['algo']]['memory']}"
+    return f"{facts.get('env_name')}  {facts['algo']}  {facts[facts['algo']].get('memory')}"
 
 
 def plot(
@@ -62,6 +73,7 @@ def plot(
 
     if not runs:
         raise UsageError("no run to plot")
+    _check_picture(out)
     groups: dict[str, list[Curve]] = {}
     for run in runs:
         groups.setdefault(name(run), []).append(read_curve(run, metric))
@@ -90,10 +102,28 @@ def plot(
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
     figure.tight_layout()
-    out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
     plt.close(figure)
     return out
+
+
+def _check_picture(out: Path) -> None:
+    """A picture can be written there.
+
+    Raises:
+        UsageError: it cannot; says why.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if out.suffix.removeprefix(".") not in known:
+        close = nearest(out.suffix.removeprefix("."), known)
+        raise UsageError(
+            f"out is {shorten(out)}{close} (expected a name that ends in .png, .pdf or .svg)"
+        )
+    if out.is_dir():
+        raise UsageError(f"out is {shorten(out)}, a folder (expected the name of a picture)")
+    make_folder(out.parent)
 
 
 def mean_and_interval(
