@@ -1,6 +1,7 @@
 """An agent again, from what it saved; what a saved file names is not imported unasked."""
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,9 +113,10 @@ def env_of(
 
 
 def module_of(value: str) -> str | None:
-    """The module in `module:name`."""
+    """The module that `module:name` would import; None where there is none, or its code has run
+    already."""
     module, colon, _ = value.partition(":")
-    return module if colon else None
+    return module if colon and module not in sys.modules else None
 
 
 def refusal(where: Path, name: str, value: str) -> str:
