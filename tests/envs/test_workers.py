@@ -20,7 +20,7 @@ from retain.envs.workers.pool import Pool
 from retain.errors import EnvironmentFailure, UsageError
 
 SMALL = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "epochs": 1, "hidden": (8,),
-         "memory_hidden": 8, "seed": 3, "sequence_length": None}  # fmt: skip
+         "seed": 3, "sequence_length": None}  # fmt: skip
 
 
 class Odd(gym.Env):

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
 
-from retain.cli.flags import parse, value_of
+from retain.cli.flags import given, parse, value_of
 from retain.errors import UsageError, unknown
+from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
-from retain.train.config import RunConfig, build, field_names, values_of
-from retain.train.presets import preset
+from retain.train.config import RunConfig, field_names, parts_of, values_of
+from retain.train.presets import TUNED, preset
 from retain.train.trainer import Interrupted, new_run_folder
 
 
@@ -19,6 +20,8 @@ class TrainOptions:
 
     env: str = "CartPole-v1"
     """A gymnasium id, or module:id; `retain envs` lists the well-known ones."""
+    preset: str = TUNED
+    """Settings to begin with: tuned, another name, a TOML file's path, or none for the defaults."""
     steps: int = 100_000
     """Environment steps to learn from, of all environments together."""
     out: Path | None = None
@@ -37,13 +40,20 @@ def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
     """The options before flags: the preset of the environment and memory that the flags name."""
     env = value_of("--env", arguments) or TrainOptions.env
     memory = value_of("--memory", arguments) or "none"
-    agent = AGENTS[algo]
-    values: dict[str, Any] = agent.run_defaults | preset(algo, env, memory)
+    name = value_of("--preset", arguments) or TUNED
+    kinds = RunConfig, AGENTS[algo].config_kind
+    chosen = preset(algo, env, memory, name, known=field_names(*kinds))
+    values: dict[str, Any] = AGENTS[algo].run_defaults | chosen
     values["memory"] = memory
-    run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
-    own = field_names(agent.config_kind)
-    config = build(agent.config_kind, {k: v for k, v in values.items() if k in own})
-    return options_kind(algo)(env=env, run=run, algo=config)  # type: ignore[call-arg]
+    run, config = parts_of(values, *kinds)
+    return options_kind(algo)(env=env, preset=name, run=run, algo=config)  # type: ignore[call-arg]
+
+
+def agent_of(algo: str, options: Any, arguments: Sequence[str]) -> Agent:
+    """The agent that the flags describe; those that were given are settings, the rest presets."""
+    values = values_of(options.run, options.algo)
+    chosen = {name: values[name] for name in given(arguments) if name in values}
+    return AGENTS[algo](options.env, preset=options.preset, **chosen)
 
 
 def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
@@ -73,7 +83,7 @@ def command(arguments: list[str]) -> int:
         description="Train an agent. Defaults shown are the preset of --env and --memory. "
         f"Algorithms: {', '.join(AGENTS)}.",
     )
-    agent = AGENTS[algo](options.env, **values_of(options.run, options.algo))  # type: ignore[attr-defined]
+    agent = agent_of(algo, options, rest)
     folder = options.out or new_run_folder(agent)
     print(f"run folder: {folder}", flush=True)
     try:

@@ -34,7 +34,8 @@ def small(agent: Agent, **changes: Any) -> dict[str, Any]:
 
 def variant(agent: Agent, env: EnvLike | None = None, **changes: Any) -> Agent:
     """A small agent of the same kind; with the same parameters where the environment is."""
-    new = AGENTS[agent.algo](agent.env if env is None else env, **small(agent, **changes))  # type: ignore[arg-type]
+    kind, chosen = AGENTS[agent.algo], small(agent, **changes)
+    new = kind.exactly(agent.env if env is None else env, chosen)  # type: ignore[arg-type]
     if env is None:
         new.policy.load_state_dict(agent.policy.state_dict())
     return new

@@ -1,9 +1,9 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 import numpy as np
@@ -24,8 +24,17 @@ from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.allocator import keep_freed_memory
 from retain.train.bounds import check_device, check_memory, check_spaces
-from retain.train.config import RunConfig, build, check_names, field_names, to_json, values_of
-from retain.train.presets import preset
+from retain.train.config import (
+    RunConfig,
+    check_names,
+    field_names,
+    parts_of,
+    to_json,
+    values_of,
+)
+from retain.train.presets import TUNED
+from retain.train.presets import preset as find_preset
+from retain.train.relevance import Situation, check_relevant, irrelevant
 from retain.train.spaces import space_to_json
 from retain.train.threads import cpu_threads
 from retain.train.validation import fitting
@@ -37,8 +46,9 @@ class Agent(ABC):
 
     Args:
         env: a gymnasium id, `module:id`, or a callable that returns an environment.
-        settings: any field of `RunConfig` or of the algorithm's config, over the environment's
-            preset.
+        preset: settings to begin with: `tuned` (known to work for this environment, if any),
+            another name, `none` for the algorithm's defaults, or a TOML file's path.
+        settings: any field of `RunConfig` or of the algorithm's config, over the preset.
     Raises:
         UsageError: an unknown id, field or value; the line names the nearest valid one.
     """
@@ -58,18 +68,41 @@ class Agent(ABC):
     )
     """Why a loaded agent has no environment."""
 
-    def __init__(self, env: EnvLike, **settings: Any) -> None:
+    def __init__(self, env: EnvLike, *, preset: str = TUNED, **settings: Any) -> None:
         settings = named_parts(settings)
-        kinds = (RunConfig, self.config_kind)
-        check_names(settings, field_names(*kinds))
-        known = preset(self.algo, env_name(env), str(settings.get("memory", "none")))
-        values = self.run_defaults | known | settings
-        run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
-        config = build(
-            self.config_kind,
-            {k: v for k, v in values.items() if k in field_names(self.config_kind)},
-        )
+        known = field_names(RunConfig, self.config_kind)
+        check_names(settings, known)
+        memory = str(settings.get("memory", "none"))
+        chosen = find_preset(self.algo, env_name(env), memory, preset, known=known)
+        values = self.run_defaults | chosen | settings
+        run, config = parts_of(values, RunConfig, self.config_kind)
         self._setup(env, run, config)
+        now = Situation(
+            self.algo, env, (config, run), self.observation_space, self.action_space,
+            self.policy.receptive_field,
+        )  # fmt: skip
+        check_relevant(settings, now)
+        if preset.endswith(".toml"):
+            check_relevant(chosen, now, f"preset {preset}")
+
+    @classmethod
+    def useful(cls, settings: Mapping[str, Any], env: EnvLike | None = None) -> dict[str, Any]:
+        """Those settings that would do something together: for a loop over memories, where one of
+        them has no use for what another needs."""
+        settings = named_parts(settings)
+        check_names(settings, field_names(RunConfig, cls.config_kind))
+        run, config = parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind)
+        idle = irrelevant(settings, Situation(cls.algo, env, (config, run)))
+        return {name: value for name, value in settings.items() if name not in idle}
+
+    @classmethod
+    def exactly(cls, env: EnvLike, settings: Mapping[str, Any]) -> Self:
+        """An agent with these settings: no preset, and no question whether each of them matters."""
+        settings = named_parts(settings)
+        check_names(settings, field_names(RunConfig, cls.config_kind))
+        agent = cls.__new__(cls)
+        agent._setup(env, *parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind))
+        return agent
 
     def _setup(
         self,
@@ -396,7 +429,7 @@ def _dig(obs: Any, key: str) -> Any:
     return obs
 
 
-def named_parts(settings: dict[str, Any]) -> dict[str, Any]:
+def named_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with every class of a memory or an encoder by the name a configuration keeps."""
     names = {"memory": memory_name, "encoder": encoder_name, "memory_options": write_options}
     return {k: names[k](v) if k in names else v for k, v in settings.items()}
