@@ -82,8 +82,11 @@ class InProcess(Backend):
         """An episode whose first observation nobody can act on is cut at its first step."""
         self._live[index] = _Unstarted(text)
         self.faults.append(Fault("unusable", index, f"at the reset, {text}"))
-        blank = self._obs if isinstance(self._obs, dict) else {"": self._obs}
-        for key, column in blank.items():
+        self._blank(index)
+
+    def _blank(self, index: int) -> None:
+        """An observation that can be acted on, whatever that does."""
+        for key, column in (self._obs if isinstance(self._obs, dict) else {"": self._obs}).items():
             column[index] = 1 if key == ACTION_MASK else 0
 
     def _reset_one(self, index: int, seed: int) -> None:
@@ -97,6 +100,7 @@ class InProcess(Backend):
         except Exception:
             text = traceback.format_exc()
             self._live[index] = _Unstarted(text)
+            self._blank(index)
             self.faults.append(Fault("raised", index, text))
 
     def _step(self, action: NDArray[Any]) -> EnvStep:

@@ -45,17 +45,22 @@ def make_single(
 def _bare(env: EnvLike, render_mode: str | None) -> gym.Env[Any, Any]:
     register_envs()
     if not isinstance(env, str):
-        made = env()
+        try:
+            made = env()
+        except UsageError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UsageError(_failed(env, error)) from error
         if not isinstance(made, gym.Env):
             raise UsageError(
                 f"{env_name(env)} returned {type(made).__name__} (expected a gymnasium.Env)"
             )
-        return made
+        return _with_spaces(env, made)
     if is_atari(env):
         rom(env)
     options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
-        return gym.make(env, disable_env_checker=True, **options)
+        return _with_spaces(env, gym.make(env, disable_env_checker=True, **options))
     except gym.error.DependencyNotInstalled as error:
         raise UsageError(_missing(env, error)) from None
     except (gym.error.UnregisteredEnv, gym.error.Error) as error:
@@ -65,8 +70,26 @@ def _bare(env: EnvLike, render_mode: str | None) -> gym.Env[Any, Any]:
     except ModuleNotFoundError as error:
         module = error.name or env.split(":")[0]
         raise UsageError(f"cannot import {module!r} for the environment {env!r}") from None
-    except TypeError as error:
-        raise UsageError(f"cannot make {env!r}: {error}") from None
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(_failed(env, error)) from error
+
+
+def _failed(env: EnvLike, error: BaseException) -> str:
+    """What an environment's constructor did."""
+    if isinstance(error, SystemExit):
+        return f"cannot make {env_name(env)!r}: its constructor called sys.exit({error.code!r})"
+    text = " ".join(str(error).split())
+    name = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "
+    return f"cannot make {env_name(env)!r}: {name}{text}"
+
+
+def _with_spaces(env: EnvLike, made: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(made, name, None), gym.spaces.Space):
+            raise UsageError(f"{env_name(env)!r} has no {name} (expected a gymnasium.spaces.Space)")
+    return made
 
 
 def _unknown(env: str) -> str:

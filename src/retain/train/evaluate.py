@@ -53,6 +53,8 @@ def evaluate(
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes} (expected at least 1)")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UsageError(f"seed is {seed} (expected 0 to {2**63 - 1})")
     if agent.env is None:
         raise UsageError(agent.no_env)
     B = min(episodes, PARALLEL)
