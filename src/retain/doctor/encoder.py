@@ -81,10 +81,13 @@ def _each_step(encoder: Encoder, obs: Obs) -> Result:
 
 def _order(encoder: Encoder, obs: Obs) -> Result:
     order = torch.tensor([2, 0, 1])
-    turned = _run(encoder, tree_map(lambda x: x[:, order], obs))
-    gap = _gap(_run(encoder, obs)[:, order], turned)
+    straight = _run(encoder, obs)
+    gap = _gap(straight[:, order], _run(encoder, tree_map(lambda x: x[:, order], obs)))
+    other = torch.tensor([0, 2, 2])
+    leak = _gap(straight[:, 0], _run(encoder, tree_map(lambda x: x[:, other], obs))[:, 0])
     return judged(
-        "encoder: environments do not mix", gap < CLOSE, f"in another order {gap:.1e}",
+        "encoder: environments do not mix", gap < CLOSE and leak < CLOSE,
+        f"in another order {gap:.1e}, another environment changes {leak:.1e}",
         "A row of the batch depends on the others, or on its place.",
         "No batch statistics; no view where a transpose is meant.",
     )  # fmt: skip
