@@ -198,8 +198,8 @@ def main() -> None:
         module, line, name, occurrence = sample(options.count, options.seed)[options.show]
         before = (ROOT / module).read_text()
         after = mutate_code(before, get_operator(name)(), occurrence)
-        print(f"{module}:{line} {name}", *difflib.unified_diff(before.splitlines(),
-                                                             after.splitlines()), sep="\n")  # fmt: skip
+        change = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="")
+        print(f"{module}:{line} {name}", *change, sep="\n")
         return
     if not options.report:
         measure(options.count, options.seed)
