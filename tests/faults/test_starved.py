@@ -98,8 +98,8 @@ def test_a_trainer_without_memory_ends_with_one_line_and_a_whole_checkpoint(tmp_
     run, log = tmp_path / "run", tmp_path / "log"
     arguments = ["train", *drive.CONFIGURATIONS["ppo"].split(), "--out", str(run)]
     assert limited(resource.RLIMIT_AS, 2**62, arguments, log) == 0
-    held = next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").open()
-                if line.startswith("VmSize"))  # fmt: skip
+    facts = Path("/proc/self/status").read_text().splitlines()
+    held = next(int(line.split()[1]) * 1024 for line in facts if line.startswith("VmSize"))
     shutil.rmtree(run)
     log.unlink()
     wide = [*arguments, "--hidden", "3000", "3000", "--num-envs", "64"]

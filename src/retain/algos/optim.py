@@ -16,6 +16,12 @@ def scheduled(value: float, schedule: Schedule, progress: float) -> float:
     return value if schedule == "constant" else value * (1.0 - progress)
 
 
+def falling(first: float, last: float, fraction: float, progress: float) -> float:
+    """From `first` to `last`, linearly over the first `fraction` of the run, then constant."""
+    done = 1.0 if progress >= fraction else progress / fraction
+    return first + (last - first) * done
+
+
 def check_ownership(module: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
     """Every parameter belongs to exactly one optimizer.
 

@@ -1,9 +1,16 @@
-"""Which pieces of a replay an update trains on, as the memory's receptive field decides."""
+"""Which pieces of a replay an update trains on, as the memory's receptive field decides, and what
+a batch of them holds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from torch import Tensor
+
+from retain.data.replay import Sample
 from retain.errors import UsageError
+from retain.nn.encoders import allowed_actions
+from retain.ops import masked_mean
+from retain.types import Carry, Obs, tree_map
 
 
 class PieceSettings(Protocol):
@@ -75,3 +82,62 @@ def pieces_of(config: PieceSettings, receptive_field: int | None, *, unrolls: bo
             f"{length}; nearest that is: {nearest}"
         )
     return found
+
+
+@dataclass
+class Batch:
+    """A sample with its observations prepared, and the features computed from it so far.
+
+    Rows `[0, before)` are history, `[before, before + length)` the losses', the rest successors.
+    """
+
+    sample: Sample
+    obs: Obs
+    previous: list[Tensor]
+    carries: tuple[Carry, ...]
+    """Of each torso, before the first row."""
+    before: int
+    length: int
+    alone: bool
+    """Whether a piece is one step, which was drawn for what was done there."""
+    features: Tensor = field(init=False)
+    """`[length, N, F]` the critic's own, with gradient."""
+    features_after: Tensor = field(init=False)
+    """`[length + n - 1, N, F]` the critic's own at the successors, without gradient."""
+
+    @property
+    def mask(self) -> Tensor | None:
+        """`[length, N]` steps that count; None where all do."""
+        if self.alone:
+            return None
+        return self.sample.acted[self.before : self.before + self.length]
+
+    @property
+    def allowed_after(self) -> Tensor | None:
+        """`[length + n - 1, N, actions]` actions that the successors allow; None where all do."""
+        mask = allowed_actions(self.obs)
+        return None if mask is None else mask[self.before + 1 :]
+
+    @property
+    def allowed(self) -> Tensor | None:
+        """`[length, N, actions]` actions that the losses' rows allow; None where all do."""
+        mask = allowed_actions(self.obs)
+        return None if mask is None else mask[self.before : self.before + self.length]
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean of `[K, length, N, ...]` over the steps that count."""
+        if self.mask is None:
+            return value.mean()
+        mask = self.mask.view(1, *self.mask.shape, *[1] * (value.dim() - 3))
+        return masked_mean(value, mask.expand_as(value))
+
+    @property
+    def action(self) -> Tensor:
+        """`[length, N, ...]`"""
+        return self.sample.action[self.before : self.before + self.length]
+
+    def part(self, first: int, last: int | None = None) -> tuple[Obs, list[Tensor], Tensor]:
+        """Observations, previous inputs and resets of rows `[first, last)`."""
+        rows = slice(first, last)
+        previous = [x[rows] for x in self.previous]
+        return tree_map(lambda x: x[rows], self.obs), previous, self.sample.reset[rows]

@@ -1,10 +1,11 @@
 """Parsing flags with tyro, with one line for what is wrong."""
 
 import io
+import json
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -12,6 +13,48 @@ from retain.cli.values import checked
 from retain.errors import UsageError
 
 Options = TypeVar("Options")
+FLAGS = tyro.constructors.ConstructorRegistry()
+"""How kinds of values are written on a command line that tyro does not know."""
+
+
+def read_values(arguments: Sequence[str]) -> dict[str, Any]:
+    """`size=7 name=x`, or one JSON object, as values by name.
+
+    Raises:
+        ValueError: an argument is neither.
+    """
+    if len(arguments) == 1 and arguments[0].startswith("{"):
+        values: dict[str, Any] = json.loads(arguments[0])
+        return values
+    return {name: _read_value(text) for name, text in map(_split, arguments)}
+
+
+def _split(argument: str) -> tuple[str, str]:
+    name, equals, text = argument.partition("=")
+    if not equals:
+        raise ValueError(f"{argument!r} is no NAME=VALUE (such as size=7), nor a JSON object")
+    return name, text
+
+
+def _read_value(text: str) -> Any:
+    """A number, true, false, null, a JSON list or object; else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+@FLAGS.primitive_rule
+def _values_by_name(info: Any) -> Any:
+    if info.type != dict[str, Any]:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE ...",
+        instance_from_str=read_values,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [f"{k}={json.dumps(v)}" for k, v in value.items()],
+    )
 
 
 def parse(
@@ -38,6 +81,7 @@ def parse(
                 args=arguments,
                 default=default if default is not None else tyro.MISSING_NONPROP,
                 config=(tyro.conf.OmitArgPrefixes,),
+                registry=FLAGS,
             )
     except SystemExit as error:
         if error.code in (0, None):

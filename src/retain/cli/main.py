@@ -2,13 +2,17 @@
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 from retain._version import __version__
 from retain.errors import (
     EnvironmentFailure,
     NonFiniteError,
+    Notice,
     RetainError,
     StorageError,
     nearest,
@@ -48,6 +52,24 @@ def fail(text: str, status: int) -> int:
     return status
 
 
+@contextmanager
+def notices() -> Iterator[None]:
+    """A `Notice` is one line on stderr, without the place in the source that warnings show."""
+    usual = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, Notice):
+            print(f"retain: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line; its exit status."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -64,7 +86,8 @@ def run(arguments: Sequence[str]) -> int:
         command: Callable[[list[str]], int] = import_module(f"retain.cli.{verb}").command
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # as `retain` left it while it loaded
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return command(rest)
+        with notices():
+            return command(rest)
     except (NonFiniteError, EnvironmentFailure, StorageError) as error:
         return fail(one_line(error), FAILURE)
     except RetainError as error:

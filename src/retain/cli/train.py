@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from retain.cli.flags import given, parse, value_of
-from retain.errors import UsageError, unknown
+from retain.errors import UsageError
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, field_names, parts_of, values_of
 from retain.train.presets import TUNED, preset
+from retain.train.registry import algorithm_class
 from retain.train.trainer import Interrupted, new_run_folder
 
 
@@ -66,9 +67,7 @@ def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
         if not {"-h", "--help"} & set(arguments):
             raise UsageError(f"retain {verb} needs an algorithm (one of: {', '.join(AGENTS)})")
         arguments = ["ppo", *arguments]
-    if arguments[0] not in AGENTS:
-        raise unknown("algorithm", arguments[0], AGENTS)
-    return arguments[0], arguments[1:]
+    return algorithm_class(arguments[0]).algo, arguments[1:]
 
 
 def command(arguments: list[str]) -> int:

@@ -75,6 +75,8 @@ def _values(flag: str, values: list[str], wanted: Any, before: list[str]) -> lis
         before += values
         return []
     choices = typing.get_args(wanted) if is_union(wanted) else (wanted,)
+    if typing.get_origin(wanted) is dict:
+        return values
     if any(typing.get_origin(choice) is tuple for choice in choices):
         entry = typing.get_args(wanted)[0]
         return values if is_union(wanted) else [_value(flag, text, entry) for text in values]

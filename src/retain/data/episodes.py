@@ -127,9 +127,7 @@ class Episodes:
         Raises:
             CheckpointError: they are not such as these environments have.
         """
-        self.seed = facts["seed"]
-        self.number = tensors["number"].numpy().copy()
-        self.returns = tensors["returns"].numpy().copy()
+        self.count_from(tensors, facts)
         length = tensors["length"].numpy()
         rows = (*self.index.shape, *(self.backend.action_space.shape or ()))
         actions = tensors["actions"].numpy() if "actions" in tensors else np.zeros((0, *rows))
@@ -140,3 +138,9 @@ class Episodes:
         return self.backend.play_back(
             episode_seed(self.seed, self.index, self.number), length, actions
         )
+
+    def count_from(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Takes back the counters alone."""
+        self.seed = facts["seed"]
+        self.number = tensors["number"].numpy().copy()
+        self.returns = tensors["returns"].numpy().copy()

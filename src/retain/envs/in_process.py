@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from retain.envs.buffers import Buffers, buffers_layout, buffers_of, fresh_arrays
 from retain.envs.contract import Backend, EnvStep, Fault, ObsArray
 from retain.envs.sanity import Sanity
-from retain.envs.spaces import action_converter, flat_space, leaves
+from retain.envs.spaces import action_converter, dig, entries, flat_space
 from retain.envs.wrappers import ACTION_MASK
 from retain.errors import UsageError
 
@@ -49,8 +49,8 @@ class InProcess(Backend):
                 first.action_space,
             ):
                 raise UsageError(f"environments differ in their spaces: {env} and {first}")
-        self._inner_space = first.observation_space
-        self.observation_space = flat_space(self._inner_space)
+        self.observation_space = flat_space(first.observation_space)
+        self._paths = {key: path for key, (path, _) in entries(first.observation_space).items()}
         self.action_space = first.action_space
         self._convert = action_converter(self.action_space)
         self._sanity = Sanity(self.observation_space, self.action_space, self.num_envs)
@@ -68,8 +68,8 @@ class InProcess(Backend):
 
     def _write(self, index: int, observation: Any) -> None:
         if isinstance(self._obs, dict):
-            for key, value in leaves(observation, self._inner_space):
-                self._obs[key][index] = value
+            for key, path in self._paths.items():
+                self._obs[key][index] = dig(observation, path)
         else:
             self._obs[index] = observation
 

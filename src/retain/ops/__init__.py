@@ -12,10 +12,11 @@ from retain.ops.losses import (
     normalise,
     policy_loss,
     q_loss,
+    quantile_huber_loss,
     ratio_statistics,
     value_loss,
 )
-from retain.ops.returns import discounted_sum, gae, n_step_return, vtrace
+from retain.ops.returns import discounted_sum, gae, lambda_return, n_step_return, vtrace
 from retain.ops.running_stats import RunningStats, normalise_with, running_stats, update_stats
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "discounted_sum",
     "explained_variance",
     "gae",
+    "lambda_return",
     "masked_mean",
     "masked_std",
     "n_step_return",
@@ -34,6 +36,7 @@ __all__ = [
     "normalise_with",
     "policy_loss",
     "q_loss",
+    "quantile_huber_loss",
     "ratio_statistics",
     "reparameterised_entropy",
     "running_stats",

@@ -1,7 +1,8 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,8 +15,10 @@ from torch import Tensor
 from retain._version import __version__
 from retain.data.stream import Driver, as_tensors
 from retain.envs.contract import Backend
+from retain.envs.given import EnvLike, env_name, given
 from retain.envs.groups import make_groups
-from retain.envs.make import EnvLike, env_name
+from retain.envs.options import EnvOptions
+from retain.envs.spaces import check_spaces
 from retain.errors import UsageError
 from retain.memory import memory_name
 from retain.memory.registry import write_options
@@ -23,9 +26,10 @@ from retain.nn.encoders import encoder_name
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.allocator import keep_freed_memory
-from retain.train.bounds import check_device, check_memory, check_spaces
+from retain.train.bounds import check_device, check_memory, check_sizes
 from retain.train.config import (
     RunConfig,
+    build,
     check_names,
     field_names,
     parts_of,
@@ -40,12 +44,19 @@ from retain.train.threads import cpu_threads
 from retain.train.validation import fitting
 from retain.types import Carry, tree_leaves, tree_map, under_prefix, with_prefix
 
+NO_ENV = (
+    "this agent's environment was an object of Python, which no file holds: pass it again, "
+    "retain.load(path, env=...)"
+)
+
 
 class Agent(ABC):
     """A policy, what trains it, and the environments it learns in.
 
     Args:
-        env: a gymnasium id, `module:id`, or a callable that returns an environment.
+        env: a gymnasium id, `module:id`, a callable that returns an environment, a gymnasium.Env
+            (copied if gymnasium can make it again, else the one environment), a
+            gymnasium.vector.VectorEnv, or a `retain.Backend`.
         preset: settings to begin with: `tuned` (known to work for this environment, if any),
             another name, `none` for the algorithm's defaults, or a TOML file's path.
         settings: any field of `RunConfig` or of the algorithm's config, over the preset.
@@ -62,19 +73,17 @@ class Agent(ABC):
     """The networks, a `Policy`."""
     update: Any
     """What trains them, with `state` and `restore`."""
-    no_env = (
-        "this agent was saved with an environment given as a callable: "
-        "pass it again, load(path, env=...)"
-    )
+    no_env = NO_ENV
     """Why a loaded agent has no environment."""
 
     def __init__(self, env: EnvLike, *, preset: str = TUNED, **settings: Any) -> None:
         settings = named_parts(settings)
         known = field_names(RunConfig, self.config_kind)
         check_names(settings, known)
+        env, decided = given(env, settings)
         memory = str(settings.get("memory", "none"))
         chosen = find_preset(self.algo, env_name(env), memory, preset, known=known)
-        values = self.run_defaults | chosen | settings
+        values = self.run_defaults | chosen | decided | settings
         run, config = parts_of(values, RunConfig, self.config_kind)
         self._setup(env, run, config)
         now = Situation(
@@ -100,8 +109,10 @@ class Agent(ABC):
         """An agent with these settings: no preset, and no question whether each of them matters."""
         settings = named_parts(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
+        env, decided = given(env, settings)
+        values = cls.run_defaults | decided | settings
         agent = cls.__new__(cls)
-        agent._setup(env, *parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind))
+        agent._setup(env, *parts_of(values, RunConfig, cls.config_kind))
         return agent
 
     def _setup(
@@ -119,7 +130,7 @@ class Agent(ABC):
             first = self.backends[0]
             spaces = (first.observation_space, first.action_space)
         self.observation_space, self.action_space = spaces
-        check_spaces(*spaces)
+        check_sizes(*spaces)
         check_memory(*spaces, run, config)
         keep_freed_memory()
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
@@ -188,9 +199,59 @@ class Agent(ABC):
         if self._backends is None:
             if self.env is None:
                 raise UsageError(self.no_env)
-            options = self.run_settings.env_options()
-            self._backends = make_groups(self.env, self.run_settings.num_envs, options)
+            self._backends = self._make_backends(self.env, self.run_settings)
         return self._backends
+
+    def _make_backends(self, env: EnvLike, run: RunConfig) -> list[Backend]:
+        """New training environments, of the spaces that the agent knows."""
+        backends = make_groups(env, run.num_envs, run.env_options())
+        if hasattr(self, "observation_space"):
+            try:
+                check_spaces(backends[0], self.observation_space, self.action_space)
+            except UsageError:
+                backends[0].close()
+                raise
+        return backends
+
+    def set_env(self, env: EnvLike, **settings: Any) -> "Agent":
+        """Learns in another environment of the same spaces from now on, as in a curriculum.
+
+        What was learned, the counters and the replay stay; the current episodes end here, as
+        truncated ones, and new ones begin with the next call of `learn`.
+
+        Args:
+            env: as the constructor takes it, for as many environments as before.
+            settings: of the environments: env_kwargs, time_limit, hide, ... Without env_kwargs
+                there are none; the others stay what they were.
+        Raises:
+            UsageError: other spaces, another number of environments, an unknown setting.
+        """
+        check_names(settings, field_names(EnvOptions))
+        env, decided = given(env, {"num_envs": self.run_settings.num_envs})
+        values = values_of(self.run_settings) | {"env_kwargs": {}} | decided | settings
+        run = build(RunConfig, values | {"num_envs": self.run_settings.num_envs})
+        backends = self._make_backends(env, run)
+        for backend in self._backends or ():
+            if not isinstance(self.env, gym.Env | Backend):  # those are their owner's to close
+                backend.close()
+        self.env, self.run_settings, self._backends = env, run, backends
+        if self._collector is not None:
+            self._collector.move(backends, run)
+        elif self._pending is not None:
+            self._collector = self._make_collector()
+            self._collector.restore(*self._pending, play=False)
+            self._pending = None
+        return self
+
+    @contextmanager
+    def lent(self) -> Iterator[Backend]:
+        """The first training environments for other episodes; after the block the current ones
+        are played to where they were, or cut where that cannot be."""
+        if self._collector is None:
+            yield self.backends[0]
+        else:
+            with self._collector.lent() as backend:
+                yield backend
 
     @property
     def collector(self) -> Any:
@@ -351,10 +412,17 @@ class Agent(ABC):
         deterministic: bool = True,
         seed: int | None = None,
         clear_every: int | None = None,
+        env: EnvLike | None = None,
     ) -> Any:
         """Plays whole episodes in fresh environments; training is untouched.
 
+        Where the environment is an object of which there is no second one, it is borrowed: the
+        training's current episodes are played to where they were afterwards, or cut as truncated
+        where it cannot play them again.
+
         Args:
+            env: another environment of the same spaces; the wrappers among the settings apply,
+                env_kwargs do not.
             seed: of the episodes; None derives one from the run's seed.
             clear_every: forget everything each so many steps, to see what memory is worth.
 
@@ -364,7 +432,7 @@ class Agent(ABC):
         from retain.train.evaluate import evaluate
 
         return evaluate(
-            self, episodes, deterministic=deterministic, seed=seed, clear_every=clear_every
+            self, episodes, deterministic=deterministic, seed=seed, clear_every=clear_every, env=env
         )
 
     def description(self) -> dict[str, Any]:
@@ -372,6 +440,7 @@ class Agent(ABC):
         return {
             "retain": __version__,
             "algo": self.algo,
+            "algo_class": f"{type(self).__module__}:{type(self).__qualname__}",
             "env": self.env if isinstance(self.env, str) else None,
             "env_name": env_name(self.env) if self.env is not None else None,
             "run": to_json(self.run_settings),

@@ -43,7 +43,7 @@ def check_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def check_spaces(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+def check_sizes(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
     """Spaces hold something, and not more than can be coded one-hot.
 
     Raises:

@@ -1,12 +1,17 @@
 """Whole episodes in fresh environments, with nothing of the training touched."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from retain.data.episodes import Episode, Episodes
-from retain.envs.make import make
+from retain.envs.contract import Backend
+from retain.envs.given import EnvLike, given
+from retain.envs.make import fresh, make
+from retain.envs.spaces import check_spaces
 from retain.errors import UsageError
 from retain.train.agent import Agent
 from retain.train.threads import cpu_threads
@@ -42,25 +47,60 @@ def evaluate(
     deterministic: bool = True,
     seed: int | None = None,
     clear_every: int | None = None,
+    env: EnvLike | None = None,
 ) -> Evaluation:
     """Plays `episodes` episodes; each environment plays its share, so short ones are not favoured.
 
     Args:
         seed: of the episodes; None derives one from the run's seed.
         clear_every: forget everything each so many steps of an episode, as at a reset.
+        env: another environment than the training's.
     Raises:
-        UsageError: `episodes` is below 1.
+        UsageError: `episodes` is below 1, or the environment is of other spaces.
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes} (expected at least 1)")
     if seed is not None and not 0 <= seed < 2**63:
         raise UsageError(f"seed is {seed} (expected 0 to {2**63 - 1})")
-    if agent.env is None:
-        raise UsageError(agent.no_env)
-    B = min(episodes, PARALLEL)
-    quota = np.full(B, episodes // B) + (np.arange(B) < episodes % B)
+    with environments(agent, env, min(episodes, PARALLEL)) as backend:
+        return _play(agent, backend, episodes, deterministic, seed, clear_every)
+
+
+@contextmanager
+def environments(agent: Agent, env: EnvLike | None, num_envs: int) -> Iterator[Backend]:
+    """About `num_envs` environments to evaluate in: fresh ones where they can be made, else the
+    one object there is; the training's own are lent and come back as they were."""
     options = replace(agent.run_settings.env_options(), episodic_life=False)
-    backend = make(agent.env, B, options)
+    other = env is not None
+    if env is None:
+        env = agent.env
+    else:
+        env, decided = given(env, {})
+        options = replace(options, env_kwargs=decided.get("env_kwargs", {}))
+    if env is None:
+        raise UsageError(agent.no_env)
+    backend = fresh(env, num_envs, options)
+    if backend is not None:
+        try:
+            check_spaces(backend, agent.observation_space, agent.action_space)
+            yield backend
+        finally:
+            backend.close()
+    elif other:
+        backend = make(env, env.num_envs if isinstance(env, Backend) else 1, options)
+        check_spaces(backend, agent.observation_space, agent.action_space)
+        yield backend
+    else:
+        with agent.lent() as backend:
+            yield backend
+
+
+def _play(
+    agent: Agent, backend: Backend, episodes: int, deterministic: bool, seed: int | None,
+    clear_every: int | None,
+) -> Evaluation:  # fmt: skip
+    B = backend.num_envs
+    quota = np.full(B, episodes // B) + (np.arange(B) < episodes % B)
     seed = agent.run_settings.seed ^ EVALUATION if seed is None else seed
     runs = Episodes(backend, seed)
     generator = agent._act_generator.get_state()
@@ -87,7 +127,6 @@ def evaluate(
                     quota = quota - (reset & (quota > 0))
                     obs = runs.begin(reset)
     finally:
-        backend.close()
         agent._act_generator.set_state(generator)
     returns = np.array([episode.ret for episode in counted])
     return Evaluation(

@@ -9,13 +9,14 @@ from typing import Any
 
 import gymnasium as gym
 
-from retain.envs.make import EnvLike
-from retain.errors import CheckpointError, UsageError, unknown
+from retain.envs.given import EnvLike, given_again
+from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, build, check_names, field_names
 from retain.train.files import refuse_links
+from retain.train.registry import algorithm_class
 from retain.train.spaces import space_from_json
 from retain.train.validation import fitting
 
@@ -31,7 +32,8 @@ def load(
     """An agent from what `save` wrote or from a run folder.
 
     Args:
-        env: another environment of the same spaces, or the callable it was trained with.
+        env: another environment of the same spaces, or the object it was trained with; anything
+            that the constructor takes. None takes the id that was saved.
         which: for a run folder, its "last" or its "best" checkpoint.
         trust: import the modules that the saved configuration names, for its environment and its
             parts; without it nothing of the folder can run code (docs/security.md).
@@ -48,13 +50,18 @@ def load(
     if hasattr(config, "buffer_folder"):
         config = replace(config, buffer_folder=buffer_folder)
     agent = kind.__new__(kind)
-    saved = facts["env"]
-    if env is None and saved is not None and not trust and module_of(saved) is not None:
-        agent.no_env = refusal(where, "env", saved)
-        saved = None
+    if env is not None:
+        # The number of environments stays the agent's: its carry has as many rows.
+        env, kwargs = given_again(env, facts["env"], run.env_kwargs)
+        run = replace(run, env_kwargs=kwargs)
+    else:
+        try:
+            env = saved_env(facts, where, trust=trust)
+        except CheckpointError as error:  # only acting needs none
+            agent.no_env = str(error)
     spaces = saved_space(facts, "observation", where), saved_space(facts, "action", where)
     with fitting(where):
-        agent._setup(env if env is not None else saved, run, config, spaces)
+        agent._setup(env, run, config, spaces)
     agent.restore(folder)
     return agent
 
@@ -69,13 +76,22 @@ def settings_of(
             that nobody said to trust.
     """
     algo = facts["algo"]
-    if algo not in AGENTS:
-        raise CheckpointError(f"{where}: {unknown('algorithm', algo, AGENTS)}")
-    kind = AGENTS[algo]
+    path = facts.get("algo_class") or algo
+    if algo not in AGENTS and not trust and module_of(path) is not None:
+        raise CheckpointError(refusal(where, "algo_class", path))
+    try:
+        kind = AGENTS[algo] if algo in AGENTS else algorithm_class(path)
+    except UsageError as error:
+        raise CheckpointError(f"{where}: {error}") from None
     if not trust:
         for name, value in texts({**facts["run"], **facts[algo]}):
             if name != "device" and module_of(value) is not None:
                 raise CheckpointError(refusal(where, name, value))
+            if name == "env_kwargs" and ("/" in value or "\\" in value):
+                raise CheckpointError(
+                    f"{where}: env_kwargs has {value!r}, which may be the path of a file: "
+                    "if you trust it, say --trust or trust=True (docs/security.md)"
+                )
     try:
         for part, values in ((RunConfig, facts["run"]), (kind.config_kind, facts[algo])):
             check_names(values, field_names(part))
@@ -97,19 +113,16 @@ def saved_space(facts: dict[str, Any], name: str, where: Path) -> gym.Space[Any]
         raise CheckpointError(f"{where}: {name}_space: {error}") from None
 
 
-def env_of(
-    facts: dict[str, Any], where: Path, env: EnvLike | None, *, trust: bool
-) -> EnvLike | None:
-    """The environment to use: the one that is passed, or the saved one; None if that was a
-    callable.
+def saved_env(facts: dict[str, Any], where: Path, *, trust: bool) -> str | None:
+    """The id of the saved environment; None if that was an object.
 
     Raises:
-        CheckpointError: the saved one names a module that nobody said to trust.
+        CheckpointError: it names a module that nobody said to trust.
     """
     saved: str | None = facts["env"]
-    if env is None and saved is not None and not trust and module_of(saved) is not None:
+    if saved is not None and not trust and module_of(saved) is not None:
         raise CheckpointError(refusal(where, "env", saved))
-    return env if env is not None else saved
+    return saved
 
 
 def module_of(value: str) -> str | None:

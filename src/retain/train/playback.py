@@ -2,22 +2,24 @@
 
 import contextlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from retain.envs.atari import is_atari
 from retain.envs.contract import Backend
+from retain.envs.given import EnvLike, env_name, given_again
 from retain.envs.in_process import InProcess
-from retain.envs.make import EnvLike, make, make_single
+from retain.envs.make import fresh, make, make_single, separate
 from retain.envs.options import EnvOptions
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
 from retain.train.files import make_folder, refuse_links, shorten
-from retain.train.loading import env_of, saved_space, settings_of
+from retain.train.loading import saved_env, saved_space, settings_of
 from retain.train.recorder import Recorded, recorded, recorded_actions
 from retain.train.validation import check_config
 
@@ -50,7 +52,7 @@ def play_back(
     Args:
         number: from 0 in the order of their ends, or from -1 backwards.
         video: also write a .gif or .mp4 of it.
-        env: the callable the run was trained with, if it was one.
+        env: the environment again, where the run was given an object of Python.
         trust: import the module that the run's configuration names for its environment, if any.
     Raises:
         CheckpointError: the folder holds no run, or no record of episodes.
@@ -64,23 +66,32 @@ def play_back(
     where = run / store.CONFIG
     facts = store.read_json(where)
     check_config(facts, str(where))
-    env = env_of(facts, where, env, trust=trust)
-    if env is None:
-        raise UsageError(f"{run} was trained with a callable: play_back(run, env=...)")
-    record, number = recorded(run, number)
     _, config, _ = settings_of(facts, where, trust=trust)
+    options = config.env_options()
+    if env is not None:
+        env, kwargs = given_again(env, facts["env"], options.env_kwargs)
+        options = replace(options, env_kwargs=kwargs)
+    else:
+        env = saved_env(facts, where, trust=trust)
+    if env is None:
+        raise UsageError(
+            f"the environment of {run} was an object of Python, which no file holds: from Python, "
+            f'retain.train.playback.play_back("{run}", env=...)'
+        )
+    record, number = recorded(run, number)
     space = saved_space(facts, "action", where)
     actions = recorded_actions(run, record, space, config.num_envs)
-    backend = _backend(env, config.env_options(), video is not None)
+    backend = _backend(env, options, video is not None)
     frames: list[NDArray[Any]] = []
     total, length = 0.0, 0
-    everywhere = np.ones(1, dtype=np.bool_)
+    # A backend of several plays the same episode in all of them.
+    B = backend.num_envs
     try:
-        obs: Any = backend.reset(everywhere, np.array([record.seed]))
+        obs: Any = backend.reset(np.ones(B, dtype=np.bool_), np.full(B, record.seed))
         for action in actions:
             if video is not None:
                 frames.append(_frame(backend, obs))
-            obs, reward, terminated, truncated = backend.step(action[None])
+            obs, reward, terminated, truncated = backend.step(np.stack([action] * B))
             total, length = total + float(reward[0]), length + 1
             if (terminated | truncated)[0] and not backend.continuing[0]:
                 break
@@ -93,12 +104,23 @@ def play_back(
 
 
 def _backend(env: EnvLike, options: EnvOptions, drawn: bool) -> Backend:
-    """One environment, of a kind that can be drawn if it is to be."""
+    """One environment, of a kind that can be drawn if it is to be; or the object there is.
+
+    Raises:
+        UsageError: its episodes cannot be played again, or not be drawn.
+    """
     if drawn and not is_atari(env):
+        if separate(env) is None and not isinstance(env, gym.Env):
+            raise UsageError(f"{env_name(env)} cannot be drawn: it has no environment of its own")
         with warnings.catch_warnings():  # of gymnasium's, about what is said below
             warnings.simplefilter("ignore", UserWarning)
             return InProcess([lambda: make_single(env, options, render_mode="rgb_array")])
-    return make(env, 1, options)
+    backend = fresh(env, 1, options)
+    if backend is None:
+        backend = make(env, env.num_envs if isinstance(env, Backend) else 1, options)
+    if not backend.replays:
+        raise UsageError(f"{env_name(env)} takes no seed for each episode: none can be played back")
+    return backend
 
 
 def _frame(backend: Backend, obs: Any) -> NDArray[Any]:

@@ -1,9 +1,10 @@
 """A run that was stopped goes on as if it never had been."""
 
+import os
 from pathlib import Path
 from typing import Any
 
-from retain.envs.make import EnvLike
+from retain.envs.given import EnvLike
 from retain.errors import CheckpointError, UsageError, nearest
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
@@ -19,28 +20,31 @@ BUFFER = "buffer"
 
 
 def resume(
-    run: Path,
+    path: str | os.PathLike[str],
     *,
+    env: EnvLike | None = None,
     steps: int | None = None,
     progress: bool = False,
     checkpoint: str | None = None,
-    env: EnvLike | None = None,
     trust: bool = False,
     buffer_folder: str | None = None,
 ) -> Agent:
     """Continues a run from its last checkpoint as if it had never stopped.
 
     Args:
+        path: the run folder.
+        env: the environment again, where the run was given an object of Python.
         steps: the run's length from now on, also of one that was finished; schedules go by it.
         checkpoint: name of the checkpoint to go on from instead; newer ones are set aside.
-        env: the callable that the run was trained with, if it was one.
         trust: import the modules that the run's configuration names; see `load`.
         buffer_folder: where the replay is kept in files, if it was; by default in the run folder.
     Raises:
         CheckpointError: the folder holds no run, or its newest checkpoint is broken; the line names
             the newest whole one.
-        UsageError: it is finished, its environment was a callable, or another process has it.
+        UsageError: it is finished, its environment was an object and is not given, or another
+            process has it.
     """
+    run = Path(path)
     if not (run / store.CONFIG).exists():
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
     if steps is not None and steps < 1:
@@ -58,6 +62,11 @@ def resume(
                     raise CheckpointError(f"{start / store.STATE}: progress has no {key!r}")
         except CheckpointError as error:
             raise _with_advice(error, run, start) from None
+        if agent.env is None and facts["env"] is None:
+            raise UsageError(
+                f"the environment of {run} was an object of Python, which no file holds: go on "
+                f'from Python with retain.resume("{run}", env=...)'
+            )
         _set_aside(run, start)
         if steps is not None:
             agent.progress["total"] = steps

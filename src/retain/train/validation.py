@@ -184,7 +184,12 @@ def check_config(facts: dict[str, Any], where: str) -> None:
             "observation_space": an_object,
             "action_space": an_object,
         },
-        {"retain": text, "env_name": optional(text), "steps": integer(1)},
+        {
+            "retain": text,
+            "env_name": optional(text),
+            "steps": integer(1),
+            "algo_class": optional(text),
+        },
     )(facts, where)
 
 

@@ -31,7 +31,7 @@ from retain.envs.workers.block import arrays_in, block_layout, layout_bytes
 from retain.envs.workers.group import Group
 from retain.envs.workers.handle import Handle
 from retain.envs.workers.protocol import DONE, FAULTS, PLAY_BACK, Part, Watch
-from retain.errors import EnvironmentFailure, UsageError
+from retain.errors import EnvironmentFailure, UsageError, notice
 
 START_TIMEOUT = 120.0
 """Seconds for a worker to import what it needs and make its environments."""
@@ -124,6 +124,9 @@ class Pool:
             raise UsageError(said["usage"])
         if "error" in said:
             raise UsageError(f"an environment could not be made in a worker:\n{said['error']}")
+        if handle.number == 0:  # the others say the same
+            for text in dict.fromkeys(said["notices"]):
+                notice(text)
         spaces: tuple[gym.Space[Any], gym.Space[Any]] = said["spaces"]
         return spaces
 

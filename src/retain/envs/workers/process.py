@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from mmap import mmap
 from multiprocessing.connection import Connection
 from typing import Any
@@ -29,7 +30,7 @@ from retain.envs.in_process import InProcess
 from retain.envs.make import factory
 from retain.envs.workers.block import arrays_in, group_arrays
 from retain.envs.workers.protocol import DONE, FAULTS, PLAY_BACK, Watch
-from retain.errors import UsageError
+from retain.errors import Notice, UsageError
 
 
 def leave_with_parent(command: int) -> None:
@@ -54,10 +55,22 @@ class Worker:
         for name, spec in cloudpickle.loads(start["specs"]).items():
             gym.registry.setdefault(name, spec)
         make_one = factory(cloudpickle.loads(start["env"]), start["options"])
-        self.groups = [InProcess([make_one] * (r.stop - r.start)) for r in start["rows"]]
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("default", Notice)
+            self.groups = [InProcess([make_one] * (r.stop - r.start)) for r in start["rows"]]
+        for warning in said:
+            if warning.category is not Notice:
+                warnings.showwarning(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
         first = self.groups[0]
         self.messages.send_bytes(
-            cloudpickle.dumps({"spaces": (first.observation_space, first.action_space)})
+            cloudpickle.dumps(
+                {
+                    "spaces": (first.observation_space, first.action_space),
+                    "notices": [str(w.message) for w in said if w.category is Notice],
+                }
+            )
         )
         layout: Layout = pickle.loads(self.messages.recv_bytes())
         shared = arrays_in(layout, memoryview(mmap(self.block, 0)))
