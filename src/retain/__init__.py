@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         TQC,
         VTrace,
     )
+    from retain.train.callbacks.base import Callback
+    from retain.train.callbacks.registry import register_callback
     from retain.train.loading import load
     from retain.train.off_policy import OffPolicyAgent
     from retain.train.on_policy import OnPolicyAgent
@@ -58,6 +60,8 @@ _HOME = {
     **dict.fromkeys(("Backend", "EnvStep"), "retain.envs.contract"),
     "register_backend": "retain.envs.native",
     "Agent": "retain.train.agent",
+    "Callback": "retain.train.callbacks.base",
+    "register_callback": "retain.train.callbacks.registry",
     "StepMemory": "retain.memory",
     "register_memory": "retain.memory",
     "register_encoder": "retain.nn.encoders",
@@ -77,6 +81,7 @@ __all__ = [
     "TQC",
     "Agent",
     "Backend",
+    "Callback",
     "EnvStep",
     "Notice",
     "OffPolicyAgent",
@@ -93,6 +98,7 @@ __all__ = [
     "ops",
     "register_algorithm",
     "register_backend",
+    "register_callback",
     "register_encoder",
     "register_memory",
     "resume",

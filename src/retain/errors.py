@@ -30,6 +30,10 @@ class EnvironmentFailure(RetainError):
     """Environments or their workers fail again and again; the run stops with a checkpoint."""
 
 
+class CallbackError(RetainError):
+    """A callback raised; the run stopped after its checkpoint. The cause is what was raised."""
+
+
 class StorageError(RetainError):
     """There is no room to write a run; the line says how to go on once there is."""
 

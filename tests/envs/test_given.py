@@ -49,7 +49,7 @@ def test_an_instances_arguments_come_along():
     ("env", "length", "reward"),
     [
         (lambda: Halved(gym.make("CartPole-v1", max_episode_steps=5)), 5, 0.5),
-        (lambda: gym.wrappers.TimeLimit(Halved(gym.make("CartPole-v1")), 6), 6, 0.5),
+        (lambda: gym.wrappers.TimeLimit(gym.make("CartPole-v1", max_episode_steps=6), 20), 6, 1.0),
         (lambda: gym.make("CartPole-v1", max_episode_steps=4), 4, 1.0),
     ],
 )

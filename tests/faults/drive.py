@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from retain.cli.main import run as command_line
 from retain.train import checkpoint as store
 from retain.train.algorithms import AGENTS
-from retain.train.logs import TIMING
+from retain.train.callbacks.csv import TIMING
 from retain.train.playback import play_back
 
 PPO = "--num-envs 4 --num-steps 32 --batch-size 64 --epochs 2 --hidden 16 --checkpoint-every 400 "
@@ -115,8 +115,7 @@ def outcome(run: Path) -> dict[str, object]:
             tensors = load_file(folder / file)
             found |= {f"{title} {file} {key}": x for key, x in tensors.items()}
         state = store.load_state(folder)
-        for timed in ("seconds", "csv_offset"):  # bytes of numbers of seconds
-            state["progress"].pop(timed)
+        state["progress"].pop("seconds")
         statistics = state["collector"]["statistics"]  # without each process's own clock
         statistics["recent"] = [entry[:5] for entry in statistics["recent"]]
         found[f"{title} state"] = {k: v for k, v in state.items() if k != "replay"}

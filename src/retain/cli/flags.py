@@ -11,6 +11,7 @@ import tyro
 
 from retain.cli.values import checked
 from retain.errors import UsageError
+from retain.train import foreign
 
 Options = TypeVar("Options")
 FLAGS = tyro.constructors.ConstructorRegistry()
@@ -57,6 +58,16 @@ def _values_by_name(info: Any) -> Any:
     )
 
 
+def _theirs(flag: str, known: Sequence[str], arguments: Sequence[str]) -> str:
+    """What an unknown flag is here, if it is another library's name for something."""
+    name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+    names = [one.removeprefix("--").replace("-", "_") for one in known]
+    given = {one: value_of(foreign.flag(one), arguments) for one in ("num_envs", "num_steps")}
+    values = {one: int(text) for one, text in given.items() if text and text.isdecimal()}
+    found = foreign.answer(name, names, value_of(flag, arguments), values)
+    return foreign.shown(found, foreign.flag)
+
+
 def parse(
     kind: type[Options],
     arguments: Sequence[str],
@@ -70,7 +81,7 @@ def parse(
     Raises:
         UsageError: an unknown flag or a value of the wrong kind.
     """
-    arguments = checked(kind, arguments)
+    arguments = checked(kind, arguments, _theirs)
     printed = io.StringIO()
     try:
         with redirect_stderr(printed):
@@ -117,8 +128,11 @@ def given(arguments: Sequence[str]) -> list[str]:
 def value_of(flag: str, arguments: Sequence[str]) -> str | None:
     """The value given to a flag, before anything is parsed."""
     for index, argument in enumerate(arguments):
-        if argument == flag and index + 1 < len(arguments):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") != flag:
+            continue
+        if equals:
+            return value
+        if index + 1 < len(arguments):
             return arguments[index + 1]
-        if argument.startswith(f"{flag}="):
-            return argument.split("=", 1)[1]
     return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from retain._version import __version__
 from retain.errors import (
+    CallbackError,
     EnvironmentFailure,
     NonFiniteError,
     Notice,
@@ -88,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         with notices():
             return command(rest)
-    except (NonFiniteError, EnvironmentFailure, StorageError) as error:
+    except (CallbackError, NonFiniteError, EnvironmentFailure, StorageError) as error:
         return fail(one_line(error), FAILURE)
     except RetainError as error:
         return fail(one_line(error), USAGE_ERROR)

@@ -3,7 +3,7 @@
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,14 @@ def is_flag(argument: str) -> bool:
     return argument.startswith("-") and argument != "-" and NUMBER.match(argument) is None
 
 
-def checked(kind: Any, arguments: Sequence[str]) -> list[str]:
+Explain = Callable[[str, Sequence[str], Sequence[str]], str]
+
+
+def checked(kind: Any, arguments: Sequence[str], explain: Explain) -> list[str]:
     """The arguments as the parser takes them: whole numbers may be written 1e5.
 
+    Args:
+        explain: of an unknown flag, the known ones and all arguments: what it is here, if anything.
     Raises:
         UsageError: a flag is unknown or lacks its value, or a value is of another type; the line
             names what was expected and the nearest choice.
@@ -56,6 +61,9 @@ def checked(kind: Any, arguments: Sequence[str]) -> list[str]:
             out.append(argument)
             continue
         if flag not in known:
+            theirs = explain(flag, [*known, "--help"], arguments)
+            if theirs:
+                raise UsageError(f"unknown flag {flag!r}, {theirs}")
             close = nearest(flag, known)
             raise UsageError(f"unknown flag {flag!r}{close or '; --help lists all of them'}")
         values = [text] if equals else []

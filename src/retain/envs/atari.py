@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.contract import Backend, EnvStep, ObsArray
+from retain.envs.contract import Backend, EnvStep, Info, ObsArray
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError, unknown
 
@@ -78,6 +78,7 @@ class Atari(Backend):
         self.observation_space = self._games.single_observation_space
         self.action_space = self._games.single_action_space
         self._started = False
+        self._infos: dict[str, Any] = {}
 
     def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
         if not self._started:  # the vector wants a whole reset first; every game gets its own later
@@ -96,10 +97,14 @@ class Atari(Backend):
 
     def receive(self) -> EnvStep:
         """See the contract."""
-        obs, reward, terminated, truncated, info = self._games.recv()
+        obs, reward, terminated, truncated, self._infos = self._games.recv()
         if self._episodic_life:
-            self.continuing = terminated & (info["lives"] > 0) & ~truncated
+            self.continuing = terminated & (self._infos["lives"] > 0) & ~truncated
         return EnvStep(obs, reward.astype(np.float64), terminated, truncated)
+
+    def info(self, index: int) -> Info:
+        """See the contract."""
+        return {key: column[index] for key, column in self._infos.items()}
 
     def _step(self, action: NDArray[Any]) -> EnvStep:
         self._games.send(action)

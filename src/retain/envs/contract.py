@@ -6,6 +6,7 @@ actions and can always be played again.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -17,6 +18,8 @@ from retain.envs.history import History
 
 ObsArray: TypeAlias = NDArray[Any] | dict[str, NDArray[Any]]
 """`[B, ...]`, or a dict of such arrays for a Dict space."""
+Info: TypeAlias = Mapping[str, object]
+"""What an environment says besides, by names of its own."""
 
 
 class EnvStep(NamedTuple):
@@ -110,6 +113,11 @@ class Backend(ABC):
     def receive(self) -> EnvStep:
         """What the step that `send` began came to."""
         return self._answer
+
+    def info(self, index: int) -> Info:
+        """What an environment said besides in the last step; asked only where that step ended its
+        episode, and before the next call. Empty where the backend has none."""
+        return {}
 
     def play_back(
         self, seeds: NDArray[np.int64], length: NDArray[np.int64], actions: NDArray[Any]

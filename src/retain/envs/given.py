@@ -64,9 +64,9 @@ def given(env: Any, asked: Mapping[str, Any]) -> tuple[EnvLike, dict[str, Any]]:
     it stays the one environment there is. A vector environment becomes a `Vector`.
 
     Args:
-        asked: settings by name; `num_envs` must agree with an object that decides it.
+        asked: settings by name; what is made already takes no `env_kwargs` any more.
     Raises:
-        UsageError: it is nothing of the kind, or another number of environments is asked for.
+        UsageError: it is nothing of the kind.
     """
     settings: dict[str, Any] = {}
     if asked.get("env_kwargs") and isinstance(env, OBJECTS):
@@ -86,9 +86,6 @@ def given(env: Any, asked: Mapping[str, Any]) -> tuple[EnvLike, dict[str, Any]]:
             "returns an environment, a gymnasium.Env, a gymnasium.vector.VectorEnv or a "
             "retain.Backend)"
         )
-    wanted, there = asked.get("num_envs"), settings.get("num_envs")
-    if isinstance(env, gym.Env | Backend) and wanted is not None and wanted != there:
-        raise wrong_number(env, wanted)
     return env, settings
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.envs.buffers import Buffers, buffers_layout, buffers_of, fresh_arrays
-from retain.envs.contract import Backend, EnvStep, Fault, ObsArray
+from retain.envs.contract import Backend, EnvStep, Fault, Info, ObsArray
 from retain.envs.sanity import Sanity
 from retain.envs.spaces import action_converter, dig, entries, flat_space
 from retain.envs.wrappers import ACTION_MASK
@@ -42,6 +42,7 @@ class InProcess(Backend):
         super().__init__(len(factories))
         self.envs = [factory() for factory in factories]
         self._live: list[Any] = list(self.envs)
+        self._infos: list[Info] = [{}] * len(self.envs)
         first = self.envs[0]
         for env in self.envs:
             if (env.observation_space, env.action_space) != (
@@ -105,12 +106,12 @@ class InProcess(Backend):
 
     def _step(self, action: NDArray[Any]) -> EnvStep:
         self.turn(1 - self._slot)
-        convert, write, out = self._convert, self._write, self.buffers
+        convert, write, out, infos = self._convert, self._write, self.buffers, self._infos
         reward, terminated, truncated = out.reward, out.terminated, out.truncated
         for index, env in enumerate(self._live):
             try:
-                observation, reward[index], terminated[index], truncated[index], _ = env.step(
-                    convert(action[index])
+                observation, reward[index], terminated[index], truncated[index], infos[index] = (
+                    env.step(convert(action[index]))
                 )
                 write(index, observation)
             except Exception:
@@ -131,6 +132,11 @@ class InProcess(Backend):
         else:
             now[index] = before[index]  # type: ignore[index]
         out.reward[index], out.terminated[index], out.truncated[index] = 0.0, False, True
+        self._infos[index] = {}
+
+    def info(self, index: int) -> Info:
+        """See the contract."""
+        return self._infos[index]
 
     def _play_back(self) -> ObsArray:
         for index in range(self.num_envs):

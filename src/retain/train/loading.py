@@ -16,11 +16,16 @@ from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, build, check_names, field_names
 from retain.train.files import refuse_links
+from retain.train.misuse import explained
 from retain.train.registry import algorithm_class
 from retain.train.spaces import space_from_json
 from retain.train.validation import fitting
 
+ELSEWHERE = ("device", "callbacks")
+"""Settings that are no module for `load`: one has colons of its own, the other is `resume`'s."""
 
+
+@explained('retain.load("runs/...")')
 def load(
     path: str | os.PathLike[str],
     *,
@@ -85,7 +90,7 @@ def settings_of(
         raise CheckpointError(f"{where}: {error}") from None
     if not trust:
         for name, value in texts({**facts["run"], **facts[algo]}):
-            if name != "device" and module_of(value) is not None:
+            if name not in ELSEWHERE and module_of(value) is not None:
                 raise CheckpointError(refusal(where, name, value))
             if name == "env_kwargs" and ("/" in value or "\\" in value):
                 raise CheckpointError(

@@ -1,27 +1,23 @@
 """Any episode of a run once more, from its seed and its actions."""
 
-import contextlib
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.atari import is_atari
 from retain.envs.contract import Backend
 from retain.envs.given import EnvLike, env_name, given_again
-from retain.envs.in_process import InProcess
-from retain.envs.make import fresh, make, make_single, separate
+from retain.envs.make import fresh, make
 from retain.envs.options import EnvOptions
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
-from retain.train.files import make_folder, refuse_links, shorten
+from retain.train.files import refuse_links
 from retain.train.loading import saved_env, saved_space, settings_of
 from retain.train.recorder import Recorded, recorded, recorded_actions
 from retain.train.validation import check_config
+from retain.train.video import check_video, drawable, frame_of, write_video
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def play_back(
     if not (run / store.CONFIG).exists():
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
     if video is not None:
-        _check_video(video)
+        check_video(video)
     refuse_links(run)
     where = run / store.CONFIG
     facts = store.read_json(where)
@@ -81,7 +77,7 @@ def play_back(
     record, number = recorded(run, number)
     space = saved_space(facts, "action", where)
     actions = recorded_actions(run, record, space, config.num_envs)
-    backend = _backend(env, options, video is not None)
+    backend = drawable(env, options) if video is not None else _backend(env, options)
     frames: list[NDArray[Any]] = []
     total, length = 0.0, 0
     # A backend of several plays the same episode in all of them.
@@ -90,82 +86,28 @@ def play_back(
         obs: Any = backend.reset(np.ones(B, dtype=np.bool_), np.full(B, record.seed))
         for action in actions:
             if video is not None:
-                frames.append(_frame(backend, obs))
+                frames.append(frame_of(backend, obs))
             obs, reward, terminated, truncated = backend.step(np.stack([action] * B))
             total, length = total + float(reward[0]), length + 1
             if (terminated | truncated)[0] and not backend.continuing[0]:
                 break
         if video is not None:
-            frames.append(_frame(backend, obs))
+            frames.append(frame_of(backend, obs))
             write_video(video, frames)
     finally:
         backend.close()
     return PlayedBack(number, record, total, length)
 
 
-def _backend(env: EnvLike, options: EnvOptions, drawn: bool) -> Backend:
-    """One environment, of a kind that can be drawn if it is to be; or the object there is.
+def _backend(env: EnvLike, options: EnvOptions) -> Backend:
+    """One environment, or the object there is.
 
     Raises:
-        UsageError: its episodes cannot be played again, or not be drawn.
+        UsageError: its episodes cannot be played again.
     """
-    if drawn and not is_atari(env):
-        if separate(env) is None and not isinstance(env, gym.Env):
-            raise UsageError(f"{env_name(env)} cannot be drawn: it has no environment of its own")
-        with warnings.catch_warnings():  # of gymnasium's, about what is said below
-            warnings.simplefilter("ignore", UserWarning)
-            return InProcess([lambda: make_single(env, options, render_mode="rgb_array")])
     backend = fresh(env, 1, options)
     if backend is None:
         backend = make(env, env.num_envs if isinstance(env, Backend) else 1, options)
     if not backend.replays:
         raise UsageError(f"{env_name(env)} takes no seed for each episode: none can be played back")
     return backend
-
-
-def _frame(backend: Backend, obs: Any) -> NDArray[Any]:
-    """`[H, W, 3]` what there is to see."""
-    if isinstance(backend, InProcess):
-        frame: Any = None
-        with contextlib.suppress(NotImplementedError):
-            frame = backend.envs[0].render()
-        if frame is None:
-            raise UsageError(f"{backend.envs[0].unwrapped} cannot be drawn: it has no rgb_array")
-        return np.asarray(frame, dtype=np.uint8)
-    grey = obs[0, -1]
-    return np.repeat(np.kron(grey, np.ones((4, 4), np.uint8))[..., None], 3, axis=-1)
-
-
-def _check_video(path: Path) -> None:
-    """A video can be written there.
-
-    Raises:
-        UsageError: it has another ending, or is a folder.
-    """
-    if path.suffix not in (".gif", ".mp4"):
-        raise UsageError(f"video is {shorten(path)} (expected a name that ends in .gif or .mp4)")
-    if path.is_dir():
-        raise UsageError(f"video is {shorten(path)}, a folder (expected the name of a file)")
-    make_folder(path.parent, "video")
-
-
-def write_video(path: Path, frames: list[NDArray[Any]], rate: int = 30) -> None:
-    """A .gif, or with imageio an .mp4.
-
-    Raises:
-        UsageError: imageio is not installed.
-    """
-    if path.suffix == ".gif":
-        from PIL import Image
-
-        images = [Image.fromarray(frame) for frame in frames]
-        images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // rate, loop=0)
-        return
-    try:
-        import imageio
-    except ImportError:
-        raise UsageError(
-            "an .mp4 needs an extra that is not installed: pip install 'retain[video]'; "
-            "a .gif needs none"
-        ) from None
-    imageio.mimwrite(path, frames, fps=rate, macro_block_size=2)

@@ -1,20 +1,23 @@
 """A run that was stopped goes on as if it never had been."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from retain.envs.given import EnvLike
 from retain.errors import CheckpointError, UsageError, nearest
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
+from retain.train.callbacks.registry import CallbackLike, from_outside
 from retain.train.files import refuse_links
 from retain.train.loading import load
 from retain.train.lock import locked
-from retain.train.plot import plot
+from retain.train.plot import plot_run
 from retain.train.replay_files import FOLDER, check_rows
-from retain.train.trainer import PICTURE, finished, go_on
+from retain.train.trainer import finished, go_on
 
+PICTURE = "learning_curve.png"
 BUFFER = "buffer"
 """Where a resumed run that kept its replay in files does so by itself: within its own folder."""
 
@@ -25,6 +28,7 @@ def resume(
     env: EnvLike | None = None,
     steps: int | None = None,
     progress: bool = False,
+    callbacks: Sequence[CallbackLike] | None = None,
     checkpoint: str | None = None,
     trust: bool = False,
     buffer_folder: str | None = None,
@@ -35,14 +39,16 @@ def resume(
         path: the run folder.
         env: the environment again, where the run was given an object of Python.
         steps: the run's length from now on, also of one that was finished; schedules go by it.
+        callbacks: in place of those the run was given, which find the state they kept; None makes
+            those again that it was given by name, but imports nothing that only its files name.
         checkpoint: name of the checkpoint to go on from instead; newer ones are set aside.
         trust: import the modules that the run's configuration names; see `load`.
         buffer_folder: where the replay is kept in files, if it was; by default in the run folder.
     Raises:
         CheckpointError: the folder holds no run, or its newest checkpoint is broken; the line names
             the newest whole one.
-        UsageError: it is finished, its environment was an object and is not given, or another
-            process has it.
+        UsageError: it is finished, its environment was an object and is not given, it names
+            callbacks of a module, or another process has it.
     """
     run = Path(path)
     if not (run / store.CONFIG).exists():
@@ -52,35 +58,21 @@ def resume(
     refuse_links(run)
     with locked(run):
         start = _start(run, checkpoint)
-        facts = _config_of(run, start)
-        if buffer_folder is None and facts[facts["algo"]].get("buffer_folder") is not None:
-            buffer_folder = str(run / BUFFER)
         try:
-            agent = load(start, env=env, trust=trust, buffer_folder=buffer_folder)
-            for key in ("start", "total", "seconds"):
-                if key not in agent.progress:
-                    raise CheckpointError(f"{start / store.STATE}: progress has no {key!r}")
-        except CheckpointError as error:
-            raise _with_advice(error, run, start) from None
-        if agent.env is None and facts["env"] is None:
-            raise UsageError(
-                f"the environment of {run} was an object of Python, which no file holds: go on "
-                f'from Python with retain.resume("{run}", env=...)'
-            )
-        _set_aside(run, start)
-        if steps is not None:
-            agent.progress["total"] = steps
-        if finished(agent):
-            return _finish(agent, run)
-        if steps is not None:
-            config = store.read_json(run / store.CONFIG) | {"steps": steps}
-            store.write_json(run / store.CONFIG, config)
-        try:
+            agent = _loaded(run, start, env=env, trust=trust, buffer_folder=buffer_folder)
+            objects = _take_callbacks(agent, run, callbacks, trust=trust)
+            _set_aside(run, start)
+            if steps is not None:
+                agent.progress["total"] = steps
+            if finished(agent):
+                return _finish(agent, run)
             _ = agent.collector  # plays the episodes back, and reads the replay
         except CheckpointError as error:
             raise _with_advice(error, run, start) from None
-        _renew_best(agent, run, start)
-        go_on(agent, run, progress)
+        if steps is not None:
+            config = store.read_json(run / store.CONFIG) | {"steps": steps}
+            store.write_json(run / store.CONFIG, config)
+        go_on(agent, run, progress, objects)
     return agent
 
 
@@ -107,11 +99,44 @@ def _start(run: Path, name: str | None) -> Path:
     raise UsageError(f"{run} has no checkpoint {name!r}{close} (it has {', '.join(names)})")
 
 
-def _config_of(run: Path, start: Path) -> dict[str, Any]:
-    try:
-        return store.load_config(start)
-    except CheckpointError as error:
-        raise _with_advice(error, run, start) from None
+def _loaded(
+    run: Path, start: Path, *, env: EnvLike | None, trust: bool, buffer_folder: str | None
+) -> Agent:
+    """The agent of a checkpoint, with environments to go on in."""
+    facts = store.load_config(start)
+    if buffer_folder is None and facts[facts["algo"]].get("buffer_folder") is not None:
+        buffer_folder = str(run / BUFFER)
+    agent = load(start, env=env, trust=trust, buffer_folder=buffer_folder)
+    for key in ("start", "total", "seconds"):
+        if key not in agent.progress:
+            raise CheckpointError(f"{start / store.STATE}: progress has no {key!r}")
+    if agent.env is None and facts["env"] is None:
+        raise UsageError(
+            f"the environment of {run} was an object of Python, which no file holds: go on "
+            f'from Python with retain.resume("{run}", env=...)'
+        )
+    return agent
+
+
+def _take_callbacks(
+    agent: Agent, run: Path, callbacks: Sequence[CallbackLike] | None, *, trust: bool
+) -> list[CallbackLike]:
+    """The callbacks that are objects; those of a name go into the settings.
+
+    Raises:
+        UsageError: a saved name would be imported, and nobody said to trust it.
+    """
+    if callbacks is None:
+        outside = [] if trust else from_outside(agent.run_settings.callbacks)
+        if outside:
+            raise UsageError(
+                f"{run} names callbacks that would be imported: {', '.join(outside)}; say so: "
+                f"retain resume {run} --callbacks {' '.join(agent.run_settings.callbacks)}"
+            )
+        return []
+    names = tuple(what for what in callbacks if isinstance(what, str))
+    agent.run_settings = replace(agent.run_settings, callbacks=names)
+    return [what for what in callbacks if not isinstance(what, str)]
 
 
 def whole(run: Path, checkpoint: Path) -> bool:
@@ -155,18 +180,5 @@ def _finish(agent: Agent, run: Path) -> Agent:
     """
     if (run / PICTURE).exists():
         raise UsageError(f"{run} is finished: {agent.steps:,} steps are done (more with --steps)")
-    plot([run], run / PICTURE)
+    plot_run(run)
     return agent
-
-
-def _renew_best(agent: Agent, run: Path, start: Path) -> None:
-    """A run killed between a checkpoint and the copy that makes it the best one gets the copy."""
-    if agent.progress.get("best_step") != agent.steps:
-        return
-    best = run / store.FOLDER / store.BEST
-    try:
-        held = store.load_state(best).get("collector", {}).get("steps")
-    except CheckpointError:
-        held = None
-    if held != agent.steps:
-        store.keep_best(run, start)

@@ -129,6 +129,12 @@ def _recent(value: Any, where: str) -> None:
         count(entry[1], f"{where}[{index}]: length")
 
 
+def _states(value: Any, where: str) -> None:
+    an_object(value, where)
+    for name, state in value.items():
+        an_object(state, f"{where}: {shorten(name)}")
+
+
 ROWS = record({"number": count, "written": array(count, 2**20)}, {"sha256": text})
 """A file of a replay."""
 
@@ -141,11 +147,9 @@ STATE = record(
             {
                 "start": count,
                 "total": integer(1),
-                "best": optional(number),
-                "best_step": optional(count),
                 "seconds": number,
-                "csv_offset": count,
-                "record_offsets": array(count, 2, 2),
+                "of": integer(1),
+                "callbacks": _states,
                 "not_deterministic": array(count, 2**20),
             },
             open_to=True,
