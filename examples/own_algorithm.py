@@ -1,7 +1,7 @@
 """An algorithm of your own: a config, a loss, and a class that binds the two.
 
-    python examples/own_algorithm.py
-    retain train own_algorithm:SPO --env CartPoleNoVel-v1 --memory lstm     # from this folder
+python examples/own_algorithm.py
+retain train own_algorithm:SPO --env CartPoleNoVel-v1 --memory lstm     # from this folder
 """
 
 import sys

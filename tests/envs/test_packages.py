@@ -1,9 +1,9 @@
 """The benchmark suites of others run as they are: every environment of popgym, and MiniGrid."""
 
 import gymnasium as gym
+import popgym  # noqa: F401 (registers its ids)
 import pytest
 
-import popgym  # noqa: F401 (registers its ids)
 import retain
 from retain.errors import Notice
 
