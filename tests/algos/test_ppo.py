@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import retain
-from retain.algos.optim import Adam, SafeStep, check_ownership, scheduled
+from retain.algos.optim import Adam, SafeStep, check_ownership
 from retain.algos.ppo import PPOConfig
+from retain.algos.schedules import scheduled
 from retain.errors import NonFiniteError, UsageError
 
 PLAIN = {

@@ -13,11 +13,12 @@ import gymnasium as gym
 from torch import Tensor
 
 from retain.algos.off_policy import OffPolicyUpdate
-from retain.algos.off_policy_config import OffPolicyConfig
+from retain.algos.off_policy_config import BUILT, OffPolicyConfig
 from retain.algos.optim import falling
 from retain.algos.pieces import Batch
 from retain.errors import UsageError, check_range
 from retain.nn.q_networks import OffPolicyNets, only
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class DQNConfig(OffPolicyConfig):
 
     double: bool = True
     """The online network chooses the target's action, the target network values it."""
-    dueling: bool = False
+    dueling: bool = setting(False, fixed=BUILT)
     """A value and advantages around it."""
     huber: float | None = 1.0
     """Huber threshold of the error; None is the plain square."""

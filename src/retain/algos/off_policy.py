@@ -19,6 +19,7 @@ from torch import Tensor
 from retain.algos.contract import Update
 from retain.algos.optim import Adam, SafeStep, check_ownership
 from retain.algos.pieces import Batch, pieces_of
+from retain.algos.schedules import scheduled
 from retain.data.experience import Experience
 from retain.data.replay import Replay
 from retain.errors import NonFiniteError, UsageError
@@ -70,6 +71,7 @@ class OffPolicyUpdate(Update[Experience]):
         self._optimizers: dict[str, Adam] = {}
         self.steps: dict[str, SafeStep] = {}
         actor_rate = config.actor_learning_rate
+        self._rates: dict[str, float] = {}
         self._own("critic", nets.critic, config.learning_rate)
         if nets.actor is not None:
             rate = config.learning_rate if actor_rate is None else actor_rate
@@ -186,6 +188,7 @@ class OffPolicyUpdate(Update[Experience]):
         return critic.pick(critic.forward(batch.features, action), action)
 
     def _own(self, name: str, module: torch.nn.Module, rate: float) -> None:
+        self._rates[name] = rate
         self._optimizers[name] = Adam(module.parameters(), lr=rate, eps=self.config.adam_eps)
         self.steps[name] = SafeStep(module, self._optimizers[name], self.config.max_grad_norm)
 
@@ -198,11 +201,17 @@ class OffPolicyUpdate(Update[Experience]):
             target += list(self.nets.target_actor.parameters())
         return [p.detach() for p in online], target
 
-    def turn(self, collector: Experience, progress: Callable[[], float]) -> dict[str, float]:
+    def turn(
+        self,
+        collector: Experience,
+        progress: Callable[[], float],
+        over: Callable[[], bool] = lambda: False,
+    ) -> dict[str, float]:
         """`num_steps` steps of every environment and the updates due.
 
         Args:
-            progress: share of the run that is over by now, in [0, 1].
+            progress: how far the schedules are by now, in [0, 1].
+            over: whether the run has taken all its steps by now.
         Returns:
             Means over the updates by name, NaN where there were none (docs/metrics.md).
         """
@@ -210,9 +219,9 @@ class OffPolicyUpdate(Update[Experience]):
         before = self.replay.written.copy()
         seen: dict[str, list[Tensor]] = {name: [] for name in self.METRICS}
         for _ in range(config.num_steps):
-            share = progress()
-            if share >= 1.0:
+            if over():
                 break
+            share = progress()
             random = collector.steps < config.learning_starts
             collector.step(scale=self.scale(share), random=random)
             if collector.steps < config.learning_starts or not self.ready():
@@ -231,6 +240,7 @@ class OffPolicyUpdate(Update[Experience]):
         }
         return row | {
             "exploration": self.scale(progress()),
+            "learning_rate": self._optimizers["critic"].param_groups[0]["lr"],
             "replay_size": float(len(self.replay)),
             "gradient_steps": float(self.gradient_steps),
         }
@@ -259,6 +269,9 @@ class OffPolicyUpdate(Update[Experience]):
                 the sample travels on the error as `batch`.
         """
         config = self.config
+        for name, rate in self._rates.items():
+            now = scheduled(rate, config.lr_schedule, progress)
+            self._optimizers[name].param_groups[0]["lr"] = now
         batch = self.batch(progress)
         target = self.target(batch)
         value = self.predicted(batch)
@@ -327,7 +340,7 @@ class OffPolicyUpdate(Update[Experience]):
             obs, previous, reset = batch.part(0, first)
             # History only brings a stored carry up to date: no gradient is due there. A window's
             # history *is* the sample, and gets its gradient.
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.pieces.stored):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.pieces.history_learns):
                 carry = torso.absorb(obs, previous, carry, reset)
         last = None if rows is None else first + rows
         obs, previous, reset = batch.part(first, last)

@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from retain.algos.schedules import check_schedule
 from retain.errors import check_range
 from retain.nn.torso import NetworkConfig
 from retain.settings import setting
+
+BUILT = "the saved networks are built with it"
+WRITTEN = "the saved replay was written with it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +26,12 @@ class OffPolicyConfig(NetworkConfig):
     """With memory: it also reads the last action (zero at an episode's start)."""
     previous_reward: bool = setting(True, needs="memory")
     """With memory: it also reads the last reward (zero at an episode's start)."""
-    memory_owner: Literal["critic", "separate"] = "critic"
+    memory_owner: Literal["critic", "separate"] = setting("critic", fixed=BUILT)
     """critic: its loss trains the one memory; separate: actor and critic have one each."""
     learning_rate: float = 1e-3
     """Adam's step size."""
+    lr_schedule: str = "constant"
+    """How the step sizes move: constant, linear or cosine to 0 at the run's end, or module:name."""
     actor_learning_rate: float | None = setting(None, needs="has_actor")
     """The actor's own; None takes learning_rate."""
     adam_eps: float = 1e-8
@@ -34,14 +40,17 @@ class OffPolicyConfig(NetworkConfig):
     """Largest global gradient norm of each optimizer."""
     batch_size: int = 256
     """Steps in an update. Where pieces are sequences, a multiple of the sequence length."""
-    sequence_length: int = setting(32, needs="sequences")
+    sequence_length: int = setting(32, needs="sequences", fixed=WRITTEN)
     """With a memory: steps that a piece of the replay trains on (a window's pieces are single)."""
-    burn_in: int = setting(0, needs="unbounded")
+    burn_in: int = setting(0, needs="unbounded", fixed=WRITTEN)
     """With an unbounded memory: steps in front of those that only bring its stored carry up to
     date."""
+    store_carries: bool = setting(True, needs="unbounded")
+    """With an unbounded memory: sequences start from the carry that acting left. Off, they start
+    from nothing, `burn_in` steps early, and the replay stores no carries."""
     huber: float | None = None
     """Huber threshold of the critics' errors instead of the plain square."""
-    n_step: int = 1
+    n_step: int = setting(1, fixed=WRITTEN)
     """Rewards in a target before it bootstraps."""
     gamma: float = 0.99
     """Discount of a step."""
@@ -51,13 +60,13 @@ class OffPolicyConfig(NetworkConfig):
     """Updates per environment step."""
     learning_starts: int = 1000
     """Steps of uniform random actions before the first update."""
-    buffer_size: int = 1_000_000
+    buffer_size: int = setting(1_000_000, fixed=WRITTEN)
     """Steps that the replay holds, of all environments together."""
-    buffer_folder: str | None = None
+    buffer_folder: str | None = setting(None, fixed=WRITTEN)
     """Keep the replayed observations in memory-mapped files there, for more than RAM holds."""
-    prioritized: bool = False
+    prioritized: bool = setting(False, fixed=WRITTEN)
     """Sample by the size of the last error instead of uniformly."""
-    priority_exponent: float = setting(0.6, needs="prioritized")
+    priority_exponent: float = setting(0.6, needs="prioritized", fixed=WRITTEN)
     """alpha: 0 is uniform, 1 is in proportion to the error."""
     priority_beta: float = setting(0.4, needs="prioritized")
     """Importance exponent at first; it rises to 1 over the run."""
@@ -76,6 +85,7 @@ class OffPolicyConfig(NetworkConfig):
             "learning_starts", low=0,
         )  # fmt: skip
         check_range(self, "max_grad_norm", "huber", "adam_eps", low=0, above=True)
+        check_schedule(self.lr_schedule)
 
     def small(self) -> dict[str, Any]:
         """Settings of an agent of the same kind that trains for a moment (the doctor's)."""

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from retain.algos.contract import Update
 from retain.algos.diagnostics import Diagnostics
-from retain.algos.optim import Adam, SafeStep, Schedule, scheduled
+from retain.algos.optim import Adam, SafeStep
+from retain.algos.schedules import check_schedule, scheduled
 from retain.data.collector import Collector
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import NonFiniteError, UsageError, check_range
@@ -36,8 +37,8 @@ class OnPolicyConfig(NetworkConfig):
 
     learning_rate: float = 2.5e-4
     """Adam's step size."""
-    lr_schedule: Schedule = "linear"
-    """linear: the learning rate falls to 0 at the run's end."""
+    lr_schedule: str = "linear"
+    """How the step size moves: constant, linear or cosine to 0 at the run's end, or module:name."""
     adam_eps: float = 1e-5
     """Adam's epsilon."""
     num_steps: int = 128
@@ -54,12 +55,13 @@ class OnPolicyConfig(NetworkConfig):
     """Discount of a step."""
     max_grad_norm: float | None = 0.5
     """Largest global gradient norm."""
-    normalise_reward: bool = False
+    normalise_reward: bool = setting(False, fixed="the saved statistics go with it")
     """Rewards divided by the running standard deviation of the return."""
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
+        check_schedule(self.lr_schedule)
         check_range(self, "num_steps", "epochs", "batch_size", "sequence_length", low=1)
         check_range(self, "gamma", low=0, high=1)
         check_range(self, "learning_rate", low=0)

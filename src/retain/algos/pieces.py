@@ -32,13 +32,18 @@ class PieceSettings(Protocol):
     def n_step(self) -> int:
         """Rewards in a target before it bootstraps."""
 
+    @property
+    def store_carries(self) -> bool:
+        """Whether sequences of an unbounded memory start at carries that acting left."""
+
 
 @dataclass(frozen=True)
 class Pieces:
     """Pieces of the timeline: `history` rows, `length` rows that the losses read, successors.
 
-    An unbounded memory's piece starts where the carry that acting left is stored. A bounded one's
-    history is rebuilt from the timeline: the steps that can still influence the first output.
+    An unbounded memory's piece starts where the carry that acting left is stored, or, where none
+    are, from nothing. A bounded one's history is rebuilt from the timeline: the steps that can
+    still influence the first output.
     """
 
     length: int
@@ -48,6 +53,9 @@ class Pieces:
     """Whether pieces start at stored carries."""
     stride: int
     """Rows between stored carries, where sequences may start."""
+    history_learns: bool
+    """Whether history gets its gradient: where it is all that the memory will ever see, not where
+    it only brings a carry up to date."""
 
     @property
     def rows(self) -> int:
@@ -70,11 +78,12 @@ def pieces_of(config: PieceSettings, receptive_field: int | None, *, unrolls: bo
         UsageError: the minibatch is no whole number of pieces.
     """
     if receptive_field is None:
-        length = config.sequence_length
-        found = Pieces(length, config.burn_in, config.n_step, True, max(1, length // 2))
+        length, stored = config.sequence_length, config.store_carries
+        stride = max(1, length // 2) if stored else 1
+        found = Pieces(length, config.burn_in, config.n_step, stored, stride, False)
     else:
         length = config.sequence_length if unrolls and receptive_field > 1 else 1
-        found = Pieces(length, receptive_field - 1, config.n_step, False, 1)
+        found = Pieces(length, receptive_field - 1, config.n_step, False, 1, True)
     if config.batch_size % length:
         nearest = max(1, round(config.batch_size / length)) * length
         raise UsageError(
@@ -141,3 +150,30 @@ class Batch:
         rows = slice(first, last)
         previous = [x[rows] for x in self.previous]
         return tree_map(lambda x: x[rows], self.obs), previous, self.sample.reset[rows]
+
+
+MEGABYTE = 1 << 20
+CARRY_FACTOR = 32
+"""Stored carries may take up to this many times the memory of the replay's observations."""
+CARRY_FLOOR = 256 * MEGABYTE
+"""They may always take this much, in bytes: small observations need not mean small machines."""
+
+
+def check_carries(*, carries: int, observations: int, sequence_length: int) -> None:
+    """A replay's stored carries must not dwarf what they belong to.
+
+    Args:
+        carries: bytes that a full replay stores of them.
+        observations: bytes that it stores of observations.
+    Raises:
+        UsageError: they do; gives the numbers and what to do about it.
+    """
+    most = max(CARRY_FACTOR * observations, CARRY_FLOOR)
+    if carries <= most:
+        return
+    raise UsageError(
+        f"the replay would store {carries / MEGABYTE:,.0f} MiB of carries for "
+        f"{observations / MEGABYTE:,.0f} MiB of observations (expected at most "
+        f"{most / MEGABYTE:,.0f}); raise sequence_length (now {sequence_length}), turn "
+        "store_carries off and give burn_in, or choose a memory with a smaller carry"
+    )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from retain.algos.on_policy import Loss, OnPolicyConfig, OnPolicyUpdate
-from retain.algos.optim import Schedule, scheduled
+from retain.algos.schedules import check_schedule, scheduled
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import check_range
 from retain.nn.actor_critic import ActorCritic, ActorCriticConfig
@@ -32,8 +32,8 @@ class PolicyGradientConfig(OnPolicyConfig, ActorCriticConfig):
     """Weight of the value loss, half the mean square (Stable-Baselines3's is the whole: double)."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
-    entropy_schedule: Schedule = setting("constant", needs="entropy_coef")
-    """linear: the entropy bonus falls to 0."""
+    entropy_schedule: str = setting("constant", needs="entropy_coef")
+    """How the bonus moves: constant, linear or cosine to 0, or module:name."""
     gae_lambda: float = 0.95
     """Trace of the advantage estimate: 0 = one step, 1 = Monte Carlo."""
 
@@ -41,6 +41,7 @@ class PolicyGradientConfig(OnPolicyConfig, ActorCriticConfig):
         """Refuses values that cannot mean anything."""
         super().__post_init__()
         check_range(self, "gae_lambda", low=0, high=1)
+        check_schedule(self.entropy_schedule)
         check_range(self, "value_coef", "entropy_coef", low=0)
         check_range(self, "value_huber", low=0, above=True)
 

@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from retain.algos.on_policy import Loss
-from retain.algos.optim import Schedule, scheduled
 from retain.algos.policy_gradient import PolicyGradientConfig, PolicyGradientUpdate
+from retain.algos.schedules import check_schedule, scheduled
 from retain.data.rollout import Sequences
 from retain.errors import check_range
 from retain.ops import approx_kl, normalise, policy_loss, ratio_statistics, value_loss
@@ -37,8 +37,8 @@ class PPOConfig(PolicyGradientConfig):
     """The probability ratio may leave [1 - c, 1 + c] unrewarded."""
     clip_range_high: float | None = None
     """Another bound upwards: [1 - clip_range, 1 + clip_range_high]."""
-    clip_schedule: Schedule = "constant"
-    """linear: the clip range falls to 0."""
+    clip_schedule: str = "constant"
+    """How the clip range moves: constant, linear or cosine to 0, or module:name."""
     value_clip: float | None = None
     """How far a value may move from the collected one in an update, in units of return."""
     target_kl: float | None = None
@@ -50,6 +50,7 @@ class PPOConfig(PolicyGradientConfig):
         check_range(
             self, "clip_range", "clip_range_high", "value_clip", "target_kl", low=0, above=True
         )
+        check_schedule(self.clip_schedule)
 
     def small(self) -> dict[str, Any]:
         """Settings of an agent of the same kind that trains for a moment (the doctor's)."""

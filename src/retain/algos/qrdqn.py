@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from retain.algos.dqn import DQNConfig, DQNUpdate
+from retain.algos.off_policy_config import BUILT
 from retain.algos.pieces import Batch
 from retain.errors import check_range
 from retain.ops import quantile_huber_loss
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class QRDQNConfig(DQNConfig):
     """Everything QR-DQN reads."""
 
-    quantiles: int = 50
+    quantiles: int = setting(50, fixed=BUILT)
     """Quantiles of each action's return; the paper takes 200 for Atari."""
     double: bool = False
     """The online network chooses the target's action, the target network values it."""

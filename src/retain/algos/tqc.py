@@ -17,19 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retain.algos.off_policy_config import BUILT
 from retain.algos.pieces import Batch
 from retain.algos.sac import SACConfig, SACUpdate
 from retain.errors import UsageError, check_range
 from retain.ops import quantile_huber_loss
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class TQCConfig(SACConfig):
     """Everything TQC reads."""
 
-    critics: int = 2
+    critics: int = setting(2, fixed=BUILT)
     """K; the paper takes 5."""
-    quantiles: int = 25
+    quantiles: int = setting(25, fixed=BUILT)
     """M, of each critic."""
     drop: int = 2
     """d: the largest quantiles that a target leaves out, for each critic. More: less optimism."""

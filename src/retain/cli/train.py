@@ -12,7 +12,7 @@ from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, field_names, parts_of, values_of
 from retain.train.presets import TUNED, preset
 from retain.train.registry import algorithm_class
-from retain.train.trainer import Interrupted, new_run_folder
+from retain.train.trainer import Interrupted, finished, new_run_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,9 @@ def command(arguments: list[str]) -> int:
     except Interrupted as stop:
         print(stop)
         return 128 + stop.number
+    if not finished(agent):
+        print(f"go on with: retain resume {folder}")
+        return 0
     print(f"done; evaluate with: retain eval {folder}")
     print(f"learning curve: {folder / 'learning_curve.png'}")
     return 0

@@ -1,7 +1,5 @@
 """Acting into a replay, one step of every environment at a time."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -77,10 +75,8 @@ class Experience(Driver):
         obs = {key: x.unsqueeze(0).to(self.device) for key, x in columns.items()}
         return obs[""] if list(obs) == [""] else obs
 
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> NDArray[np.bool_]:
-        """See `Stream.restore`; an episode that could not be replayed ends in the replay too."""
-        differs = super().restore(tensors, facts)
+    def _cut(self, differs: NDArray[np.bool_]) -> None:
+        """Such an episode ends in the replay too."""
         if differs.any():
             assert self.stream.obs is not None
             self.replay.begin(self.stream.obs, differs)
-        return differs

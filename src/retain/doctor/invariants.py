@@ -151,7 +151,7 @@ def _round_trip(agent: Agent) -> Result:
     fresh.iterate(lambda: 0.0)
     with tempfile.TemporaryDirectory() as folder:
         fresh.save(Path(folder) / "agent")
-        again = load(Path(folder) / "agent", env=agent.env)
+        again = load(Path(folder) / "agent", env=fresh.env)
         fresh.iterate(lambda: 0.0)
         again.iterate(lambda: 0.0)
     state, other = fresh.policy.state_dict(), again.policy.state_dict()

@@ -58,6 +58,8 @@ def _starts(agent: Agent) -> Result:
     """The carries that pieces start from, against an unroll from the environments' first steps."""
     if agent.policy.receptive_field is not None:
         return Result(STARTS, "ok", "the memory is bounded: its past is rebuilt from the timeline")
+    if not agent.config.store_carries:
+        return Result(STARTS, "ok", "they start from nothing, as store_carries asks")
     fresh = _acted(agent)
     update, replay = fresh.update, fresh.update.replay
     batch = update.batch(0.0)

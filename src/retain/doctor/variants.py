@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retain.envs.make import EnvLike
+from retain.envs.make import EnvLike, separate
 from retain.envs.options import BARE
 from retain.train.agent import Agent
 from retain.types import Obs
@@ -27,7 +27,7 @@ def small(agent: Agent, **changes: Any) -> dict[str, Any]:
 def variant(agent: Agent, env: EnvLike | None = None, **changes: Any) -> Agent:
     """A small agent of the same kind; with the same parameters where the environment is."""
     chosen = small(agent, **changes)
-    new = type(agent).exactly(agent.env if env is None else env, chosen)  # type: ignore[arg-type]
+    new = type(agent).exactly(separate(agent.env) if env is None else env, chosen)  # type: ignore[arg-type]
     if env is None:
         new.policy.load_state_dict(agent.policy.state_dict())
     return new

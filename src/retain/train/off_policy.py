@@ -9,13 +9,15 @@ from torch import Tensor
 
 from retain.algos.off_policy import OffPolicyUpdate
 from retain.algos.off_policy_config import OffPolicyConfig
+from retain.algos.pieces import check_carries
 from retain.data.experience import Experience
 from retain.data.replay import Replay, check_capacity
+from retain.data.stream import observation_rows
 from retain.errors import UsageError
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.replay_files import FOLDER, add_rows, load_rows, prune_rows
-from retain.types import under_prefix, with_prefix
+from retain.types import tree_leaves, under_prefix, with_prefix
 
 
 class OffPolicyAgent(Agent):
@@ -48,6 +50,14 @@ class OffPolicyAgent(Agent):
             span=pieces.span,
             stride=pieces.stride,
         )
+        if pieces.stored:
+            row = observation_rows(self.observation_space, (1,))
+            carry = sum(x.nbytes for x in tree_leaves(self.policy.initial_carry(1)))
+            check_carries(
+                carries=config.buffer_size // pieces.stride * carry,
+                observations=config.buffer_size * sum(x.nbytes for x in tree_leaves(row)),
+                sequence_length=config.sequence_length,
+            )
         self._replay: Replay | None = None
         self._replay_state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._replay_source: tuple[Path, list[dict[str, Any]]] | None = None
@@ -87,11 +97,13 @@ class OffPolicyAgent(Agent):
             seed=self.run_settings.seed, options=self.run_settings, device=self.device,
         )  # fmt: skip
 
-    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
+    def iterate(
+        self, progress: Callable[[], float], over: Callable[[], bool] = lambda: False
+    ) -> dict[str, float]:
         """`num_steps` steps of every environment and the updates due; see `Agent.iterate`."""
-        return self.update.turn(self.collector, progress)
+        return self.update.turn(self.collector, progress, over)
 
-    def _scale(self) -> float:
+    def exploration(self) -> float:
         """What the run's end would explore with."""
         return self.update.scale(1.0)
 

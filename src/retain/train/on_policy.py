@@ -29,10 +29,16 @@ class OnPolicyAgent(Agent):
             chunk=self.config.sequence, device=self.device,
         )  # fmt: skip
 
-    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
+    def iterate(
+        self, progress: Callable[[], float], over: Callable[[], bool] = lambda: False
+    ) -> dict[str, float]:
         """A segment and an update on it; see `Agent.iterate`."""
         return self.update.turn(self.collector, progress)
 
-    def _scale(self) -> float:
+    def explain(self, metric: str) -> str:
+        """How acting and training disagree, where they do; see `Agent.explain`."""
+        return str(self.update.diagnostics.disagreement) if metric == "first_log_ratio" else ""
+
+    def exploration(self) -> float:
         """What the run's end would explore with."""
         return self.update.scale(1.0)
