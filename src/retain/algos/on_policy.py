@@ -77,6 +77,8 @@ class OnPolicyConfig(NetworkConfig):
         check_range(self, "max_grad_norm", "adam_eps", low=0, above=True)
         if self.sequence_length not in (None, self.sequence):
             raise UsageError(f"sequence_length needs a memory (memory is {self.memory!r})")
+        if self.refresh_carries and self.epochs == 1:
+            raise UsageError("refresh_carries would do nothing: epochs is 1")
         if self.num_steps % self.sequence:
             raise UsageError(
                 f"sequence_length {self.sequence} does not divide num_steps {self.num_steps}"

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from retain.envs.make import make
 from retain.errors import UsageError, unknown
 from retain.study.memory_length import CLEARINGS, returns_when_cleared
 from retain.train import checkpoint as store
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, check_names, field_names, parts_of
+from retain.train.files import make_folder
 from retain.train.loading import load
 from retain.train.plot import read_curve
 from retain.train.relevance import Situation, check_relevant, irrelevant
@@ -132,9 +134,9 @@ def run_one(
         return done
     if store.checkpoints(path):
         try:
-            agent = resume(path)
+            agent = resume(path, env=env, trust=True)
         except UsageError:  # finished, but not evaluated yet
-            agent = load(path)
+            agent = load(path, env=env, trust=True)
     else:
         agent = AGENTS[algo](env, **settings)
         agent.learn(steps, out=path)
@@ -197,6 +199,9 @@ def compare(
         Interrupted: a signal stopped it; the same call goes on.
     """
     study.check()
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs is {jobs} (expected at least 1)")
+    make(study.env, 1).close()  # an environment that cannot be made is told here, once
     _claim(study, out)
     runs = [(v, s) for s in range(1, study.seeds + 1) for v in study.variants]
     folders = [study.folder(out, variant, seed) for variant, seed in runs]
@@ -245,5 +250,5 @@ def _claim(study: Study, out: Path) -> None:
     path = out / "study.json"
     if path.exists() and store.read_json(path) != facts:
         raise UsageError(f"{out} holds another comparison; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     store.write_json(path, facts)

@@ -20,7 +20,7 @@ from retain.envs.given import EnvLike, env_name, given
 from retain.envs.groups import make_groups
 from retain.envs.options import EnvOptions
 from retain.envs.spaces import check_spaces
-from retain.errors import CheckpointError, UsageError
+from retain.errors import UsageError
 from retain.memory import memory_name
 from retain.memory.registry import write_options
 from retain.nn.encoders import encoder_name
@@ -28,6 +28,7 @@ from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.acting import Acting
 from retain.train.allocator import keep_freed_memory
+from retain.train.bounds import check_device, check_memory, check_sizes
 from retain.train.callbacks.registry import CallbackLike
 from retain.train.changes import guard, refuse_assignment
 from retain.train.config import (
@@ -47,7 +48,9 @@ from retain.train.presets import preset as find_preset
 from retain.train.relevance import Situation, check_relevant, irrelevant
 from retain.train.signature import describe
 from retain.train.spaces import space_to_json
+from retain.train.threads import cpu_threads
 from retain.train.trainer import train
+from retain.train.validation import fitting
 from retain.types import under_prefix, with_prefix
 
 
@@ -73,6 +76,8 @@ class Agent(Acting):
     """What nobody assigns: the configuration, and the settings as if they were attributes."""
     update: Update[Any]
     """What trains the policy; each kind of agent has a collector of its own."""
+    no_env = NO_ENV
+    """Why a loaded agent has no environment."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -158,15 +163,18 @@ class Agent(Acting):
         self.env, self.run_settings, self.config = env, run, config
         self._backends: list[Backend] | None = None
         self._collector: Driver | None = None
+        self.device = check_device(run.device)
         if spaces is None:
             first = self.backends[0]
             spaces = (first.observation_space, first.action_space)
         self.observation_space, self.action_space = spaces
+        check_sizes(*spaces)
+        check_memory(*spaces, run, config)
         keep_freed_memory()
-        self.device = torch.device(run.device)
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
         self._seeds = [int(seed) for seed in seeds]
-        with torch.random.fork_rng(devices=[]):
+        # The initial weights come of sums whose order goes by the number of threads.
+        with torch.random.fork_rng(devices=[]), cpu_threads(run.threads):
             torch.manual_seed(run.seed)
             self._build()
         self.act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
@@ -246,7 +254,7 @@ class Agent(Acting):
         """The training environments, one backend for each group; made on first use."""
         if self._backends is None:
             if self.env is None:
-                raise UsageError(NO_ENV)
+                raise UsageError(self.no_env)
             self._backends = self._make_backends(self.env, self.run_settings)
         return self._backends
 
@@ -307,7 +315,8 @@ class Agent(Acting):
         if self._collector is None:
             self._collector = self._make_collector()
             if self._pending is not None:
-                differs = self._collector.restore(*self._pending)
+                with fitting("the saved state of the environments"):
+                    differs = self._collector.restore(*self._pending)
                 self._pending = None
                 self.progress["not_deterministic"] = np.flatnonzero(differs).tolist()
         return self._collector
@@ -417,13 +426,13 @@ class Agent(Acting):
 
     def restore(self, folder: Path) -> Progress:
         """Takes back what `save` wrote; the progress saved with it."""
-        try:
-            self.policy.load_state_dict(store.load_tensors(folder, store.MODEL))
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder} does not fit this configuration: {error}") from None
+        model = store.load_tensors(folder, store.MODEL)
+        with fitting(folder / store.MODEL):
+            self.policy.load_state_dict(model)
         training, state = store.load_tensors(folder, store.TRAINING), store.load_state(folder)
-        self._restore_learner(under_prefix("update.", training), state["update"])
-        self._restore_large(folder, state)
+        with fitting(folder / store.TRAINING):
+            self._restore_learner(under_prefix("update.", training), state["update"])
+            self._restore_large(folder, state)
         self._collector = None
         if "collector" in state:
             self._pending = (under_prefix("collector.", training), state["collector"])
