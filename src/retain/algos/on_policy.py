@@ -29,7 +29,15 @@ from retain.nn.policy import SegmentPolicy
 from retain.nn.torso import NetworkConfig
 from retain.ops import explained_variance
 from retain.settings import setting
-from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
+from retain.types import (
+    Carry,
+    Obs,
+    restore_generator,
+    tree_leaves,
+    tree_map,
+    under_prefix,
+    with_prefix,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,7 +341,7 @@ class OnPolicyUpdate(Update[Collector]):
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
-        self.generator.set_state(tensors["generator"])
+        restore_generator(self.generator, tensors["generator"])
         self.optimizer.restore(under_prefix("optimizer.", tensors))
         if self.reward_normaliser is not None:
             self.reward_normaliser.load_state_dict(under_prefix("reward.", tensors))
