@@ -25,6 +25,7 @@ from retain.data.collector import Collector
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import NonFiniteError, UsageError, check_range
 from retain.nn.normaliser import RewardNormaliser
+from retain.nn.policy import SegmentPolicy
 from retain.nn.torso import NetworkConfig
 from retain.ops import explained_variance
 from retain.settings import setting
@@ -148,7 +149,7 @@ class OnPolicyUpdate(Update[Collector]):
     probes = ("last action", "earlier segment")
     config: Any
 
-    def __init__(self, config: Any, policy: Any, *, seed: int, num_envs: int) -> None:
+    def __init__(self, config: Any, policy: SegmentPolicy, *, seed: int, num_envs: int) -> None:
         self.config, self.policy = config, policy
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_eps)
@@ -181,7 +182,7 @@ class OnPolicyUpdate(Update[Collector]):
     @abstractmethod
     def networks(
         cls, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any
-    ) -> Any:
+    ) -> SegmentPolicy:
         """The networks this algorithm trains.
 
         Raises:

@@ -94,21 +94,20 @@ class Vector(Backend):
                 continue
             if _equal(once, again, np.ones(self.num_envs, dtype=np.bool_)):
                 return seeding
+        self._whole(TOGETHER[-1], seeds)
         return TOGETHER[-1]
 
     def _heeds_mask(self) -> bool:
         """Whether it resets single environments and leaves the others where they are."""
         seeds = np.arange(self.num_envs, dtype=np.int64)
-        first = seeds == 0
-        self._whole(self._seeding, seeds)
+        first, begun = seeds == 0, self._begun
         try:
             self._act(np.stack([self._some_action()] * self.num_envs))
-            before = self._obs
-            heeded = _equal(before, self._masked_reset(seeds, first), ~first)
+            after = self._masked_reset(seeds, first)
+            begins = self._seeding not in EACH or _equal(begun, after, first)
+            return begins and _equal(self._obs, after, ~first)
         except Exception:  # likewise
-            heeded = False
-        self._whole(self._seeding, seeds)
-        return heeded
+            return False
 
     def _some_action(self) -> Any:
         self.action_space.seed(0)
@@ -234,7 +233,22 @@ def vector_makers(env: Any) -> list[Callable[[], gym.Env[Any, Any]]] | None:
         return None
     ours = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers")
     kwargs = {k: v for k, v in spec.kwargs.items() if k not in ours}
-    return [lambda: gym.make(spec.id, disable_env_checker=True, **kwargs)]
+
+    def make() -> gym.Env[Any, Any]:
+        return gym.make(spec.id, disable_env_checker=True, **kwargs)
+
+    return [make] if _same_spaces(make, env) else None
+
+
+def _same_spaces(make: Callable[[], gym.Env[Any, Any]], env: Any) -> bool:
+    """Whether the single version shows and takes the same: a vector may preprocess as well."""
+    try:
+        one = make()
+    except Exception:  # there is none, or it takes other arguments
+        return False
+    one.close()
+    spaces = (env.single_observation_space, env.single_action_space)
+    return (one.observation_space, one.action_space) == spaces
 
 
 def _mode(env: Any) -> AutoresetMode:

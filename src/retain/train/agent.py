@@ -1,7 +1,7 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from retain._version import __version__
+from retain.algos.contract import Update
 from retain.algos.schedules import schedule_name
 from retain.data.stream import Driver
 from retain.envs.contract import Backend
@@ -70,11 +71,8 @@ class Agent(Acting):
     """What the algorithm changes in `RunConfig` before a preset does."""
     _settled: ClassVar[set[str]] = set()
     """What nobody assigns: the configuration, and the settings as if they were attributes."""
-    config: Any
-    policy: Any
-    """The networks, a `Policy`."""
-    update: Any
-    """What trains them, with `state` and `restore`."""
+    update: Update[Any]
+    """What trains the policy; each kind of agent has a collector of its own."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -92,7 +90,7 @@ class Agent(Acting):
         self, env: EnvLike, *surplus: object, preset: str = TUNED, **settings: Any
     ) -> None:
         check_first(type(self).__name__, env, surplus)
-        settings = named_parts(settings)
+        settings = named(settings)
         known = field_names(RunConfig, self.config_kind)
         check_names(settings, known)
         env, decided = given(env, settings)
@@ -101,19 +99,15 @@ class Agent(Acting):
         values = self.run_defaults | chosen | decided | settings
         run, config = parts_of(values, RunConfig, self.config_kind)
         self._setup(env, run, config)
-        now = Situation(
-            self.algo, env, (config, run), self.observation_space, self.action_space,
-            self.policy.receptive_field,
-        )  # fmt: skip
-        check_relevant(settings, now)
+        self.check_relevant(settings)
         if preset.endswith(".toml"):
-            check_relevant(chosen, now, f"preset {preset}")
+            self.check_relevant(chosen, f"preset {preset}")
 
     @classmethod
     def useful(cls, settings: Mapping[str, Any], env: EnvLike | None = None) -> dict[str, Any]:
         """Those settings that would do something together: for a loop over memories, where one of
         them has no use for what another needs."""
-        settings = named_parts(settings)
+        settings = named(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
         run, config = parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind)
         idle = irrelevant(settings, Situation(cls.algo, env, (config, run)))
@@ -122,19 +116,43 @@ class Agent(Acting):
     @classmethod
     def exactly(cls, env: EnvLike, settings: Mapping[str, Any]) -> Self:
         """An agent with these settings: no preset, and no question whether each of them matters."""
-        settings = named_parts(settings)
+        settings = named(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
         env, decided = given(env, settings)
         values = cls.run_defaults | decided | settings
+        return cls.of(env, *parts_of(values, RunConfig, cls.config_kind))
+
+    @classmethod
+    def of(
+        cls,
+        env: EnvLike | None,
+        run: RunConfig,
+        config: NetworkConfig,
+        spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
+    ) -> Self:
+        """An agent of these configurations.
+
+        Args:
+            env: None where it only acts.
+            spaces: of observations and actions; None makes the environments to see theirs.
+        """
         agent = cls.__new__(cls)
-        agent._setup(env, *parts_of(values, RunConfig, cls.config_kind))
+        agent._setup(env, run, config, spaces)
         return agent
+
+    def check_relevant(self, names: Iterable[str], source: str = "") -> None:
+        """Refuses the first of some settings that does nothing here; see `relevance`."""
+        now = Situation(
+            self.algo, self.env, (self.config, self.run_settings), self.observation_space,
+            self.action_space, self.policy.receptive_field,
+        )  # fmt: skip
+        check_relevant(names, now, source)
 
     def _setup(
         self,
         env: EnvLike | None,
         run: RunConfig,
-        config: Any,
+        config: NetworkConfig,
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> None:
         self.env, self.run_settings, self.config = env, run, config
@@ -151,7 +169,7 @@ class Agent(Acting):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
             self._build()
-        self._act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
+        self.act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
         self._pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self.progress: Progress = {}
 
@@ -180,8 +198,9 @@ class Agent(Acting):
         """How much sampled actions explore, for `Policy.act`."""
         return 1.0
 
-    def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return self.update.state()  # type: ignore[no-any-return]
+    def learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the next update reads besides the policy: tensors, and JSON for the rest."""
+        return self.update.state()
 
     def _restore_learner(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.update.restore(tensors, facts)
@@ -283,7 +302,7 @@ class Agent(Acting):
                 yield backend
 
     @property
-    def collector(self) -> Any:
+    def collector(self) -> Driver:
         """Acts in the training environments; a loaded agent's episodes are played back here."""
         if self._collector is None:
             self._collector = self._make_collector()
@@ -379,7 +398,7 @@ class Agent(Acting):
                 stays; None keeps everything in one.
         """
         path = Path(path)
-        update_tensors, update_facts = self._learner_state()
+        update_tensors, update_facts = self.learner_state()
         training = with_prefix("update.", update_tensors)
         facts: dict[str, Any] = {"update": update_facts}
         if self._pending is not None or self._collector is not None:
@@ -412,7 +431,7 @@ class Agent(Acting):
         return self.progress
 
 
-def named_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
+def named(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with every class or function by the name that a configuration keeps."""
     names = {"memory": memory_name, "encoder": encoder_name, "memory_options": write_options}
     names |= dict.fromkeys(("lr_schedule", "clip_schedule", "entropy_schedule"), schedule_name)

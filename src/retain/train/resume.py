@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from retain.envs.given import EnvLike
 from retain.errors import CheckpointError, UsageError
@@ -11,9 +12,11 @@ from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.callbacks.registry import CallbackLike, from_outside
 from retain.train.loading import load
+from retain.train.misuse import explained
 from retain.train.trainer import finished, go_on
 
 
+@explained('retain.resume("runs/...")')
 def resume(
     path: str | os.PathLike[str],
     *,
@@ -21,6 +24,7 @@ def resume(
     steps: int | None = None,
     progress: bool = False,
     callbacks: Sequence[CallbackLike] | None = None,
+    **changes: Any,
 ) -> Agent:
     """Continues a run from its last checkpoint as if it had never stopped.
 
@@ -30,6 +34,8 @@ def resume(
         steps: the run's length from now on, also of one that was finished; schedules go by it.
         callbacks: in place of those the run was given, which find the state they kept; None makes
             those again that it was given by name, but imports nothing that only its files name.
+        changes: settings that are others from here on, e.g. learning_rate (see `load`); the
+            newest checkpoint is written again with them.
     Raises:
         CheckpointError: the folder holds no run.
         UsageError: it is finished, its environment was an object and is not given, or it names
@@ -40,7 +46,7 @@ def resume(
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
     if not store.checkpoints(run):
         raise CheckpointError(f"{run} has no checkpoint to resume from")
-    agent = load(run, env=env)
+    agent = load(run, env=env, **changes)
     if agent.env is None:
         raise UsageError(
             f"the environment of {run} was an object of Python, which no file holds: go on from "
@@ -60,7 +66,10 @@ def resume(
         agent.progress["total"] = steps
     if finished(agent):
         raise UsageError(f"{run} is finished: {agent.steps:,} steps are done (more with --steps)")
-    if steps is not None:
-        store.write_json(run / store.CONFIG, store.read_json(run / store.CONFIG) | {"steps": steps})
+    if steps is not None or changes:
+        now = {**store.read_json(run / store.CONFIG), **(agent.description() if changes else {})}
+        store.write_json(run / store.CONFIG, now | ({} if steps is None else {"steps": steps}))
+    if changes:
+        agent.save(store.checkpoints(run)[-1], shared=run)
     go_on(agent, run, progress, objects)
     return agent
