@@ -45,7 +45,7 @@ def test_no_verdict_where_nobody_is_better_than_random_actions():
     spread = (-20, 30, -40, 25, 10)
     verdict = judge(study(), {"none": runs(-233, spread), "lstm": runs(-232, spread)})
     assert verdict.kind == "nothing learned"
-    assert verdict.headline.startswith("no verdict: no variant is better than random (lstm: ")
+    assert verdict.headline.startswith("no verdict: no variant is better than random by more")
     assert "the settings or the budget, not memory, are the question" in verdict.headline
     rising = judge(study(), {"none": runs(-233, spread), "lstm": runs(-232, spread, rise=5.0)})
     assert "its curve still rises" in rising.headline

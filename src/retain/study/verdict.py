@@ -170,11 +170,11 @@ def judge(study: Study, found: Mapping[str, Sequence[Outcome]]) -> Verdict:
 def _unlearned(e: Evidence) -> tuple[Kind, str] | None:
     top = e.ahead
     if not any(e.learned(name) for name in e.found):
-        who = "no variant is" if e.gain(top).low <= 0 else "no variant is much"
+        much = "" if e.gain(top).low <= 0 else "much "
         still = "; its curve still rises" if e.rising(top) else ""
         return "nothing learned", (
-            f"{who} better than random ({top}: {e.against_random(top)}{still}); the settings or "
-            f"the budget, not {e.subject if e.about_memory else 'what varies'}, are the question"
+            f"no variant is {much}better than random by more than the interval ({top}: "
+            f"{e.against_random(top)}{still}); the settings or the budget, not {e.subject if e.about_memory else 'what varies'}, are the question"
         )
     if e.about_memory and not e.learned(e.best):
         return "memory did not learn", (
