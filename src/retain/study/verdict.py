@@ -172,9 +172,11 @@ def _unlearned(e: Evidence) -> tuple[Kind, str] | None:
     if not any(e.learned(name) for name in e.found):
         much = "" if e.gain(top).low <= 0 else "much "
         still = "; its curve still rises" if e.rising(top) else ""
+        asked = "memory" if e.about_memory else "what varies"
         return "nothing learned", (
             f"no variant is {much}better than random by more than the interval ({top}: "
-            f"{e.against_random(top)}{still}); the settings or the budget, not {e.subject if e.about_memory else 'what varies'}, are the question"
+            f"{e.against_random(top)}{still}); the settings or the budget, not {asked}, are the "
+            "question"
         )
     if e.about_memory and not e.learned(e.best):
         return "memory did not learn", (
