@@ -32,6 +32,8 @@ class ActorCriticConfig(NetworkConfig):
     """gSDE: new exploration noise every so many steps; -1 = once a segment."""
     log_std_init: float = 0.0
     """Box actions: logarithm of the standard deviation to start from."""
+    scale_actions: bool = False
+    """Box actions: the Gaussian's [-1, 1] is the whole Box, whatever its bounds."""
 
 
 class ActorCritic(Policy):
@@ -68,6 +70,7 @@ class ActorCritic(Policy):
             squash=config.squash,
             use_sde=config.use_sde,
             log_std_init=config.log_std_init,
+            unit=config.scale_actions,
         )
         self.value = orthogonal(nn.Linear(self.trunks.features, 1), 1.0)
         self.normaliser = ObsNormaliser(observation_space) if config.normalise_obs else None
