@@ -22,7 +22,7 @@ class PointMass(gym.Env[Any, NDArray[np.float32]]):
     Args:
         observed: "full": position, velocity and goal. "delayed": the position of two steps ago
             with noise of 0.02, and the goal; velocity is hidden.
-        image: also show an 8 x 8 uint8 map of position and goal (position is not in the vector).
+        image: show the goal on an 8 x 8 uint8 map instead of in the vector, the position on both.
         reward_scale: the reward is times this.
         obs_scale: the vector is times this.
     """
@@ -36,7 +36,7 @@ class PointMass(gym.Env[Any, NDArray[np.float32]]):
     ) -> None:
         self.observed, self.image = observed, image
         self.reward_scale, self.obs_scale = reward_scale, obs_scale
-        width = 6 if observed == "full" else 4
+        width = (6 if observed == "full" else 4) - 2 * image
         vector = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
         self.observation_space: gym.Space[Any] = vector
         if image:
@@ -60,7 +60,9 @@ class PointMass(gym.Env[Any, NDArray[np.float32]]):
             parts = (self.position, self.velocity, self.goal)
         else:
             parts = (self.seen[0] + self.np_random.normal(0.0, 0.02, 2), self.goal)
-        vector = (np.concatenate(parts) * self.obs_scale).astype(np.float32)
+        vector = (np.concatenate(parts[: -1 if self.image else None]) * self.obs_scale).astype(
+            np.float32
+        )
         if not self.image:
             return vector
         pixels = np.zeros((8, 8, 1), np.uint8)

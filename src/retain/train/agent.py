@@ -24,6 +24,7 @@ from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.allocator import keep_freed_memory
 from retain.train.config import RunConfig, build, check_names, field_names, to_json, values_of
+from retain.train.defaults import Derived, derive, settings_of, task_of
 from retain.train.presets import preset
 from retain.train.spaces import space_to_json
 from retain.types import Carry, tree_leaves, tree_map, under_prefix, with_prefix
@@ -45,6 +46,8 @@ class Agent(ABC):
     run_defaults: ClassVar[dict[str, Any]] = {}
     """What the algorithm changes in `RunConfig` before a preset does."""
     config: Any
+    derived: tuple[Derived, ...] = ()
+    """Settings that follow from the task, where no preset knows it."""
     policy: Any
     """The networks, a `Policy`."""
     update: Any
@@ -56,11 +59,18 @@ class Agent(ABC):
         check_names(settings, field_names(*kinds))
         known = preset(self.algo, env_name(env), str(settings.get("memory", "none")))
         values = self.run_defaults | known | settings
-        run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
-        config = build(
-            self.config_kind,
-            {k: v for k, v in values.items() if k in field_names(self.config_kind)},
-        )
+
+        def derived(*spaces: gym.Space[Any]) -> dict[str, Any]:
+            if not known:
+                self.derived = derive(task_of(kinds, values, settings, *spaces))
+            return values | settings_of(self.derived)
+
+        def config(*spaces: gym.Space[Any]) -> Any:
+            chosen, names = derived(*spaces), field_names(self.config_kind)
+            return build(self.config_kind, {k: v for k, v in chosen.items() if k in names})
+
+        names = field_names(RunConfig)
+        run = build(RunConfig, {k: v for k, v in derived().items() if k in names})
         self._setup(env, run, config)
 
     def _setup(
@@ -70,13 +80,14 @@ class Agent(ABC):
         config: Any,
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> None:
-        self.env, self.run_settings, self.config = env, run, config
+        self.env, self.run_settings = env, run
         self._backends: list[Backend] | None = None
         self._collector: Driver | None = None
         if spaces is None:
             first = self.backends[0]
             spaces = (first.observation_space, first.action_space)
         self.observation_space, self.action_space = spaces
+        self.config = config(*spaces) if callable(config) else config
         keep_freed_memory()
         self.device = torch.device(run.device)
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
@@ -334,6 +345,7 @@ class Agent(ABC):
             "env_name": env_name(self.env) if self.env is not None else None,
             "run": to_json(self.run_settings),
             self.algo: to_json(self.config),
+            "derived": [to_json(derived) for derived in self.derived],
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
         }

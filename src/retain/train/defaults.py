@@ -6,11 +6,12 @@ preset or the user's own setting always wins; what is derived fits around it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gymnasium as gym
 
+from retain.memory import memory_class
 from retain.nn.normaliser import ObsNormaliser
 
 Space = gym.Space[Any]
@@ -34,35 +35,27 @@ class Task:
     """What settings are derived from.
 
     Args:
-        fields: of the run's and the algorithm's configuration.
-        value: a setting as it is without a derived one: the user's, or the default.
-        given: the names that the user set.
-        reach: steps that the memory can know, the current one included: 1 is no memory, None is
-            unbounded.
+        values: of every field of the run and the algorithm, before anything is derived.
+        given: the fields that the user set.
+        remembers: whether there is a memory.
         observation_space, action_space: None while no environment has been made.
     """
 
-    fields: Collection[str]
-    value: Callable[[str], Any]
+    values: Mapping[str, Any]
     given: Collection[str]
-    reach: int | None
+    remembers: bool
     observation_space: Space | None = None
     action_space: Space | None = None
 
     @property
-    def remembers(self) -> bool:
-        """Whether there is a memory."""
-        return self.reach != 1
-
-    @property
     def on_policy(self) -> bool:
         """Whether it learns from fresh segments."""
-        return "normalise_reward" in self.fields
+        return "normalise_reward" in self.values
 
     @property
     def passes(self) -> bool:
         """Whether it makes several passes over a segment, held near the policy that acted."""
-        return "clip_range" in self.fields
+        return "clip_range" in self.values
 
 
 def derive(task: Task) -> tuple[Derived, ...]:
@@ -70,9 +63,26 @@ def derive(task: Task) -> tuple[Derived, ...]:
     found: dict[str, Derived] = {}
     for rule in (_run, _scales, _segment, _steps, _exploration, _memory):
         for derived in rule(task, lambda name: _value(task, found, name)):
-            if derived.name in task.fields and derived.name not in task.given:
+            if derived.name in task.values and derived.name not in task.given:
                 found[derived.name] = derived
-    return tuple(d for d in found.values() if d.value != task.value(d.name))
+    return tuple(d for d in found.values() if d.value != task.values[d.name])
+
+
+def task_of(
+    kinds: tuple[type[Any], ...], known: Mapping[str, Any], given: Collection[str], *spaces: Space
+) -> Task:
+    """The task of some configurations.
+
+    Args:
+        kinds: dataclasses of settings, one of them the algorithm's.
+        known: settings that are not the dataclasses' defaults.
+        given: those of them that the user set.
+        spaces: of observations and actions, once they are known.
+    """
+    values: dict[str, Any] = {f.name: f.default for kind in kinds for f in fields(kind)}
+    values |= known
+    remembers = memory_class(values["memory"]).receptive_field != 1
+    return Task(values, given, remembers, *spaces)
 
 
 def settings_of(derived: tuple[Derived, ...]) -> dict[str, Any]:
@@ -81,7 +91,7 @@ def settings_of(derived: tuple[Derived, ...]) -> dict[str, Any]:
 
 
 def _value(task: Task, found: Mapping[str, Derived], name: str) -> Any:
-    return found[name].value if name in found else task.value(name)
+    return found[name].value if name in found else task.values[name]
 
 
 Value = Callable[[str], Any]
@@ -107,7 +117,7 @@ def _segment(task: Task, value: Value) -> Iterator[Derived]:
         return
     steps, sequence = value("num_steps"), 1
     if task.remembers:
-        fits = [task.value("batch_size")] if "batch_size" in task.given else []
+        fits = [task.values["batch_size"]] if "batch_size" in task.given else []
         sequence = value("sequence_length") or _divisor(SEQUENCE, steps, *fits)
         yield Derived(
             "sequence_length", sequence, f"gradients reach so far back in segments of {steps} steps"
@@ -136,7 +146,7 @@ def _exploration(task: Task, value: Value) -> Iterator[Derived]:
     yield Derived("entropy_coef", 0.0, "a Gaussian's spread is learned; a bonus only inflates it")
     if space.is_bounded() and not ((space.low == -1).all() and (space.high == 1).all()):
         yield Derived(
-            "scale_actions", True, "exploration means the same for every action, whatever its bounds"
+            "scale_actions", True, "exploration is as wide for every action, whatever its bounds"
         )
 
 

@@ -9,6 +9,7 @@ from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, build
+from retain.train.defaults import Derived
 from retain.train.spaces import space_from_json
 
 
@@ -36,5 +37,6 @@ def load(path: str | os.PathLike[str], *, env: EnvLike | None = None, which: str
             space_from_json(facts["action_space"]),
         ),
     )
+    agent.derived = tuple(Derived(**one) for one in facts.get("derived", ()))
     agent.restore(folder)
     return agent
