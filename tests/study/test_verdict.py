@@ -10,7 +10,7 @@ from retain.study.memory_length import CLEARINGS, WHOLE
 from retain.study.outcome import Outcome, rise_at_end
 from retain.study.report import memory_lines, table
 from retain.study.verdict import Evidence, judge
-from retain.study.yardstick import random_return, reference
+from retain.train.yardstick import random_return, reference
 
 FIVE = (-2, -1, 0, 1, 2)
 NONE_LSTM = variants_of("memory", ["none", "lstm"])

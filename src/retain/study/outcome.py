@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from retain.errors import NonFiniteError, UsageError
 from retain.study.memory_length import CLEARINGS, returns_when_cleared
-from retain.study.yardstick import random_return
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.loading import load
 from retain.train.plot import read_curve
 from retain.train.resume import resume
+from retain.train.yardstick import random_return
 
 OUTCOME = "outcome.json"
 FINAL = 0.1

@@ -23,7 +23,7 @@ from retain.study.statistics import (
     rank_test,
     rank_test_floor,
 )
-from retain.study.yardstick import reference
+from retain.train.yardstick import reference
 
 LEVEL = 0.05
 """Largest p-value that a headline is given on."""
