@@ -3,6 +3,7 @@
 This module imports nothing but the standard library: environment workers load it too.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
@@ -35,7 +36,8 @@ class CheckpointError(RetainError):
 def check_range(
     config: Any, *names: str, low: float, high: float | None = None, above: bool = False
 ) -> None:
-    """Every named field of a configuration lies in [low, high]; None is off and always fits.
+    """Every named field of a configuration, or each of its entries, is a finite number in
+    [low, high]; None is off and always fits.
 
     Args:
         high: None is no upper bound.
@@ -45,14 +47,19 @@ def check_range(
     """
     for name in names:
         value = getattr(config, name)
-        if value is None:
-            continue
-        if low <= value and (high is None or value <= high) and not (above and value == low):
+        entries = value if isinstance(value, tuple) else (value,)
+        if all(entry is None or _inside(entry, low, high, above) for entry in entries):
             continue
         wanted = f"more than {low}" if above else f"at least {low}"
         wanted = wanted if high is None else f"{low} to {high}"
         may_be_off = any(f.name == name and "None" in str(f.type) for f in fields(config))
         raise UsageError(f"{name} is {value} (expected {wanted}{', or None' * may_be_off})")
+
+
+def _inside(value: float, low: float, high: float | None, above: bool) -> bool:
+    if not math.isfinite(value) or value < low or (above and value == low):
+        return False
+    return high is None or value <= high
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -31,7 +31,8 @@ def name_of(value):
 
 
 def make(algo="DDPG", env="PendulumNoVel-v1", **changes):
-    return getattr(retain, algo)(env, **(SMALL | {"seed": 3} | changes))
+    kind = getattr(retain, algo)
+    return kind(env, **kind.useful(SMALL | {"seed": 3} | changes))
 
 
 class Short(gym.Env):

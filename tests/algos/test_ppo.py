@@ -11,8 +11,14 @@ from retain.algos.optim import Adam, SafeStep, check_ownership, scheduled
 from retain.algos.ppo import PPOConfig
 from retain.errors import NonFiniteError, UsageError
 
-BASE = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "memory_hidden": 16, "hidden": (16,),
-        "previous_action": False}  # fmt: skip
+PLAIN = {
+    "num_envs": 4,
+    "num_steps": 32,
+    "batch_size": 64,
+    "hidden": (16,),
+    "previous_action": False,
+}
+BASE = PLAIN | {"memory_hidden": 16}
 
 
 def parity(agent, segments=6):
@@ -38,7 +44,7 @@ def test_at_learning_rate_zero_every_ratio_is_one(memory, env, sequence_length):
         "memory": memory, "learning_rate": 0.0, "normalise_obs": True,
         "sequence_length": sequence_length,
     }  # fmt: skip
-    assert parity(retain.PPO(env, **settings)) < 1e-5
+    assert parity(retain.PPO(env, **retain.PPO.useful(settings))) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ def test_steps_of_one_environment_stay_together_through_the_cut():
 
 
 def test_minibatches_are_reshuffled_and_cover_everything():
-    agent = retain.PPO("CartPole-v1", **BASE)
+    agent = retain.PPO("CartPole-v1", **PLAIN)
     rollout = agent.collector.collect(32)
     tags = torch.arange(128.0).view(32, 4)
     sequences = rollout.sequences(obs=tags, advantage=tags, target=tags)
@@ -131,7 +137,7 @@ def test_refreshed_carries_are_those_of_the_current_parameters():
 
 
 def test_normaliser_is_the_same_for_acting_and_training_and_moves_only_after():
-    agent = retain.PPO("CartPole-v1", **BASE, normalise_obs=True)
+    agent = retain.PPO("CartPole-v1", **PLAIN, normalise_obs=True)
     seen = []
     forward = agent.policy.normaliser.forward
 
@@ -149,7 +155,7 @@ def test_normaliser_is_the_same_for_acting_and_training_and_moves_only_after():
 
 
 def test_non_finite_gradient_stops_before_the_step_and_names_the_tensor():
-    agent = retain.PPO("CartPole-v1", **BASE)
+    agent = retain.PPO("CartPole-v1", **PLAIN)
     rollout = agent.collector.collect(32)
     broken = rollout.reward.clone()
     broken[3, 1] = float("nan")
@@ -165,7 +171,7 @@ def test_non_finite_gradient_stops_before_the_step_and_names_the_tensor():
 def test_non_finite_run_saves_the_minibatch_and_keeps_checkpoints(tmp_path):
     from safetensors.torch import load_file
 
-    agent = retain.PPO("CartPole-v1", **BASE, checkpoint_every=128)
+    agent = retain.PPO("CartPole-v1", **PLAIN, checkpoint_every=128)
     collect = agent.collector.collect
 
     def poisoned(steps):
@@ -182,7 +188,7 @@ def test_non_finite_run_saves_the_minibatch_and_keeps_checkpoints(tmp_path):
 
 
 def test_the_entropy_in_the_loss_is_the_analytic_one():
-    agent = retain.PPO("CartPole-v1", **BASE, entropy_coef=0.5)
+    agent = retain.PPO("CartPole-v1", **PLAIN, entropy_coef=0.5)
     rollout = agent.collector.collect(32)
     sequences = rollout.sequences(obs=rollout.obs, advantage=rollout.value, target=rollout.value)
     loss, terms, _ = agent.update.loss(sequences, 0.0)
@@ -250,7 +256,7 @@ def test_quick_adam_steps_as_torchs_does(alone):
 
 
 def test_kl_bound_ends_the_update():
-    agent = retain.PPO("CartPole-v1", **BASE, learning_rate=0.1, target_kl=0.001, epochs=10)
+    agent = retain.PPO("CartPole-v1", **PLAIN, learning_rate=0.1, target_kl=0.001, epochs=10)
     agent.update.update(agent.collector.collect(32), 0.0)
     assert 0 < agent.update.gradient_steps < 20
 
@@ -278,15 +284,15 @@ def test_meaningless_settings_are_refused_with_the_nearest_valid(changes, messag
 
 
 def test_value_clip_is_reported_in_an_update():
-    agent = retain.PPO("CartPole-v1", **BASE, value_clip=1e-4, learning_rate=0.01)
+    agent = retain.PPO("CartPole-v1", **PLAIN, value_clip=1e-4, learning_rate=0.01)
     metrics = agent.update.update(agent.collector.collect(32), 0.0)
     assert metrics["value_clip_fraction"] > 0.5
-    plain = retain.PPO("CartPole-v1", **BASE, learning_rate=0.01)
+    plain = retain.PPO("CartPole-v1", **PLAIN, learning_rate=0.01)
     assert plain.update.update(plain.collector.collect(32), 0.0)["value_clip_fraction"] == 0.0
 
 
 def test_reward_normaliser_equals_the_definition():
-    agent = retain.PPO("PendulumNoVel-v1", **(BASE | {"normalise_reward": True, "gamma": 0.9}))
+    agent = retain.PPO("PendulumNoVel-v1", **(PLAIN | {"normalise_reward": True, "gamma": 0.9}))
     running, returns = np.zeros(4), []
     for _ in range(8):
         rollout = agent.collector.collect(32)

@@ -20,8 +20,8 @@ from retain.doctor.invariants import agent_results
 from retain.doctor.memory import memory_results
 from retain.doctor.probes import probe_results
 from retain.memory import GRU, LSTM, Window, make_memory
-from retain.nn import off_policy as nets
-from retain.nn import policy as actor_critic
+from retain.nn import policy as policies
+from retain.nn import q_networks as nets
 from retain.nn.distributions import DiagonalGaussian, SquashedGaussian
 from retain.nn.stacked import StackedMLP
 from retain.nn.torso import Torso
@@ -218,10 +218,9 @@ def forgets_the_optimizer(patch):
 
 
 def keeps_the_last_action(patch):
-    for module in (actor_critic, nets):
-        wrap(patch, module, "previous_inputs",
-             lambda real, config, encode, action, reward, reset: real(
-                 config, encode, action, reward, torch.zeros_like(reset)))  # fmt: skip
+    wrap(patch, policies, "previous_inputs",
+         lambda real, config, encode, action, reward, reset: real(
+             config, encode, action, reward, torch.zeros_like(reset)))  # fmt: skip
 
 
 def actor_moves_the_critic(patch):
@@ -249,6 +248,15 @@ def replay_forgets_resets(patch):
         self.flags[(self.written % self.rows)[mask], index] = 0
 
     wrap(patch, Replay, "begin", begin)
+
+
+def memory_known_by_name_only(patch):
+    """Pieces as for a memory that nobody has heard of: single steps from a zero carry."""
+
+    def pieces(real, config, receptive_field, *, unrolls):
+        return replace(real(config, 1, unrolls=False), stride=1)
+
+    wrap(patch, off_policy, "pieces_of", pieces)
 
 
 def replay_overwrites_the_final_observation(patch):
@@ -345,6 +353,8 @@ MUTANTS = [
            "an episode ends at its reset", lambda: ppo_agent(previous_action=True)),
     Mutant("actor's loss moves the critic", actor_moves_the_critic,
            "the actor's gradient stays with the actor", ddpg_agent),
+    Mutant("unbounded memory trained from a zero carry", memory_known_by_name_only,
+           "pieces of the replay start where acting was", lambda: ddpg_agent("lstm")),
     Mutant("replay forgets resets", replay_forgets_resets, REPLAY, sac_agent),
     Mutant("replay overwrites final observations", replay_overwrites_the_final_observation,
            BOOTSTRAP, ddpg_agent),

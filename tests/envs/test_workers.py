@@ -12,14 +12,15 @@ import pytest
 import torch
 
 import retain
-from retain.envs import worker, workers
 from retain.envs.groups import make_groups
 from retain.envs.options import EnvOptions
+from retain.envs.workers import pool as pool_module
+from retain.envs.workers import protocol
 from retain.envs.workers.pool import Pool
 from retain.errors import EnvironmentFailure, UsageError
 
 SMALL = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "epochs": 1, "hidden": (8,),
-         "memory_hidden": 8, "seed": 3, "sequence_length": None}  # fmt: skip
+         "seed": 3, "sequence_length": None}  # fmt: skip
 
 
 class Odd(gym.Env):
@@ -280,7 +281,6 @@ def test_a_worker_never_imports_torch_and_leaves_with_its_parent():
     """Killed without a chance to clean up, the parent leaves no process and no shared memory."""
     code = """
 import numpy as np, os, sys, time
-from retain.envs import worker, workers
 from retain.envs.groups import make_groups
 from retain.envs.options import EnvOptions
 [backend] = make_groups("CartPole-v1", 4, EnvOptions(workers=2, native=False))
@@ -382,37 +382,37 @@ def test_off_policy_agents_refuse_groups():
 def test_a_watch_looks_a_while_and_sleeps_where_others_need_the_core(monkeypatch):
     counter = np.zeros(1, np.int64)
     clock, looks = [0], []
-    monkeypatch.setattr(worker.time, "perf_counter_ns", lambda: clock[0])
+    monkeypatch.setattr(protocol.time, "perf_counter_ns", lambda: clock[0])
 
     def offer(answers=False, takes=1000):
         looks.append(1)
         clock[0] += takes
         counter[0] += answers
 
-    monkeypatch.setattr(worker.os, "sched_yield", offer)
-    watch = worker.Watch(counter.data, looks=7)
+    monkeypatch.setattr(protocol.os, "sched_yield", offer)
+    watch = protocol.Watch(counter.data, looks=7)
     assert not watch.reached(1)
     assert len(looks) == 7
     assert watch.pause == 0
 
     # Somebody needs the core for long in order to answer: that is what the offer is for.
-    monkeypatch.setattr(worker.os, "sched_yield", lambda: offer(True, 10**6))
+    monkeypatch.setattr(protocol.os, "sched_yield", lambda: offer(True, 10**6))
     assert watch.reached(1)
     assert watch.pause == 0
     # For long, and there is no answer: the next waits do not look.
-    monkeypatch.setattr(worker.os, "sched_yield", lambda: offer(False, 10**6))
+    monkeypatch.setattr(protocol.os, "sched_yield", lambda: offer(False, 10**6))
     looks.clear()
     assert not watch.reached(2)
     assert not watch.reached(2)
     assert len(looks) == 7
-    assert watch.pause == worker.Watch.PAUSE - 1
+    assert watch.pause == protocol.Watch.PAUSE - 1
     counter[0] = 2
     assert watch.reached(2)
 
 
 @pytest.mark.parametrize(("cores", "looks"), [(1, 10), (2, 10), (3, 100)])
 def test_the_parent_looks_little_where_no_core_is_to_spare(monkeypatch, cores, looks):
-    monkeypatch.setattr(workers, "usable_cores", lambda: cores)
+    monkeypatch.setattr(pool_module, "usable_cores", lambda: cores)
     pool = Pool("CartPole-v1", 2, EnvOptions(workers=2, native=False))
     assert {handle.watch.looks for handle in pool.handles} == {looks}
     pool.close()

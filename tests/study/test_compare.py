@@ -46,7 +46,7 @@ def test_every_variant_and_seed_is_trained_once_and_read_afterwards(tmp_path):
     more = compare(study(seeds=3), tmp_path, jobs=2)
     assert more["lstm"][:2] == found["lstm"]
     assert len(more["lstm"]) == 3
-    agent = retain.PPO("TMaze-v0", **SMALL, seed=2, threads=1)
+    agent = retain.PPO("TMaze-v0", **retain.PPO.useful(SMALL), seed=2, threads=1)
     agent.learn(1000)
     assert agent.evaluate(5).return_mean == found["none"][1].evaluation
     with pytest.raises(UsageError, match="holds another comparison"):

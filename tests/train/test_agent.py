@@ -11,7 +11,8 @@ import retain
 from retain.errors import CheckpointError, UsageError
 from retain.train.spaces import space_from_json, space_to_json
 
-SMALL = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "memory_hidden": 16}
+PLAIN = {"num_envs": 4, "num_steps": 32, "batch_size": 64}
+SMALL = PLAIN | {"memory_hidden": 16}
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,9 @@ def trained():
 
 @pytest.mark.parametrize("memory", ["none", "lstm", "gru"])
 def test_act_equals_the_training_forward(memory):
-    agent = retain.PPO("PendulumNoVel-v1", memory=memory, seed=2, use_sde=False, previous_action=False,
-                       sequence_length=None, **SMALL)  # fmt: skip
+    settings = SMALL | {"memory": memory, "seed": 2, "use_sde": False, "previous_action": False,
+                        "sequence_length": None}  # fmt: skip
+    agent = retain.PPO("PendulumNoVel-v1", **retain.PPO.useful(settings))
     agent.learn(300)
     rollout = agent.collector.collect(32)
     dist, _, _ = agent.policy(agent.policy.prepare(rollout.obs), rollout.carries[0], rollout.reset)
@@ -87,7 +89,7 @@ def test_predict_carries_the_state_and_clears_it_at_episode_starts(trained):
         assert np.array_equal(action, expected)
         for ours, theirs in zip(state, _leaves(carry), strict=True):
             assert np.array_equal(ours, theirs.numpy())
-    plain = retain.PPO("CartPole-v1", **SMALL)
+    plain = retain.PPO("CartPole-v1", **PLAIN)
     assert plain.predict(np.zeros(4))[1] is None
 
 
@@ -130,9 +132,9 @@ def test_agents_of_one_seed_are_identical_and_leave_torchs_generator_alone():
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    one, two = (retain.PPO("CartPole-v1", seed=9, **SMALL).learn(256) for _ in range(2))
+    one, two = (retain.PPO("CartPole-v1", seed=9, **PLAIN).learn(256) for _ in range(2))
     assert torch.equal(torch.rand(1), expected)
-    other = retain.PPO("CartPole-v1", seed=10, **SMALL).learn(256)
+    other = retain.PPO("CartPole-v1", seed=10, **PLAIN).learn(256)
     assert all(torch.equal(a, b) for a, b in
                zip(one.policy.parameters(), two.policy.parameters(), strict=True))  # fmt: skip
     assert not all(torch.equal(a, b) for a, b in
@@ -213,7 +215,7 @@ class Wide(gym.Env):
 @pytest.mark.parametrize("memory", ["none", "lstm"])
 def test_every_discrete_action_space_trains(space, memory, tmp_path):
     agent = retain.PPO(lambda: Wide(space), memory=memory, previous_action=True,
-                       **(SMALL | {"learning_rate": 1e-3}))  # fmt: skip
+                       **(PLAIN | {"learning_rate": 1e-3}))  # fmt: skip
     agent.learn(256)
     agent.save(tmp_path / "a")
     again = retain.load(tmp_path / "a", env=lambda: Wide(space))
@@ -223,7 +225,7 @@ def test_every_discrete_action_space_trains(space, memory, tmp_path):
 
 
 def test_an_agent_of_a_callable_says_what_it_needs(tmp_path):
-    agent = retain.PPO(lambda: Wide(gym.spaces.MultiBinary(2)), **SMALL)
+    agent = retain.PPO(lambda: Wide(gym.spaces.MultiBinary(2)), **PLAIN)
     agent.save(tmp_path / "a")
     again = retain.load(tmp_path / "a")
     assert again.act(np.zeros(2), None)[0].shape == (2,)  # acting needs no environment

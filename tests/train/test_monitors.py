@@ -8,6 +8,7 @@ import torch
 import retain
 from retain.algos import diagnostics
 from retain.data.rollout import Rollout
+from retain.memory import make_memory
 from retain.nn.torso import Torso
 from retain.train.monitors import RULES, Monitor
 from retain.types import tree_map

@@ -18,7 +18,8 @@ CASES = [("DDPG", "PendulumNoVel-v1", "window"), ("TD3", "PendulumNoVel-v1", "ls
 
 
 def make(algo, env, memory, **changes):
-    return getattr(retain, algo)(env, memory=memory, **(SMALL | {"seed": 2} | changes))
+    kind = getattr(retain, algo)
+    return kind(env, **kind.useful(SMALL | {"seed": 2, "memory": memory} | changes))
 
 
 def same(one, two):
@@ -99,7 +100,7 @@ class Masked(Seen):
 
 
 def test_images_and_dict_observations_stay_as_they_are_until_the_encoder():
-    agent = retain.DQN(Seen, **(SMALL | {"num_steps": 20, "learning_starts": 10})).learn(40)
+    agent = make("DQN", Seen, "none", num_steps=20, learning_starts=10).learn(40)
     assert agent.replay.obs["image"].dtype == np.uint8
     assert agent.update.gradient_steps > 0
     obs, _ = Seen().reset(seed=1)
@@ -109,7 +110,7 @@ def test_images_and_dict_observations_stay_as_they_are_until_the_encoder():
 
 def test_an_action_mask_is_refused_rather_than_ignored():
     with pytest.raises(UsageError, match="action_mask"):
-        retain.DQN(Masked, **SMALL)
+        make("DQN", Masked, "none")
 
 
 def test_steps_asked_for_are_steps_taken_and_learn_goes_on():

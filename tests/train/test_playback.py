@@ -14,7 +14,7 @@ from retain.train.recorder import recorded, recorded_actions
 from retain.train.resume import resume
 
 SMALL = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "epochs": 1, "hidden": (8,),
-         "memory_hidden": 8, "seed": 3, "sequence_length": None}  # fmt: skip
+         "seed": 3, "sequence_length": None}  # fmt: skip
 
 
 @pytest.mark.parametrize(("algo", "env", "options"), [

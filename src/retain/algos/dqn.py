@@ -44,6 +44,11 @@ class DQNConfig(OffPolicyConfig):
                 f"memory_owner is {self.memory_owner!r}, but dqn has no actor (expected 'critic')"
             )
 
+    @property
+    def has_actor(self) -> bool:
+        """The critic acts."""
+        return False
+
 
 class DQNUpdate(OffPolicyUpdate):
     """One critic over all actions, and its target."""

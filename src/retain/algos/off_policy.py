@@ -22,6 +22,7 @@ from retain.errors import NonFiniteError, UsageError, check_range
 from retain.nn.q_networks import Actor, OffPolicyNets
 from retain.nn.torso import NetworkConfig, Torso
 from retain.ops import n_step_return, q_loss
+from retain.settings import setting
 from retain.types import Carry, Obs, tree_map, under_prefix, with_prefix
 
 
@@ -33,17 +34,17 @@ class OffPolicyConfig(NetworkConfig):
     """MLP widths after the memory, for the actor and for each critic."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "relu"
     """Activation of the MLPs."""
-    shortcut: bool = True
+    shortcut: bool = setting(True, needs="memory")
     """With memory: the current features also go past it."""
-    previous_action: bool = True
+    previous_action: bool = setting(True, needs="memory")
     """With memory: it also reads the last action (zero at an episode's start)."""
-    previous_reward: bool = True
+    previous_reward: bool = setting(True, needs="memory")
     """With memory: it also reads the last reward (zero at an episode's start)."""
     memory_owner: Literal["critic", "separate"] = "critic"
     """critic: its loss trains the one memory; separate: actor and critic have one each."""
     learning_rate: float = 1e-3
     """Adam's step size."""
-    actor_learning_rate: float | None = None
+    actor_learning_rate: float | None = setting(None, needs="has_actor")
     """The actor's own; None takes learning_rate."""
     adam_eps: float = 1e-8
     """Adam's epsilon."""
@@ -51,9 +52,9 @@ class OffPolicyConfig(NetworkConfig):
     """Largest global gradient norm of each optimizer."""
     batch_size: int = 256
     """Steps in an update. Where pieces are sequences, a multiple of the sequence length."""
-    sequence_length: int = 32
+    sequence_length: int = setting(32, needs="sequences")
     """With a memory: steps that a piece of the replay trains on (a window's pieces are single)."""
-    burn_in: int = 0
+    burn_in: int = setting(0, needs="unbounded")
     """With an unbounded memory: steps in front of those that only bring its stored carry up to
     date."""
     huber: float | None = None
@@ -74,9 +75,9 @@ class OffPolicyConfig(NetworkConfig):
     """Keep the replayed observations in memory-mapped files there, for more than RAM holds."""
     prioritized: bool = False
     """Sample by the size of the last error instead of uniformly."""
-    priority_exponent: float = 0.6
+    priority_exponent: float = setting(0.6, needs="prioritized")
     """alpha: 0 is uniform, 1 is in proportion to the error."""
-    priority_beta: float = 0.4
+    priority_beta: float = setting(0.4, needs="prioritized")
     """Importance exponent at first; it rises to 1 over the run."""
     num_steps: int = 200
     """Steps of each environment between two rows of the metrics."""
@@ -92,12 +93,17 @@ class OffPolicyConfig(NetworkConfig):
             self, "learning_rate", "actor_learning_rate", "update_ratio", "burn_in",
             "learning_starts", low=0,
         )  # fmt: skip
-        check_range(self, "max_grad_norm", "huber", low=0, above=True)
+        check_range(self, "max_grad_norm", "huber", "adam_eps", low=0, above=True)
 
     @property
     def dueling(self) -> bool:
         """Whether the critic is a value and advantages around it; only DQN's may be."""
         return False
+
+    @property
+    def has_actor(self) -> bool:
+        """Whether there is an actor beside the critic."""
+        return True
 
     @property
     def reads_action(self) -> bool:

@@ -27,6 +27,7 @@ from retain.ops import (
     ratio_statistics,
     value_loss,
 )
+from retain.settings import setting
 from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
 
 TERMS = ("policy_loss", "value_loss", "entropy", "value_clip_fraction")
@@ -51,7 +52,7 @@ class PPOConfig(ActorCriticConfig):
     """Steps in a minibatch. With memory a multiple of the sequence length."""
     sequence_length: int | None = None
     """With memory: steps that a gradient reaches back; divides num_steps. None = all of it."""
-    refresh_carries: bool = False
+    refresh_carries: bool = setting(False, needs="sequence_length")
     """With sequence_length: recompute the stored carries between epochs."""
     gamma: float = 0.99
     """Discount of a step."""
@@ -73,7 +74,7 @@ class PPOConfig(ActorCriticConfig):
     """Weight of the value loss, half the mean square (Stable-Baselines3's is the whole: double)."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
-    entropy_schedule: Schedule = "constant"
+    entropy_schedule: Schedule = setting("constant", needs="entropy_coef")
     """linear: the entropy bonus falls to 0."""
     max_grad_norm: float | None = 0.5
     """Largest global gradient norm."""
@@ -85,13 +86,13 @@ class PPOConfig(ActorCriticConfig):
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
-        check_range(self, "num_steps", "epochs", "batch_size", low=1)
+        check_range(self, "num_steps", "epochs", "batch_size", "sequence_length", low=1)
         check_range(self, "gamma", "gae_lambda", low=0, high=1)
         check_range(
             self, "clip_range", "clip_range_high", "value_clip", "value_huber", "max_grad_norm",
-            "target_kl", low=0, above=True,
+            "target_kl", "adam_eps", low=0, above=True,
         )  # fmt: skip
-        check_range(self, "learning_rate", low=0)
+        check_range(self, "learning_rate", "value_coef", "entropy_coef", low=0)
         if self.sequence_length is not None and not self.remembers:
             raise UsageError(f"sequence_length needs a memory (memory is {self.memory!r})")
         if self.num_steps % self.sequence:

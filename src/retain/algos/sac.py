@@ -19,6 +19,7 @@ from retain.errors import check_range
 from retain.nn.distributions import SquashedGaussian
 from retain.nn.q_networks import Actor, GaussianActor, OffPolicyNets, entropy_target
 from retain.ops import masked_mean
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,9 @@ class SACConfig(OffPolicyConfig):
 
     alpha: float | None = None
     """Fixed weight of the entropy; None tunes it to the target."""
-    alpha_init: float = 1.0
+    alpha_init: float = setting(1.0, needs="tuned_alpha")
     """What a tuned weight starts from."""
-    target_entropy: float | None = None
+    target_entropy: float | None = setting(None, needs="tuned_alpha")
     """Entropy to hold, in nats; None: minus the Box's dimensions, or 0.89 log n."""
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from retain.algos.ddpg import DDPGConfig, DDPGUpdate
 from retain.errors import check_range
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class TD3Config(DDPGConfig):
     """Critic updates for each of the actor's."""
     target_noise: float = 0.2
     """Standard deviation of the noise on the target's action."""
-    target_noise_clip: float = 0.5
+    target_noise_clip: float = setting(0.5, needs="target_noise")
     """Largest noise on the target's action."""
 
     def __post_init__(self) -> None:

@@ -7,10 +7,8 @@ from dataclasses import fields, make_dataclass
 from rich.console import Console
 
 from retain.cli.flags import parse
-from retain.cli.train import algorithm, defaults
+from retain.cli.train import agent_of, algorithm, defaults
 from retain.doctor import Result, examine
-from retain.train.algorithms import AGENTS
-from retain.train.config import values_of
 
 
 def command(arguments: list[str]) -> int:
@@ -30,7 +28,7 @@ def command(arguments: list[str]) -> int:
     )
     console = Console(stderr=options.json)
     began = time.monotonic()
-    agent = AGENTS[algo](options.env, **values_of(options.run, options.algo))
+    agent = agent_of(algo, options, rest)
 
     def saw(result: Result) -> None:
         if console.is_terminal and not options.json:

@@ -88,6 +88,12 @@ def _one_line(box: str, verb: str) -> str:
     return message[0].lower() + message[1:]
 
 
+def given(arguments: Sequence[str]) -> list[str]:
+    """The names of the options that a command line sets; `--no-shortcut` sets shortcut."""
+    flags = [a.split("=", 1)[0].removeprefix("--") for a in arguments if a.startswith("--")]
+    return [flag.replace("-", "_").removeprefix("no_") for flag in flags]
+
+
 def value_of(flag: str, arguments: Sequence[str]) -> str | None:
     """The value given to a flag, before anything is parsed."""
     for index, argument in enumerate(arguments):

@@ -1,16 +1,22 @@
 """`retain train ALGO`"""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from retain.cli.flags import parse, value_of
+from retain.cli.flags import given, parse, value_of
+from retain.envs.make import spaces_of
 from retain.errors import UsageError, unknown
+from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
-from retain.train.config import RunConfig, build, field_names, values_of
-from retain.train.presets import preset
+from retain.train.config import RunConfig, values_of
+from retain.train.defaults import table
+from retain.train.presets import AUTO
+from retain.train.start import Start
 from retain.train.trainer import Interrupted, new_run_folder
+from retain.typed import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +25,9 @@ class TrainOptions:
 
     env: str = "CartPole-v1"
     """A gymnasium id, or module:id; `retain envs` lists the well-known ones."""
+    preset: str = AUTO
+    """Settings to begin with: auto (known to work, or derived from the task), cleanrl, sb3, none
+    (the algorithm's defaults), another name, or a TOML file's path."""
     steps: int = 100_000
     """Environment steps to learn from, of all environments together."""
     out: Path | None = None
@@ -34,16 +43,35 @@ def options_kind(algo: str) -> type[TrainOptions]:
 
 
 def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
-    """The options before flags: the preset of the environment and memory that the flags name."""
+    """The options before flags: the preset of the environment and memory that the flags name, or
+    where there is none, what follows from them and from the flags."""
     env = value_of("--env", arguments) or TrainOptions.env
-    memory = value_of("--memory", arguments) or "none"
-    agent = AGENTS[algo]
-    values: dict[str, Any] = agent.run_defaults | preset(algo, env, memory)
-    values["memory"] = memory
-    run = build(RunConfig, {k: v for k, v in values.items() if k in field_names(RunConfig)})
-    own = field_names(agent.config_kind)
-    config = build(agent.config_kind, {k: v for k, v in values.items() if k in own})
-    return options_kind(algo)(env=env, run=run, algo=config)  # type: ignore[call-arg]
+    name = value_of("--preset", arguments) or AUTO
+    kinds = RunConfig, AGENTS[algo].config_kind
+    settings = {"memory": "none"} | readable(arguments, *kinds)
+    start = Start(algo, kinds, AGENTS[algo].run_defaults, env, name, settings)
+    spaces = spaces_of(env, start.parts()[0].env_options()) if start.derives else ()
+    run, config = start.parts(*spaces)
+    return options_kind(algo)(env=env, preset=name, run=run, algo=config)  # type: ignore[call-arg]
+
+
+def readable(arguments: Sequence[str], *kinds: type[Any]) -> dict[str, Any]:
+    """The settings of some configurations that flags give one value; what cannot be read is left
+    to the parser, which says what is wrong."""
+    found: dict[str, Any] = {}
+    for kind in kinds:
+        for name, wanted in get_type_hints(kind).items():
+            text = value_of("--" + name.replace("_", "-"), arguments)
+            with suppress(ValueError):
+                found |= {} if text is None else {name: read(text, wanted)}
+    return found
+
+
+def agent_of(algo: str, options: Any, arguments: Sequence[str]) -> Agent:
+    """The agent that the flags describe; those that were given are settings, the rest presets."""
+    values = values_of(options.run, options.algo)
+    chosen = {name: values[name] for name in given(arguments) if name in values}
+    return AGENTS[algo](options.env, preset=options.preset, **chosen)
 
 
 def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
@@ -70,10 +98,13 @@ def command(arguments: list[str]) -> int:
         rest,
         verb=f"train {algo}",
         default=default,
-        description="Train an agent. Defaults shown are the preset of --env and --memory. "
-        f"Algorithms: {', '.join(AGENTS)}.",
+        description="Train an agent. Defaults shown are the preset of --env and --memory, or where "
+        f"there is none, what follows from the task. Algorithms: {', '.join(AGENTS)}.",
     )
-    agent = AGENTS[algo](options.env, **values_of(options.run, options.algo))  # type: ignore[attr-defined]
+    agent = agent_of(algo, options, rest)
+    if agent.derived:
+        print(f"no preset knows {options.env}; settings that follow from the task:")
+        print("\n".join(f"  {line}" for line in table(agent.derived)))
     folder = options.out or new_run_folder(agent)
     print(f"run folder: {folder}", flush=True)
     try:

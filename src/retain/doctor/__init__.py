@@ -1,7 +1,7 @@
 """Names the bug: checks of environments, memories and whole agents, and probes with known answers.
 
-`retain.doctor(agent_or_env)` examines what it is given; `check_memory` and `check_environment`
-raise AssertionError, for tests.
+`retain.doctor(agent_or_env)` examines what it is given; `check_memory`, `check_encoder` and
+`check_environment` raise AssertionError, for tests.
 """
 
 import sys
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from retain.doctor.encoder import check_encoder, encoder_results
 from retain.doctor.environment import check_environment, environment_results
 from retain.doctor.invariants import agent_results
 from retain.doctor.learning import SECONDS, learning_results
@@ -63,6 +64,7 @@ def _parts(subject: Any, probes: bool, learning: float) -> list[tuple[Any, ...]]
                 subject.settings,
             ),
             (memory_results, subject.policy.torsos[0].memory),
+            (encoder_results, subject.policy.torsos[0].encoder, subject.observation_space),
             (agent_results, subject),
         ]
         parts += [(probe_results, subject)] if probes else []
@@ -84,6 +86,7 @@ sys.modules[__name__].__class__ = _Callable
 __all__ = [
     "Report",
     "Result",
+    "check_encoder",
     "check_environment",
     "check_memory",
     "examine",

@@ -102,7 +102,7 @@ def waiting(episodes: list[list[float]]) -> float:
 
 def train_for(agent: Agent, seconds: float, look: Look) -> Trained:
     """Trains an agent with the same settings, from scratch, for so many seconds."""
-    new = AGENTS[agent.algo](agent.env, **agent.settings)  # type: ignore[arg-type]
+    new = AGENTS[agent.algo].exactly(agent.env, agent.settings)  # type: ignore[arg-type]
     trained, until = Trained(new, look, [], []), time.monotonic() + seconds
     try:
         while time.monotonic() < until:

@@ -13,6 +13,8 @@ from retain.train.agent import Agent
 from retain.train.algorithms import OffPolicyAgent
 from retain.types import tree_leaves, tree_map
 
+STARTS = "pieces of the replay start where acting was"
+
 
 def _replayed(agent: Agent) -> Result:
     """The carry that acting has, against one unroll over the replay's rows."""
@@ -48,6 +50,52 @@ def _replayed(agent: Agent) -> Result:
         "reset lost, or another previous action or reward.",
         "Compare the replay's rows with what the policy read when it acted.",
     )  # fmt: skip
+
+
+def _starts(agent: Agent) -> Result:
+    """The carries that pieces start from, against an unroll from the environments' first steps."""
+    fresh = variant(agent, update_ratio=0.0)
+    assert isinstance(fresh, OffPolicyAgent)
+    if fresh.policy.receptive_field is not None:
+        return Result(STARTS, "ok", "the memory is bounded: its past is rebuilt from the timeline")
+    if fresh.policy.normaliser is not None:  # carries of older statistics would differ rightly
+        fresh.policy.normaliser.update = lambda obs: None
+    learn_a_little(fresh)
+    update, replay = fresh.update, fresh.replay
+    batch = update._batch(0.0)
+    worst, moved = 0.0, 0.0
+    for n, slot in enumerate(batch.sample.slot[:8]):
+        first, index = int(slot) // replay.num_envs * replay.stride, int(slot) % replay.num_envs
+        given = [leaf[n] for leaf in tree_leaves(batch.carries[0])]
+        wanted = _carry_at(fresh, index, first)
+        worst = max([worst, *(float((a - b).abs().max()) for a, b in
+                              zip(given, wanted, strict=True))])  # fmt: skip
+        moved = max([moved, *(float(leaf.abs().max()) for leaf in wanted)])
+    return judged(
+        STARTS, worst < CLOSE and moved > 0,
+        f"carries differ by {worst:.1e} where acting had up to {moved:.1e}",
+        "Pieces of the replay start from a carry that acting never had there: the memory is "
+        "trained on pasts that are cut off.",
+        "Store the carry where receptive_field is None; ask no memory for its name.",
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _carry_at(agent: Any, index: int, row: int) -> list[Tensor]:
+    """The leaves of the critic's carry before a row, by one unroll from the first row on."""
+    replay, nets = agent.replay, agent.policy
+    rows = np.arange(row)
+    first = nets.initial_carry(1)[0]
+    if not row:
+        return [leaf[0] for leaf in tree_leaves(first)]
+    read = replay.read(rows, np.full(row, index))
+    acted = ((read["flags"] & ACTED) > 0).nonzero().flatten()
+    reset = ((read["flags"] & RESET) > 0)[acted].unsqueeze(1)
+    obs = tree_map(lambda x: x.transpose(0, 1)[acted], agent.observations(read))
+    action, reward = (read[name].roll(1, 0)[acted].unsqueeze(1) for name in ("action", "reward"))
+    previous = nets.previous(action, reward, reset)
+    after = nets.torsos[0].absorb(nets.prepare(obs), previous, first, reset)
+    return [leaf[0] for leaf in tree_leaves(after)]
 
 
 def _actor_alone(agent: Agent) -> Result:
@@ -131,4 +179,4 @@ def bootstrap_gap(agent: Agent) -> float:
         update.next_value = kept
 
 
-CHECKS = (_replayed, _actor_alone, _targets)
+CHECKS = (_replayed, _starts, _actor_alone, _targets)

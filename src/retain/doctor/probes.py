@@ -122,7 +122,7 @@ def trained(agent: Agent, plan: Plan, *, steps: int, gamma: float = 0.5, **chang
         if "epsilon" in now:
             now |= {"epsilon": 1.0, "epsilon_final": 0.1, "exploration_fraction": 0.5}
     now |= changes | {"memory": memory}
-    new = AGENTS[agent.algo](lambda: Probe(plan, discrete), **now)
+    new = AGENTS[agent.algo].exactly(lambda: Probe(plan, discrete), now)
     total = steps if isinstance(agent, PPO) else steps // 4
     new.learn(total)
     return new

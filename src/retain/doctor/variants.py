@@ -34,7 +34,8 @@ def small(agent: Agent, **changes: Any) -> dict[str, Any]:
 
 def variant(agent: Agent, env: EnvLike | None = None, **changes: Any) -> Agent:
     """A small agent of the same kind; with the same parameters where the environment is."""
-    new = AGENTS[agent.algo](agent.env if env is None else env, **small(agent, **changes))  # type: ignore[arg-type]
+    kind, chosen = AGENTS[agent.algo], small(agent, **changes)
+    new = kind.exactly(agent.env if env is None else env, chosen)  # type: ignore[arg-type]
     if env is None:
         new.policy.load_state_dict(agent.policy.state_dict())
     return new
@@ -47,7 +48,12 @@ def learn_a_little(agent: Agent) -> None:
 
 
 def observations(agent: Agent, T: int, B: int) -> Obs:
-    """`[T, B, ...]` sampled from the space, bounded entries and unbounded ones alike."""
+    """`[T, B, ...]` of the agent's space; see `sampled`."""
+    return sampled(agent.observation_space, T, B)
+
+
+def sampled(space: gym.Space[Any], T: int, B: int) -> Obs:
+    """`[T, B, ...]` sampled from a space, bounded entries and unbounded ones alike."""
 
     def draw(space: gym.Space[Any], seed: int) -> Tensor:
         space.seed(seed)
@@ -57,7 +63,6 @@ def observations(agent: Agent, T: int, B: int) -> Obs:
             array = np.clip(array, -3, 3)
         return torch.from_numpy(array).view(T, B, *array.shape[1:])
 
-    space = agent.observation_space
     if isinstance(space, gym.spaces.Dict):
         return {key: draw(inner, n) for n, (key, inner) in enumerate(space.spaces.items())}
     return draw(space, 0)

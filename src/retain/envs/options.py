@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.errors import check_range
+from retain.settings import setting
 
 WRAPPERS = ("frame_skip", "time_limit", "hide", "obs_noise", "flicker", "sticky_actions",
             "mask_actions")  # fmt: skip
@@ -21,7 +22,7 @@ class EnvOptions:
     """Processes that the environments live in; 0 steps them in this one."""
     env_groups: int = 1
     """On-policy: the policy acts on one group of environments while the others step."""
-    worker_timeout: float = 60.0
+    worker_timeout: float = setting(60.0, needs="workers")
     """Seconds a worker may take for a step before it is replaced."""
     native: bool = True
     """Use the natively batched version of an environment where there is one (same numbers)."""
@@ -41,9 +42,9 @@ class EnvOptions:
     """What is learned from is the reward times this; returns are reported as they are."""
     reward_clip: float | None = None
     """What is learned from is clipped to [-c, c], after scaling; returns are not."""
-    frame_stack: int = 4
+    frame_stack: int = setting(4, needs="atari")
     """Atari: the last frames that an observation shows."""
-    episodic_life: bool = False
+    episodic_life: bool = setting(False, needs="atari")
     """Atari: a lost life ends the learner's episode (not the game, nor in evaluation)."""
     mask_actions: bool = False
     """Allow only the actions that `info["action_mask"]` marks with 1."""

@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 from torch import Generator, Tensor, nn
 
+from retain.errors import check_range
 from retain.nn.actions import ActionCoder
 from retain.nn.distributions import Distribution
 from retain.nn.encoders import action_mask, orthogonal
@@ -15,6 +16,7 @@ from retain.nn.normaliser import ObsNormaliser
 from retain.nn.policy import Policy
 from retain.nn.stacked import PairMLP
 from retain.nn.torso import NetworkConfig, Torso
+from retain.settings import setting
 from retain.types import Carry, Obs
 
 
@@ -22,18 +24,24 @@ from retain.types import Carry, Obs
 class ActorCriticConfig(NetworkConfig):
     """What an on-policy actor-critic is made of."""
 
-    separate_memory: bool = False
+    separate_memory: bool = setting(False, needs="several_inputs")
     """Actor and critic have an encoder and a memory of their own: slower, steadier."""
     squash: bool = False
     """Box actions: a tanh-squashed Gaussian instead of one clipped to the bounds."""
     use_sde: bool = False
     """Box actions: generalised state-dependent exploration (gSDE)."""
-    sde_sample_freq: int = -1
+    sde_sample_freq: int = setting(-1, needs="use_sde")
     """gSDE: new exploration noise every so many steps; -1 = once a segment."""
-    log_std_init: float = 0.0
+    log_std_init: float = setting(0.0, needs="box_actions")
     """Box actions: logarithm of the standard deviation to start from."""
-    scale_actions: bool = False
+    scale_actions: bool = setting(False, needs="box_actions")
     """Box actions: the Gaussian's [-1, 1] is the whole Box, whatever its bounds."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot mean anything."""
+        super().__post_init__()
+        if self.sde_sample_freq != -1:
+            check_range(self, "sde_sample_freq", low=1)
 
 
 class ActorCritic(Policy):

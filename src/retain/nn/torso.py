@@ -12,6 +12,7 @@ from retain.errors import UsageError, check_range
 from retain.memory import Summary, make_memory, memory_class
 from retain.memory.registry import read_options
 from retain.nn.encoders import encoder_class, make_encoder
+from retain.settings import setting
 from retain.types import Carry, Obs
 
 
@@ -32,7 +33,7 @@ class NetworkConfig:
     """Entries that a window holds, the current one included."""
     summary: Summary = "lstm"
     """How a window becomes features: side by side, by a recurrence, or by attention."""
-    shortcut: bool = False
+    shortcut: bool = setting(False, needs="memory")
     """The current features also go past the memory to the heads."""
     previous_action: bool = False
     """The network also reads the last action (zero at an episode's start)."""
@@ -43,13 +44,13 @@ class NetworkConfig:
     registered name, or module:name of a class."""
     encoder_hidden: tuple[int, ...] = ()
     """MLP widths before the memory, for vectors; empty passes them through unchanged."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = setting("float32", needs="images")
     """Of the products in image encoders; bfloat16 is twice as fast on recent CPUs."""
     hidden: tuple[int, ...] = (64, 64)
     """MLP widths after the memory, for the actor and for the critic each."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     """Activation of the MLPs."""
-    normalise_obs: bool = False
+    normalise_obs: bool = setting(False, needs="floats")
     """Running mean and variance of vector observations, saved with the model."""
 
     @property
@@ -69,7 +70,9 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
-        check_range(self, "memory_hidden", "memory_layers", "window", low=1)
+        check_range(
+            self, "memory_hidden", "memory_layers", "window", "encoder_hidden", "hidden", low=1
+        )
         read_options(memory_class(self.memory), self.memory_options)
         encoder_class(self.encoder)
 

@@ -14,7 +14,8 @@ from retain.errors import UsageError, unknown
 from retain.study.outcome import Outcome, run_one
 from retain.train import checkpoint as store
 from retain.train.algorithms import AGENTS
-from retain.train.config import RunConfig, build, check_names, field_names
+from retain.train.config import RunConfig, check_names, field_names, parts_of
+from retain.train.relevance import Situation, check_relevant, irrelevant
 from retain.train.trainer import Interrupted
 
 Found = dict[str, list[Outcome]]
@@ -72,8 +73,23 @@ class Study:
             if "seed" in settings:
                 raise UsageError("seed cannot be set: every variant runs the same seeds")
             check_names(settings, field_names(RunConfig, kind.config_kind))
-            for part in (RunConfig, kind.config_kind):
-                build(part, {k: v for k, v in settings.items() if k in field_names(part)})
+            parts_of(settings, RunConfig, kind.config_kind)
+            check_relevant(variant.settings, self._situation(variant))
+        idle = [irrelevant(self.settings, self._situation(variant)) for variant in self.variants]
+        for name in self.settings:
+            if all(name in reasons for reasons in idle):
+                raise UsageError(f"{name} would do nothing in any variant: {idle[0][name]}")
+
+    def settings_of(self, variant: Variant) -> dict[str, Any]:
+        """A variant's settings, without those of all variants that would do nothing in it."""
+        kept = AGENTS[self.algo].useful(self.settings | variant.settings, self.env)
+        return kept | variant.settings
+
+    def _situation(self, variant: Variant) -> Situation:
+        kind = AGENTS[self.algo]
+        values = kind.run_defaults | self.settings | variant.settings
+        run, config = parts_of(values, RunConfig, kind.config_kind)
+        return Situation(self.algo, self.env, (config, run))
 
 
 def variants_of(field_name: str, values: Sequence[Any]) -> tuple[Variant, ...]:
@@ -157,7 +173,7 @@ def train_all(
         futures: list[Future[dict[str, Any]]] = [
             pool.submit(
                 one, study.env, study.algo,
-                study.settings | variant.settings | {"seed": seed, "threads": 1},
+                study.settings_of(variant) | {"seed": seed, "threads": 1},
                 study.steps, study.episodes, str(folder),
             )
             for (variant, seed), folder in zip(runs, folders, strict=True)

@@ -1,9 +1,9 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 import numpy as np
@@ -23,10 +23,19 @@ from retain.nn.encoders import encoder_name
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.allocator import keep_freed_memory
-from retain.train.config import RunConfig, build, check_names, field_names, to_json, values_of
-from retain.train.defaults import Derived, derive, settings_of, task_of
-from retain.train.presets import preset
+from retain.train.config import (
+    RunConfig,
+    check_names,
+    field_names,
+    parts_of,
+    to_json,
+    values_of,
+)
+from retain.train.defaults import Derived
+from retain.train.presets import AUTO
+from retain.train.relevance import Situation, check_relevant, irrelevant
 from retain.train.spaces import space_to_json
+from retain.train.start import Start
 from retain.types import Carry, tree_leaves, tree_map, under_prefix, with_prefix
 
 
@@ -35,8 +44,10 @@ class Agent(ABC):
 
     Args:
         env: a gymnasium id, `module:id`, or a callable that returns an environment.
-        settings: any field of `RunConfig` or of the algorithm's config, over the environment's
-            preset.
+        preset: settings to begin with: `auto` (what is known to work for this environment, or else
+            what is derived from it), another name, `none` for the algorithm's defaults, or a TOML
+            file's path.
+        settings: any field of `RunConfig` or of the algorithm's config, over the preset.
     Raises:
         UsageError: an unknown id, field or value; the line names the nearest valid one.
     """
@@ -53,25 +64,43 @@ class Agent(ABC):
     update: Any
     """What trains them, with `state` and `restore`."""
 
-    def __init__(self, env: EnvLike, **settings: Any) -> None:
+    def __init__(self, env: EnvLike, *, preset: str = AUTO, **settings: Any) -> None:
         settings = named_parts(settings)
-        kinds = (RunConfig, self.config_kind)
+        kinds = RunConfig, self.config_kind
         check_names(settings, field_names(*kinds))
-        known = preset(self.algo, env_name(env), str(settings.get("memory", "none")))
-        values = self.run_defaults | known | settings
-
-        def derived(*spaces: gym.Space[Any]) -> dict[str, Any]:
-            if not known:
-                self.derived = derive(task_of(kinds, values, settings, *spaces))
-            return values | settings_of(self.derived)
+        start = Start(self.algo, kinds, self.run_defaults, env, preset, settings)
 
         def config(*spaces: gym.Space[Any]) -> Any:
-            chosen, names = derived(*spaces), field_names(self.config_kind)
-            return build(self.config_kind, {k: v for k, v in chosen.items() if k in names})
+            self.derived = start.derived(*spaces)
+            return start.parts(*spaces)[1]
 
-        names = field_names(RunConfig)
-        run = build(RunConfig, {k: v for k, v in derived().items() if k in names})
-        self._setup(env, run, config)
+        self._setup(env, start.parts()[0], config)
+        now = Situation(
+            self.algo, env, (self.config, self.run_settings), self.observation_space, self.action_space,
+            self.policy.receptive_field,
+        )  # fmt: skip
+        check_relevant(settings, now)
+        if preset.endswith(".toml"):
+            check_relevant(start.chosen, now, f"preset {preset}")
+
+    @classmethod
+    def useful(cls, settings: Mapping[str, Any], env: EnvLike | None = None) -> dict[str, Any]:
+        """Those settings that would do something together: for a loop over memories, where one of
+        them has no use for what another needs."""
+        settings = named_parts(settings)
+        check_names(settings, field_names(RunConfig, cls.config_kind))
+        run, config = parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind)
+        idle = irrelevant(settings, Situation(cls.algo, env, (config, run)))
+        return {name: value for name, value in settings.items() if name not in idle}
+
+    @classmethod
+    def exactly(cls, env: EnvLike, settings: Mapping[str, Any]) -> Self:
+        """An agent with these settings: no preset, and no question whether each of them matters."""
+        settings = named_parts(settings)
+        check_names(settings, field_names(RunConfig, cls.config_kind))
+        agent = cls.__new__(cls)
+        agent._setup(env, *parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind))
+        return agent
 
     def _setup(
         self,
@@ -399,7 +428,7 @@ def _dig(obs: Any, key: str) -> Any:
     return obs
 
 
-def named_parts(settings: dict[str, Any]) -> dict[str, Any]:
+def named_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with every class of a memory or an encoder by the name a configuration keeps."""
     names = {"memory": memory_name, "encoder": encoder_name, "memory_options": write_options}
     return {k: names[k](v) if k in names else v for k, v in settings.items()}

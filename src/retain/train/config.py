@@ -1,6 +1,7 @@
 """The run's own settings, and reading any configuration from names and values."""
 
 import json
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -18,7 +19,7 @@ class RunConfig(EnvOptions):
     """Where, how long and how a run trains."""
 
     seed: int = 1
-    """Of everything random in the run: parameters, actions, minibatches, every episode."""
+    """Seed of the run: parameters, actions, minibatches and every episode."""
     num_envs: int = 8
     """Environments stepped together."""
     threads: int = 1
@@ -31,7 +32,6 @@ class RunConfig(EnvOptions):
     """Checkpoints kept, the newest ones; the best one is kept besides."""
     tensorboard: bool = True
     """Write TensorBoard events into the run folder."""
-
     record_episodes: bool = True
     """Keep every episode's seed and actions in the run folder, for `retain playback`."""
 
@@ -39,7 +39,8 @@ class RunConfig(EnvOptions):
         """Refuses values that cannot mean anything."""
         super().__post_init__()
         check_range(self, "num_envs", "checkpoint_every", "keep", low=1)
-        check_range(self, "threads", low=0)
+        check_range(self, "seed", low=0, high=2**63 - 1)
+        check_range(self, "threads", low=0, high=1024)
 
     def env_options(self) -> EnvOptions:
         """The part that environments are made from."""
@@ -62,6 +63,9 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
             if typing.get_origin(hints[name]) is typing.Literal:
                 close = nearest(str(value), typing.get_args(hints[name]))
             raise UsageError(f"{name} is {value!r} (expected {describe_type(hints[name])}){close}")
+        for entry in value if isinstance(value, tuple) else (value,):
+            if isinstance(entry, float) and not math.isfinite(entry):
+                raise UsageError(f"{name} is {value} (expected a finite number)")
         checked[name] = value
     return kind(**checked)
 
@@ -69,6 +73,19 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
 def field_names(*kinds: type[Any]) -> list[str]:
     """The field names of configurations, in order."""
     return [field.name for kind in kinds for field in fields(kind)]
+
+
+def parts_of(values: Mapping[str, Any], *kinds: type[Any]) -> tuple[Any, ...]:
+    """One configuration of each kind, from names and values of all of them.
+
+    Raises:
+        UsageError: as `build`.
+    """
+    own = [set(field_names(kind)) for kind in kinds]
+    return tuple(
+        build(kind, {name: value for name, value in values.items() if name in names})
+        for kind, names in zip(kinds, own, strict=True)
+    )
 
 
 def values_of(*parts: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ somewhere: `benchmarks/defaults.py` is where these were chosen, and shows what t
 preset or the user's own setting always wins; what is derived fits around it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -25,9 +25,13 @@ class Derived:
     value: Any
     reason: str
 
-    def line(self, width: int = 0) -> str:
-        """`name value   reason`, the value padded to `width`."""
-        return f"{f'{self.name} {_shown(self.value)}':{width}}  {self.reason}"
+    @property
+    def flag(self) -> str:
+        """As the command line writes it."""
+        name = self.name.replace("_", "-")
+        if isinstance(self.value, bool):
+            return f"--{name}" if self.value else f"--no-{name}"
+        return f"--{name} {self.value:g}"
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,12 @@ def task_of(
     values |= known
     remembers = memory_class(values["memory"]).receptive_field != 1
     return Task(values, given, remembers, *spaces)
+
+
+def table(derived: Sequence[Derived]) -> list[str]:
+    """One line each: the flag, and why."""
+    width = max((len(one.flag) for one in derived), default=0)
+    return [f"{one.flag:{width}}  {one.reason}" for one in derived]
 
 
 def settings_of(derived: tuple[Derived, ...]) -> dict[str, Any]:
@@ -170,7 +180,3 @@ RATE, MEMORY_RATE = 3e-4, 1e-3
 def _divisor(wanted: int, *totals: int) -> int:
     """The largest number up to `wanted` that divides all of `totals`."""
     return next(n for n in range(wanted, 0, -1) if all(total % n == 0 for total in totals))
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
