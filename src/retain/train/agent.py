@@ -76,8 +76,8 @@ class Agent(ABC):
 
         self._setup(env, start.parts()[0], config)
         now = Situation(
-            self.algo, env, (self.config, self.run_settings), self.observation_space, self.action_space,
-            self.policy.receptive_field,
+            self.algo, env, (self.config, self.run_settings), self.observation_space,
+            self.action_space, self.policy.receptive_field,
         )  # fmt: skip
         check_relevant(settings, now)
         if preset.endswith(".toml"):
