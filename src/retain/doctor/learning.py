@@ -8,7 +8,7 @@ most of them only where the return did not rise, since many settings look odd an
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -100,12 +100,14 @@ def waiting(episodes: list[list[float]]) -> float:
     return float(np.median(waits))
 
 
-def train_for(agent: Agent, seconds: float, look: Look) -> Trained:
-    """Trains an agent with the same settings, from scratch, for so many seconds."""
+def train_for(
+    agent: Agent, seconds: float, look: Look, clock: Callable[[], float] = time.monotonic
+) -> Trained:
+    """Trains an agent with the same settings, from scratch, for so many seconds of a clock."""
     new = AGENTS[agent.algo].exactly(agent.env, agent.settings)  # type: ignore[arg-type]
-    trained, until = Trained(new, look, [], []), time.monotonic() + seconds
+    trained, until = Trained(new, look, [], []), clock() + seconds
     try:
-        while time.monotonic() < until:
+        while clock() < until:
             trained.rows.append(new.iterate(lambda: 0.0))
             trained.returns += [e.ret for e in new.collector.statistics.take_finished()]
     except NonFiniteError as error:
