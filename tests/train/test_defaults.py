@@ -42,6 +42,7 @@ class Own(gym.Env):
 def test_the_spaces_and_the_memory_decide():
     assert derived()["scale_actions"] is True
     assert "scale_actions" not in derived(actions=UNIT)
+    assert "scale_actions" not in derived(actions=gym.spaces.Box(-np.inf, np.inf, (2,)))
     assert derived(actions=WIDE)["entropy_coef"] == 0.0
     assert "entropy_coef" not in derived(actions=TWO)  # the default suits
     assert derived()["normalise_obs"] is True

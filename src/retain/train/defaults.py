@@ -127,7 +127,9 @@ def _segment(task: Task, value: Value) -> Iterator[Derived]:
         return
     steps, sequence = value("num_steps"), 1
     if task.remembers:
-        fits = [task.values["batch_size"]] if "batch_size" in task.given else []
+        batch = task.values["batch_size"]
+        kept = batch is not None and (not task.passes or "batch_size" in task.given)
+        fits = [batch] if kept else []
         sequence = value("sequence_length") or _divisor(SEQUENCE, steps, *fits)
         yield Derived(
             "sequence_length", sequence, f"gradients reach so far back in segments of {steps} steps"
