@@ -1,6 +1,6 @@
 """Deployment: a trained agent in a loop of your own, with the carry in your hands.
 
-    python examples/deployment.py
+python examples/deployment.py
 """
 
 import sys

@@ -11,43 +11,87 @@ from retain.envs.register import register_envs
 
 if TYPE_CHECKING:
     from retain import doctor, memory, nn, ops
-    from retain.errors import RetainError, UsageError
+    from retain.envs.contract import Backend, EnvStep
+    from retain.envs.native import register_backend
+    from retain.errors import Notice, RetainError, UsageError
     from retain.memory import StepMemory, register_memory
     from retain.nn.encoders import register_encoder
     from retain.train.agent import Agent
-    from retain.train.algorithms import DDPG, DQN, PPO, SAC, TD3
+    from retain.train.algorithms import (
+        A2C,
+        DDPG,
+        DQN,
+        PPO,
+        PQN,
+        QRDQN,
+        SAC,
+        TD3,
+        TQC,
+        VTrace,
+    )
+    from retain.train.callbacks.base import Callback
+    from retain.train.callbacks.registry import register_callback
     from retain.train.loading import load
+    from retain.train.off_policy import OffPolicyAgent
+    from retain.train.on_policy import OnPolicyAgent
+    from retain.train.registry import register_algorithm
+    from retain.train.resume import resume
 
 _HOME = {
-    **dict.fromkeys(("PPO", "DDPG", "TD3", "SAC", "DQN"), "retain.train.algorithms"),
+    **dict.fromkeys(
+        ("A2C", "DDPG", "DQN", "PPO", "PQN", "QRDQN", "SAC", "TD3", "TQC", "VTrace"),
+        "retain.train.algorithms",
+    ),
+    "OnPolicyAgent": "retain.train.on_policy",
+    "OffPolicyAgent": "retain.train.off_policy",
+    "register_algorithm": "retain.train.registry",
     "load": "retain.train.loading",
+    "resume": "retain.train.resume",
+    **dict.fromkeys(("Backend", "EnvStep"), "retain.envs.contract"),
+    "register_backend": "retain.envs.native",
     "Agent": "retain.train.agent",
+    "Callback": "retain.train.callbacks.base",
+    "register_callback": "retain.train.callbacks.registry",
     "StepMemory": "retain.memory",
     "register_memory": "retain.memory",
     "register_encoder": "retain.nn.encoders",
-    "RetainError": "retain.errors",
-    "UsageError": "retain.errors",
+    **dict.fromkeys(("Notice", "RetainError", "UsageError"), "retain.errors"),
 }
 _MODULES = ("doctor", "memory", "nn", "ops")
 
 __all__ = [
+    "A2C",
     "DDPG",
     "DQN",
     "PPO",
+    "PQN",
+    "QRDQN",
     "SAC",
     "TD3",
+    "TQC",
     "Agent",
+    "Backend",
+    "Callback",
+    "EnvStep",
+    "Notice",
+    "OffPolicyAgent",
+    "OnPolicyAgent",
     "RetainError",
     "StepMemory",
     "UsageError",
+    "VTrace",
     "__version__",
     "doctor",
     "load",
     "memory",
     "nn",
     "ops",
+    "register_algorithm",
+    "register_backend",
+    "register_callback",
     "register_encoder",
     "register_memory",
+    "resume",
 ]
 
 register_envs()

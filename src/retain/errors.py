@@ -4,6 +4,7 @@ This module imports nothing but the standard library: environment workers load i
 """
 
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
@@ -29,8 +30,21 @@ class EnvironmentFailure(RetainError):
     """Environments or their workers fail again and again; the run stops with a checkpoint."""
 
 
+class CallbackError(RetainError):
+    """A callback raised; the run stopped after its checkpoint. The cause is what was raised."""
+
+
 class CheckpointError(RetainError):
     """A run folder or checkpoint is missing, incomplete or from another configuration."""
+
+
+class Notice(UserWarning):
+    """What the library did with an input and its user should know; one line, and no error."""
+
+
+def notice(text: str) -> None:
+    """Says a `Notice`; Python shows the same one once. `warnings` filters them as any other."""
+    warnings.warn(text, Notice, stacklevel=2)
 
 
 def check_range(
@@ -62,13 +76,16 @@ def _inside(value: float, low: float, high: float | None, above: bool) -> bool:
     return high is None or value <= high
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
+def nearest(name: str, choices: Iterable[str], likeness: float = 0.6) -> str:
     """`; did you mean 'lstm'?` for the closest choice, or the empty string when none is close.
 
     Ready to be appended to an error line.
+
+    Args:
+        likeness: least share of the letters in common, from 0 to 1.
     """
     known = {choice.lower(): choice for choice in choices}
-    match = get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    match = get_close_matches(name.lower(), known, n=1, cutoff=likeness)
     return f"; did you mean {known[match[0]]!r}?" if match else ""
 
 

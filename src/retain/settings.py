@@ -3,7 +3,7 @@
 Nothing but the standard library: environment workers load it too.
 """
 
-from dataclasses import field
+from dataclasses import MISSING, Field, field
 from typing import Any
 
 
@@ -16,3 +16,10 @@ def setting(default: Any, *, needs: str | None = None, fixed: str | None = None)
         fixed: why it cannot change in the life of an agent; None where it can.
     """
     return field(default=default, metadata={"needs": needs, "fixed": fixed})
+
+
+def default_of(declared: Field[Any]) -> Any:
+    """What a setting is unless it is given."""
+    if declared.default_factory is not MISSING:
+        return declared.default_factory()
+    return declared.default

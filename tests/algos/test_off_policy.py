@@ -1,5 +1,7 @@
 """Off-policy algorithms: who owns the memory, what a target is, what acting and replay agree on."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ class ShortDiscrete(Short):
 
 
 def batch_of(agent):
-    return agent.update._batch(0.0)
+    return agent.update.batch(0.0)
 
 
 def acted(batch):
@@ -89,7 +91,7 @@ def test_acting_features_equal_replayed_features(memory, owner):
         agent.iterate(lambda: 0.0)
         agent.policy.normaliser.load_state_dict(statistics)  # as it was when acting
     batch = batch_of(agent)
-    replayed = agent.policy.actor.forward(agent.update._actor_features(batch))
+    replayed = agent.policy.actor.forward(agent.update.actor_features(batch))
     mask = acted(batch)
     assert mask.sum() > 20
     assert replayed[mask].std() > 0.02
@@ -106,7 +108,7 @@ def test_a_stale_carry_would_be_seen():
     for leaf in agent.replay.carry[0]:
         leaf.zero_()
     batch = batch_of(agent)
-    replayed = agent.policy.actor.forward(agent.update._actor_features(batch))
+    replayed = agent.policy.actor.forward(agent.update.actor_features(batch))
     assert (replayed - batch.action).abs().max() > 1e-3
 
 
@@ -120,7 +122,7 @@ def test_each_loss_reaches_its_own_side_and_nothing_else(algo, memory, owner):
     for parameter in nets.parameters():
         parameter.grad = None
     batch = batch_of(agent)
-    loss, _ = update.actor_loss(batch, update._actor_features(batch))
+    loss, _ = update.actor_loss(batch, update.actor_features(batch))
     loss.backward()
     assert not any(gradients(nets.critic).values())
     assert any(gradients(nets.actor).values())
@@ -184,7 +186,7 @@ def test_targets_bootstrap_where_an_episode_was_cut_and_not_where_it_ended(n, me
         lambda batch, after, actor_after: torch.full(after.shape[:2], 100.0),
     )  # fmt: skip
     batch = batch_of(agent)
-    target = agent.update._target(batch)
+    target = agent.update.target(batch)
     seen = set()
     obs, sample = batch.sample.obs, batch.sample
     for t in range(batch.length):
@@ -217,10 +219,10 @@ def test_final_observations_enter_no_loss():
         agent.replay.random.bit_generator.state = random
         agent.update.generator.manual_seed(0)
         batch = batch_of(agent)
-        target = agent.update._target(batch)
+        target = agent.update.target(batch)
         value = agent.update.predicted(batch)
         loss = retain.ops.q_loss(value=value, target=target, mask=batch.mask)
-        return loss, agent.update.actor_loss(batch, agent.update._actor_features(batch))[0]
+        return loss, agent.update.actor_loss(batch, agent.update.actor_features(batch))[0]
 
     clean = losses()
     empty = torch.from_numpy((agent.replay.flags & 8) == 0)
@@ -323,7 +325,7 @@ def test_sac_actor_gradient_is_that_of_the_soft_value(env):
         agent.iterate(lambda: 0.0)
     update = agent.update
     batch = batch_of(agent)
-    features = update._actor_features(batch)
+    features = update.actor_features(batch)
     bias = agent.policy.actor.net._parameters["bias_1"]
 
     def value(shift):
@@ -346,7 +348,7 @@ def test_sac_losses_are_the_papers():
         agent.iterate(lambda: 0.0)
     update, nets = agent.update, agent.policy
     batch = batch_of(agent)
-    features = update._actor_features(batch)
+    features = update.actor_features(batch)
     dist = nets.actor.forward(features)
     action = dist.reparameterised(torch.Generator().manual_seed(4))
     value = nets.critic.forward(features, torch.tanh(action)).min(0).values
@@ -370,7 +372,7 @@ def test_discrete_sac_losses_are_expectations_over_actions():
         agent.iterate(lambda: 0.0)
     update, nets = agent.update, agent.policy
     batch = batch_of(agent)
-    features = update._actor_features(batch)
+    features = update.actor_features(batch)
     log_probs = nets.actor.forward(features).log_probs
     value = nets.critic.forward(features).min(0).values
     loss = sum((log_probs[..., a].exp() * (0.4 * log_probs[..., a] - value[..., a])).mean()
@@ -474,3 +476,23 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer(tmp_path):
 def test_what_cannot_be_is_refused_in_one_line(algo, env, changes, message):
     with pytest.raises(UsageError, match=message):
         make(algo, env, **changes)
+
+
+def test_means_are_over_the_steps_that_count():
+    """Masked rows enter neither q_mean nor the mean in a sequence's priority (worked by hand)."""
+    agent = make("DQN", "CartPoleNoVel-v1", memory="lstm", batch_size=16, prioritized=True,
+                 burn_in=0, n_step=1, update_ratio=0.1)  # fmt: skip
+    agent.iterate(lambda: 0.0)
+    update, batch = agent.update, agent.update.batch(0.0)
+    acted = torch.ones(8, 2, dtype=torch.bool)
+    acted[2:] = False
+    acted[1, 1] = False
+    batch.sample = replace(batch.sample, acted=acted, slot=np.array([0, 1]))
+    value, target = torch.full((1, 8, 2), 1e6), torch.zeros(8, 2)
+    value[0, :2, 0] = torch.tensor([1.0, 3.0])
+    value[0, 0, 1] = 2.0
+    assert batch.mean(value).item() == pytest.approx((1 + 3 + 2) / 3)
+    seen = []
+    agent.replay.set_priorities = lambda slot, priority: seen.append(priority.tolist())
+    update._reprioritise(batch, value, target)
+    assert seen == [pytest.approx([0.9 * 3 + 0.1 * 2, 0.9 * 2 + 0.1 * 2])]

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import retain
-from retain.algos.optim import Adam, SafeStep, check_ownership, scheduled
+from retain.algos.optim import Adam, SafeStep, check_ownership
 from retain.algos.ppo import PPOConfig
+from retain.algos.schedules import scheduled
 from retain.errors import NonFiniteError, UsageError
 
 PLAIN = {
@@ -191,7 +192,8 @@ def test_the_entropy_in_the_loss_is_the_analytic_one():
     agent = retain.PPO("CartPole-v1", **PLAIN, entropy_coef=0.5)
     rollout = agent.collector.collect(32)
     sequences = rollout.sequences(obs=rollout.obs, advantage=rollout.value, target=rollout.value)
-    loss, terms, _ = agent.update.loss(sequences, 0.0)
+    found = agent.update.loss(sequences, 0.0)
+    loss, terms = found.total, found.terms
     dist, _, _ = agent.policy(sequences.obs, sequences.carry, sequences.reset)
     assert terms["entropy"].item() == pytest.approx(dist.entropy().mean().item(), abs=1e-7)
     whole = terms["policy_loss"] + agent.config.value_coef * terms["value_loss"]

@@ -97,10 +97,10 @@ def test_random_play_is_looked_at_and_cut(monkeypatch):
 def test_training_with_the_real_settings_names_a_planted_one():
     agent = retain.PPO("CartPole-v1", num_envs=4, num_steps=32, batch_size=32, learning_rate=0.3)
     before = agent.policy.state_dict()["head.linear.weight"].clone()
-    [result] = learning_results(agent, seconds=0.5)
+    [result] = learning_results(agent, agent.env, seconds=0.5)
     assert result.mend.startswith("--learning-rate: a tenth")
     assert agent.steps == 0
     assert (agent.policy.state_dict()["head.linear.weight"] == before).all()
     agent = retain.PPO("CartPole-v1", num_envs=4, num_steps=32, batch_size=32, learning_rate=1e-7)
-    [result] = learning_results(agent, seconds=0.5)
+    [result] = learning_results(agent, agent.env, seconds=0.5)
     assert result.mend.startswith("--learning-rate: ten times")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import retain
-from retain.algos import off_policy, optim, ppo
+from retain.algos import off_policy, optim, policy_gradient, ppo
 from retain.data.collector import Collector
 from retain.data.replay import Replay
 from retain.data.rollout import Rollout
@@ -116,7 +116,7 @@ def gae_with(**changes):
         def wrong(real, **named):
             return real(**named | {k: f(named) for k, f in changes.items()})
 
-        wrap(patch, ppo, "gae", wrong)
+        wrap(patch, policy_gradient, "gae", wrong)
 
     return plant
 

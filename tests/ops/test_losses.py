@@ -11,6 +11,7 @@ from retain.ops import (
     normalise,
     policy_loss,
     q_loss,
+    quantile_huber_loss,
     value_loss,
 )
 
@@ -239,3 +240,41 @@ def test_masked_steps_enter_no_q_loss(poison):
     assert loss.item() == 0.5
     loss.backward()
     assert value.grad.tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("target", "huber", "expected"),
+    [
+        ([1.0], None, 0.25 * 1 + 0.25 * 1),
+        ([1.0], 1.0, 0.25 * 0.5 + 0.25 * 0.5),
+        ([1.0], 2.0, 0.25 * 0.25 + 0.25 * 0.25),
+        ([1.0, 3.0], None, 0.25 * (1 + 3) / 2 + (0.25 * 1 + 0.75 * 1) / 2),
+        ([1.0, 3.0], 1.0, 0.25 * (0.5 + 2.5) / 2 + (0.25 * 0.5 + 0.75 * 0.5) / 2),
+    ],
+)
+def test_quantile_huber_loss_worked_by_hand(target, huber, expected):
+    """Quantiles 0 and 2 at tau = 1/4 and 3/4."""
+    value, rows = torch.tensor([[[0.0, 2.0]]]), torch.tensor([target])
+    found = quantile_huber_loss(value=value, target=rows, huber=huber)
+    assert found.item() == pytest.approx(expected)
+    both = quantile_huber_loss(value=value.expand(2, 1, 2), target=rows, huber=huber)
+    assert both.item() == pytest.approx(2 * expected)
+    half = quantile_huber_loss(value=value, target=rows, huber=huber, weight=torch.tensor([0.5]))
+    assert half.item() == pytest.approx(expected / 2)
+    padded = torch.cat((value, torch.full_like(value, 1e6)), dim=1)
+    masked = quantile_huber_loss(
+        value=padded, target=rows.expand(2, -1), huber=huber, mask=torch.tensor([True, False])
+    )
+    assert masked.item() == pytest.approx(expected)
+
+
+def test_quantile_regression_finds_the_quantiles():
+    sample = torch.arange(100.0).expand(1, 100)
+    value = torch.full((1, 1, 4), 50.0, requires_grad=True)
+    optimizer = torch.optim.Adam([value], lr=1.0)
+    for step in range(150):
+        optimizer.param_groups[0]["lr"] = 1.0 - step / 150
+        optimizer.zero_grad()
+        quantile_huber_loss(value=value, target=sample, huber=None).backward()
+        optimizer.step()
+    assert value.flatten().tolist() == pytest.approx([12.5, 37.5, 62.5, 87.5], abs=1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from retain.ops import discounted_sum, gae, n_step_return, vtrace
+from retain.ops import discounted_sum, gae, lambda_return, n_step_return, vtrace
 
 T, B = 12, 5
 
@@ -229,3 +229,37 @@ def test_every_return_keeps_the_dtype(dtype):
                         initial=torch.zeros(B, dtype=dtype), gamma=0.9),
     ]  # fmt: skip
     assert {out.dtype for out in outs} == {dtype}
+
+
+@pytest.mark.parametrize(
+    ("terminated", "truncated", "expected"),
+    [
+        ([0, 0, 0], [0, 0, 0], [3.3125, 5.25, 7.0]),
+        ([0, 1, 0], [0, 0, 0], [2.5, 2.0, 7.0]),
+        ([0, 0, 0], [0, 1, 0], [3.25, 5.0, 7.0]),
+        ([0, 0, 1], [0, 0, 0], [3.0625, 4.25, 3.0]),
+    ],
+)
+def test_lambda_returns_worked_by_hand(terminated, truncated, expected):
+    """gamma = lam = 1/2, rewards 1 2 3, values of the successors 4 6 8."""
+
+    def column(numbers, dtype=torch.float32):
+        return torch.tensor(numbers, dtype=dtype).unsqueeze(1)
+
+    value = column([4.0, 6.0, 8.0])
+    value[column(terminated, torch.bool)] = torch.nan
+    found = lambda_return(
+        reward=column([1.0, 2.0, 3.0]), next_value=value, gamma=0.5, lam=0.5,
+        terminated=column(terminated, torch.bool), truncated=column(truncated, torch.bool),
+    )  # fmt: skip
+    assert found.squeeze(1).tolist() == pytest.approx(expected)
+
+
+def test_lambda_returns_equal_gaes_targets_where_the_successors_value_is_the_next_one():
+    torch.manual_seed(0)
+    T, B = 9, 5
+    reward, value, last = torch.randn(T, B), torch.randn(T, B), torch.randn(1, B)
+    terminated, truncated = torch.rand(T, B) < 0.2, torch.rand(T, B) < 0.2
+    named = {"reward": reward, "next_value": torch.cat((value[1:], last)), "terminated": terminated,
+             "truncated": truncated, "gamma": 0.9, "lam": 0.7}  # fmt: skip
+    torch.testing.assert_close(lambda_return(**named), gae(value=value, **named)[1])

@@ -10,7 +10,7 @@ from retain.algos import diagnostics
 from retain.data.rollout import Rollout
 from retain.memory import make_memory
 from retain.nn.torso import Torso
-from retain.train.monitors import RULES, Monitor
+from retain.train.callbacks.monitors import RULES, Monitor
 from retain.types import tree_map
 
 ROW = {"return_mean": 10.0, "first_log_ratio": 1e-7, "approx_kl": 0.01, "clip_fraction": 0.1,

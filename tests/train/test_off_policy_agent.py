@@ -8,7 +8,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import retain
-from retain.errors import CheckpointError, UsageError
+from retain.errors import CheckpointError
 
 SMALL = {"learning_starts": 50, "num_steps": 50, "batch_size": 32, "hidden": (16,), "window": 4,
          "memory_hidden": 8, "buffer_size": 1000, "sequence_length": 8, "update_ratio": 0.5}  # fmt: skip
@@ -93,12 +93,6 @@ class Seen(gym.Env):
         return self._obs(), reward, self.t == 5, False, {}
 
 
-class Masked(Seen):
-    observation_space = gym.spaces.Dict(
-        Seen.observation_space.spaces | {"action_mask": gym.spaces.MultiBinary(3)}
-    )
-
-
 def test_images_and_dict_observations_stay_as_they_are_until_the_encoder():
     agent = make("DQN", Seen, "none", num_steps=20, learning_starts=10).learn(40)
     assert agent.replay.obs["image"].dtype == np.uint8
@@ -106,11 +100,6 @@ def test_images_and_dict_observations_stay_as_they_are_until_the_encoder():
     obs, _ = Seen().reset(seed=1)
     action, _ = agent.act(obs)
     assert agent.action_space.contains(action)
-
-
-def test_an_action_mask_is_refused_rather_than_ignored():
-    with pytest.raises(UsageError, match="action_mask"):
-        make("DQN", Masked, "none")
 
 
 def test_steps_asked_for_are_steps_taken_and_learn_goes_on():

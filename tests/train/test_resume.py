@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import retain
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
-from retain.train.logs import TIMING
+from retain.train.callbacks.csv import TIMING
 from retain.train.resume import resume
 
 SMALL = {

@@ -6,10 +6,13 @@ The critic's loss owns the critic's torso; see `off_policy` for what the actor r
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
+from retain.algos.off_policy import OffPolicyUpdate
+from retain.algos.off_policy_config import OffPolicyConfig
+from retain.algos.pieces import Batch
 from retain.errors import check_range
 from retain.nn.q_networks import DeterministicActor
 from retain.ops import masked_mean
@@ -28,6 +31,10 @@ class DDPGConfig(OffPolicyConfig):
         """Refuses values that cannot mean anything."""
         super().__post_init__()
         check_range(self, "exploration_noise", "exploration_noise_final", low=0)
+
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return super().probing() | {"exploration_noise": 0.3, "exploration_noise_final": None}
 
 
 class DDPGUpdate(OffPolicyUpdate):

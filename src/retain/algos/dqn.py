@@ -7,13 +7,18 @@ There is one loss, and it owns everything.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 from torch import Tensor
 
-from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
+from retain.algos.off_policy import OffPolicyUpdate
+from retain.algos.off_policy_config import BUILT, OffPolicyConfig
+from retain.algos.optim import falling
+from retain.algos.pieces import Batch
 from retain.errors import UsageError, check_range
-from retain.nn.q_networks import OffPolicyNets
+from retain.nn.q_networks import OffPolicyNets, only
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +27,7 @@ class DQNConfig(OffPolicyConfig):
 
     double: bool = True
     """The online network chooses the target's action, the target network values it."""
-    dueling: bool = False
+    dueling: bool = setting(False, fixed=BUILT)
     """A value and advantages around it."""
     huber: float | None = 1.0
     """Huber threshold of the error; None is the plain square."""
@@ -35,13 +40,21 @@ class DQNConfig(OffPolicyConfig):
     exploration_fraction: float = 0.2
     """Share of the run in which it falls."""
 
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return super().probing() | {
+            "epsilon": 1.0, "epsilon_final": 0.1, "exploration_fraction": 0.5,
+        }  # fmt: skip
+
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
         check_range(self, "epsilon", "epsilon_final", "exploration_fraction", low=0, high=1)
         if self.memory_owner != "critic":
             raise UsageError(
-                f"memory_owner is {self.memory_owner!r}, but dqn has no actor (expected 'critic')"
+                f"memory_owner is {self.memory_owner!r}, but "
+                f"{type(self).__name__.removesuffix('Config').lower()} has no actor "
+                "(expected 'critic')"
             )
 
     @property
@@ -53,6 +66,7 @@ class DQNConfig(OffPolicyConfig):
 class DQNUpdate(OffPolicyUpdate):
     """One critic over all actions, and its target."""
 
+    checks = ("replay", "starts", "targets", "replay's bootstrap")
     METRICS = ("critic_loss", "q_mean", "grad_norm", "masked_fraction")
     action_space = gym.spaces.Discrete
     others = "for Box ones there are ddpg, td3, sac and ppo"
@@ -67,21 +81,15 @@ class DQNUpdate(OffPolicyUpdate):
     def scale(self, progress: float) -> float:
         """epsilon."""
         config = self.config
-        over = progress >= config.exploration_fraction
-        done = 1.0 if over else progress / config.exploration_fraction
-        return config.epsilon + (config.epsilon_final - config.epsilon) * done
-
-    def predicted(self, batch: Batch) -> Tensor:
-        """`[1, length, N]` values of the actions that were done."""
-        values = self.nets.critic.forward(batch.features)
-        return values.gather(-1, batch.action.unsqueeze(-1).unsqueeze(0)).squeeze(-1)
+        fraction = config.exploration_fraction
+        return falling(config.epsilon, config.epsilon_final, fraction, progress)
 
     def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
-        """Q'(s', a'), with a' the online network's choice, or the target's own."""
-        value = self.nets.target_critic.forward(after)[0]
-        if not self.config.double:
-            highest: Tensor = value.amax(-1)
-            return highest
-        choice = self.nets.critic.forward(batch.features_after)[0].argmax(-1, keepdim=True)
-        chosen: Tensor = value.gather(-1, choice).squeeze(-1)
+        """Q'(s', a'), with a' the online network's choice, or the target's own, of the actions
+        that s' allows."""
+        target, online = self.nets.target_critic, self.nets.critic
+        value = target.forward(after)
+        judged = online.forward(batch.features_after) if self.config.double else value
+        choice = only(online.mean(judged)[0], batch.allowed_after).argmax(-1)
+        chosen: Tensor = target.pick(value, choice)[0]
         return chosen

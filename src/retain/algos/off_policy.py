@@ -7,156 +7,29 @@ torso of its own, trained by its own loss. Either way each parameter is stepped 
 the target networks hold a slow copy of every torso that their values rest on.
 """
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
+from retain.algos.contract import Update
 from retain.algos.optim import Adam, SafeStep, check_ownership
-from retain.algos.pieces import pieces_of
-from retain.data.replay import Replay, Sample
-from retain.errors import NonFiniteError, UsageError, check_range
+from retain.algos.pieces import Batch, pieces_of
+from retain.algos.schedules import scheduled
+from retain.data.experience import Experience
+from retain.data.replay import Replay
+from retain.errors import NonFiniteError, UsageError
 from retain.nn.q_networks import Actor, OffPolicyNets
-from retain.nn.torso import NetworkConfig, Torso
+from retain.nn.torso import Torso
 from retain.ops import n_step_return, q_loss
-from retain.settings import setting
-from retain.types import Carry, Obs, tree_map, under_prefix, with_prefix
+from retain.types import Carry, Obs, under_prefix, with_prefix
 
 
-@dataclass(frozen=True, kw_only=True)
-class OffPolicyConfig(NetworkConfig):
-    """Everything the off-policy algorithms read together."""
-
-    hidden: tuple[int, ...] = (256, 256)
-    """MLP widths after the memory, for the actor and for each critic."""
-    activation: Literal["tanh", "relu", "elu", "silu"] = "relu"
-    """Activation of the MLPs."""
-    shortcut: bool = setting(True, needs="memory")
-    """With memory: the current features also go past it."""
-    previous_action: bool = setting(True, needs="memory")
-    """With memory: it also reads the last action (zero at an episode's start)."""
-    previous_reward: bool = setting(True, needs="memory")
-    """With memory: it also reads the last reward (zero at an episode's start)."""
-    memory_owner: Literal["critic", "separate"] = "critic"
-    """critic: its loss trains the one memory; separate: actor and critic have one each."""
-    learning_rate: float = 1e-3
-    """Adam's step size."""
-    actor_learning_rate: float | None = setting(None, needs="has_actor")
-    """The actor's own; None takes learning_rate."""
-    adam_eps: float = 1e-8
-    """Adam's epsilon."""
-    max_grad_norm: float | None = None
-    """Largest global gradient norm of each optimizer."""
-    batch_size: int = 256
-    """Steps in an update. Where pieces are sequences, a multiple of the sequence length."""
-    sequence_length: int = setting(32, needs="sequences")
-    """With a memory: steps that a piece of the replay trains on (a window's pieces are single)."""
-    burn_in: int = setting(0, needs="unbounded")
-    """With an unbounded memory: steps in front of those that only bring its stored carry up to
-    date."""
-    huber: float | None = None
-    """Huber threshold of the critics' errors instead of the plain square."""
-    n_step: int = 1
-    """Rewards in a target before it bootstraps."""
-    gamma: float = 0.99
-    """Discount of a step."""
-    tau: float = 0.005
-    """Share of the networks that flows into their targets' copies at each update."""
-    update_ratio: float = 1.0
-    """Updates per environment step."""
-    learning_starts: int = 1000
-    """Steps of uniform random actions before the first update."""
-    buffer_size: int = 1_000_000
-    """Steps that the replay holds, of all environments together."""
-    buffer_folder: str | None = None
-    """Keep the replayed observations in memory-mapped files there, for more than RAM holds."""
-    prioritized: bool = False
-    """Sample by the size of the last error instead of uniformly."""
-    priority_exponent: float = setting(0.6, needs="prioritized")
-    """alpha: 0 is uniform, 1 is in proportion to the error."""
-    priority_beta: float = setting(0.4, needs="prioritized")
-    """Importance exponent at first; it rises to 1 over the run."""
-    num_steps: int = 200
-    """Steps of each environment between two rows of the metrics."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
-        super().__post_init__()
-        check_range(
-            self, "batch_size", "sequence_length", "n_step", "buffer_size", "num_steps", low=1
-        )
-        check_range(self, "gamma", "tau", "priority_exponent", "priority_beta", low=0, high=1)
-        check_range(
-            self, "learning_rate", "actor_learning_rate", "update_ratio", "burn_in",
-            "learning_starts", low=0,
-        )  # fmt: skip
-        check_range(self, "max_grad_norm", "huber", "adam_eps", low=0, above=True)
-
-    @property
-    def dueling(self) -> bool:
-        """Whether the critic is a value and advantages around it; only DQN's may be."""
-        return False
-
-    @property
-    def has_actor(self) -> bool:
-        """Whether there is an actor beside the critic."""
-        return True
-
-    @property
-    def reads_action(self) -> bool:
-        """Without a memory, one step is all there is."""
-        return self.previous_action and self.remembers
-
-    @property
-    def reads_reward(self) -> bool:
-        """Without a memory, one step is all there is."""
-        return self.previous_reward and self.remembers
-
-
-@dataclass
-class Batch:
-    """A sample with its observations prepared, and the features computed from it so far.
-
-    Rows `[0, before)` are history, `[before, before + length)` the losses', the rest successors.
-    """
-
-    sample: Sample
-    obs: Obs
-    previous: list[Tensor]
-    carries: tuple[Carry, ...]
-    """Of each torso, before the first row."""
-    before: int
-    length: int
-    alone: bool
-    """Whether a piece is one step, which was drawn for what was done there."""
-    features: Tensor = field(init=False)
-    """`[length, N, F]` the critic's own, with gradient."""
-    features_after: Tensor = field(init=False)
-    """`[length + n - 1, N, F]` the critic's own at the successors, without gradient."""
-
-    @property
-    def mask(self) -> Tensor | None:
-        """`[length, N]` steps that count; None where all do."""
-        if self.alone:
-            return None
-        return self.sample.acted[self.before : self.before + self.length]
-
-    @property
-    def action(self) -> Tensor:
-        """`[length, N, ...]`"""
-        return self.sample.action[self.before : self.before + self.length]
-
-    def part(self, first: int, last: int | None = None) -> tuple[Obs, list[Tensor], Tensor]:
-        """Observations, previous inputs and resets of rows `[first, last)`."""
-        rows = slice(first, last)
-        previous = [x[rows] for x in self.previous]
-        return tree_map(lambda x: x[rows], self.obs), previous, self.sample.reset[rows]
-
-
-class OffPolicyUpdate(ABC):
+class OffPolicyUpdate(Update[Experience]):
     """Turns pieces of a replay into gradient steps. Subclasses say what the losses are.
 
     Args:
@@ -176,6 +49,14 @@ class OffPolicyUpdate(ABC):
     critics: ClassVar[int]
     target_actor: ClassVar[bool] = False
     """Whether the targets include a copy of the actor."""
+    checks: ClassVar[tuple[str, ...]] = (
+        "replay",
+        "starts",
+        "actor alone",
+        "targets",
+        "replay's bootstrap",
+    )
+    probe_share = 0.25
     reads_after: bool = False
     """Whether a target reads the online critic's features at the successors."""
     config: Any
@@ -187,18 +68,45 @@ class OffPolicyUpdate(ABC):
         self.config, self.nets = config, nets
         self.pieces = pieces_of(config, nets.receptive_field, unrolls=nets.unrolls)
         self.generator = torch.Generator(next(nets.parameters()).device).manual_seed(seed)
-        self.optimizers: dict[str, Adam] = {}
+        self._optimizers: dict[str, Adam] = {}
         self.steps: dict[str, SafeStep] = {}
         actor_rate = config.actor_learning_rate
+        self._rates: dict[str, float] = {}
         self._own("critic", nets.critic, config.learning_rate)
         if nets.actor is not None:
             rate = config.learning_rate if actor_rate is None else actor_rate
             self._own("actor", nets.actor, rate)
         trained = torch.nn.ModuleList(m for m in (nets.critic, nets.actor) if m is not None)
-        check_ownership(trained, *self.optimizers.values())
+        check_ownership(trained, *self._optimizers.values())
         self.gradient_steps = 0
+        self.due = 0.0
+        """Updates that the steps so far have earned and that are not done yet."""
         self._ready = False
         self._pairs = self._target_pairs()
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """The critic's, and the actor's where there is one."""
+        return self._optimizers
+
+    @torch.no_grad()
+    def outputs(self, obs: Obs, reset: Tensor, action: Tensor, reward: Tensor) -> Tensor:
+        """`[T, B, F]` the features of every torso."""
+        previous = self.nets.previous(action, reward, reset)
+        carries: Any = self.nets.initial_carry(reset.shape[1])
+        pairs = zip(self.nets.torsos, carries, strict=True)
+        return torch.cat([t.forward(obs, previous, c, reset)[0] for t, c in pairs], -1)
+
+    @torch.no_grad()
+    def expected(
+        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """`[1, B]` the least value that a critic gives to the chosen action."""
+        carries: Any = carry
+        previous = self.nets.previous(action, reward, reset)
+        features, _ = self.nets.critic.torso.forward(obs, previous, carries[0], reset)
+        critic = self.nets.critic
+        return self.estimate(critic.pick(critic.forward(features, chosen), chosen))
 
     @classmethod
     def networks(
@@ -215,14 +123,20 @@ class OffPolicyUpdate(ABC):
                 f"actions, but the action space is {action_space}; {cls.others}"
             )
         return OffPolicyNets(
-            observation_space, action_space, config, actor=cls.actor, critics=cls.critics,
+            observation_space, action_space, config, actor=cls.actor, critics=cls.count(config),
             target_actor=cls.target_actor, own_torso=config.memory_owner == "separate",
-            dueling=config.dueling,
+            dueling=config.dueling, quantiles=config.quantiles,
         )  # fmt: skip
+
+    @classmethod
+    def count(cls, config: Any) -> int:
+        """How many critics there are."""
+        return cls.critics
 
     @abstractmethod
     def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
-        """The target value of each successor, `[length + n - 1, N]`, without gradient.
+        """The target value of each successor, `[length + n - 1, N]`, or `[length + n - 1, N, M]`
+        a sample of its return; without gradient.
 
         Args:
             after: `[length + n - 1, N, F]` the target critic's features.
@@ -232,6 +146,25 @@ class OffPolicyUpdate(ABC):
     @abstractmethod
     def scale(self, progress: float) -> float:
         """How much acting explores at `progress` in [0, 1] of the run."""
+
+    def critic_loss(self, batch: Batch, value: Tensor, target: Tensor) -> Tensor:
+        """The critics' loss, summed over them.
+
+        Args:
+            value: `[K, length, N, ...]` what `predicted` gave.
+            target: `[length, N, ...]` what `target` gave.
+        """
+        return q_loss(
+            value=value,
+            target=target,
+            weight=batch.sample.weight,
+            mask=batch.mask,
+            huber=self.config.huber,
+        )
+
+    def error(self, value: Tensor, target: Tensor) -> Tensor:
+        """`[length, N]` how far the critics are off, for priorities."""
+        return (value - target).abs().mean(0)
 
     def actor_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The actor's loss and metrics.
@@ -251,11 +184,13 @@ class OffPolicyUpdate(ABC):
 
     def predicted(self, batch: Batch) -> Tensor:
         """`[K, length, N]` values of the actions that were done."""
-        return self.nets.critic.forward(batch.features, batch.action)
+        critic, action = self.nets.critic, batch.action
+        return critic.pick(critic.forward(batch.features, action), action)
 
     def _own(self, name: str, module: torch.nn.Module, rate: float) -> None:
-        self.optimizers[name] = Adam(module.parameters(), lr=rate, eps=self.config.adam_eps)
-        self.steps[name] = SafeStep(module, self.optimizers[name], self.config.max_grad_norm)
+        self._rates[name] = rate
+        self._optimizers[name] = Adam(module.parameters(), lr=rate, eps=self.config.adam_eps)
+        self.steps[name] = SafeStep(module, self._optimizers[name], self.config.max_grad_norm)
 
     def _target_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
         online, target = list(self.nets.critic.parameters()), []
@@ -265,6 +200,50 @@ class OffPolicyUpdate(ABC):
             online += list(self.nets.actor.parameters())
             target += list(self.nets.target_actor.parameters())
         return [p.detach() for p in online], target
+
+    def turn(
+        self,
+        collector: Experience,
+        progress: Callable[[], float],
+        over: Callable[[], bool] = lambda: False,
+    ) -> dict[str, float]:
+        """`num_steps` steps of every environment and the updates due.
+
+        Args:
+            progress: how far the schedules are by now, in [0, 1].
+            over: whether the run has taken all its steps by now.
+        Returns:
+            Means over the updates by name, NaN where there were none (docs/metrics.md).
+        """
+        config = self.config
+        before = self.replay.written.copy()
+        seen: dict[str, list[Tensor]] = {name: [] for name in self.METRICS}
+        for _ in range(config.num_steps):
+            if over():
+                break
+            share = progress()
+            random = collector.steps < config.learning_starts
+            collector.step(scale=self.scale(share), random=random)
+            if collector.steps < config.learning_starts or not self.ready():
+                continue
+            self.due += config.update_ratio * collector.num_envs
+            while self.due >= 1.0:
+                self.due -= 1.0
+                for name, value in self.update(share).items():
+                    seen[name].append(value)
+        if self.nets.normaliser is not None:
+            rows = self.replay.read(*self.replay.rows_since(before))
+            self.nets.normaliser.update(collector.as_step(rows))
+        row = {
+            name: torch.stack(values).mean().item() if values else math.nan
+            for name, values in seen.items()
+        }
+        return row | {
+            "exploration": self.scale(progress()),
+            "learning_rate": self._optimizers["critic"].param_groups[0]["lr"],
+            "replay_size": float(len(self.replay)),
+            "gradient_steps": float(self.gradient_steps),
+        }
 
     def ready(self) -> bool:
         """Whether the replay holds a piece to learn from; once it does, it always will."""
@@ -290,14 +269,15 @@ class OffPolicyUpdate(ABC):
                 the sample travels on the error as `batch`.
         """
         config = self.config
-        batch = self._batch(progress)
-        target = self._target(batch)
+        for name, rate in self._rates.items():
+            now = scheduled(rate, config.lr_schedule, progress)
+            self._optimizers[name].param_groups[0]["lr"] = now
+        batch = self.batch(progress)
+        target = self.target(batch)
         value = self.predicted(batch)
         weight = batch.sample.weight
-        loss = q_loss(
-            value=value, target=target, weight=weight, mask=batch.mask, huber=config.huber
-        )
-        metrics = {"critic_loss": loss, "q_mean": value.detach().mean()}
+        loss = self.critic_loss(batch, value, target)
+        metrics = {"critic_loss": loss, "q_mean": batch.mean(value.detach())}
         if batch.mask is not None:
             metrics["masked_fraction"] = 1.0 - batch.mask.float().mean()
         try:
@@ -307,7 +287,7 @@ class OffPolicyUpdate(ABC):
                 self._reprioritise(batch, value.detach(), target)
             self.gradient_steps += 1
             if self.actor_due():
-                actor_loss, terms = self.actor_loss(batch, self._actor_features(batch))
+                actor_loss, terms = self.actor_loss(batch, self.actor_features(batch))
                 self.steps["actor"](actor_loss, {"actor_loss": actor_loss})
                 metrics |= {"actor_loss": actor_loss, **terms}
             metrics |= self.after_update()
@@ -320,7 +300,8 @@ class OffPolicyUpdate(ABC):
             torch._foreach_lerp_(slow, online, config.tau)
         return {name: value.detach() for name, value in metrics.items()}
 
-    def _batch(self, progress: float) -> Batch:
+    def batch(self, progress: float) -> Batch:
+        """A sample at `progress` of the run, and the critic's features of it."""
         config, pieces = self.config, self.pieces
         length, before = pieces.length, pieces.history
         beta = config.priority_beta + (1 - config.priority_beta) * progress
@@ -343,7 +324,7 @@ class OffPolicyUpdate(ABC):
             batch.features_after = features[1:].detach()
         return batch
 
-    def _actor_features(self, batch: Batch) -> Tensor:
+    def actor_features(self, batch: Batch) -> Tensor:
         """`[length, N, F]` what the actor reads, with the gradient that belongs to it."""
         torsos = self.nets.torsos
         if len(torsos) == 1:
@@ -359,52 +340,67 @@ class OffPolicyUpdate(ABC):
             obs, previous, reset = batch.part(0, first)
             # History only brings a stored carry up to date: no gradient is due there. A window's
             # history *is* the sample, and gets its gradient.
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.pieces.stored):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.pieces.history_learns):
                 carry = torso.absorb(obs, previous, carry, reset)
         last = None if rows is None else first + rows
         obs, previous, reset = batch.part(first, last)
         return torso.forward(obs, previous, carry, reset)[0]
 
     @torch.no_grad()
-    def _target(self, batch: Batch) -> Tensor:
+    def target(self, batch: Batch) -> Tensor:
         """`[length, N]` n-step targets."""
-        nets, sample = self.nets, batch.sample
+        nets = self.nets
         after = self._unroll(nets.target_critic.torso, batch, batch.carries[0], skip=1)
         actor_after = None
         own = nets.actor.torso if nets.actor is not None else None
         if own is not None:
             torso = nets.target_actor.torso if nets.target_actor is not None else own
             actor_after = self._unroll(torso, batch, batch.carries[1], skip=1)
-        rows = slice(batch.before, None)
+        return self.bootstrapped(batch, self.next_value(batch, after, actor_after))
+
+    def bootstrapped(self, batch: Batch, next_value: Tensor) -> Tensor:
+        """`[length, N, ...]` n-step targets that bootstrap from `next_value`, a number or a sample
+        of numbers `[length + n - 1, N, ...]` for each successor."""
+        rows, sample = slice(batch.before, None), batch.sample
+        reward, terminated, truncated = (
+            x[rows].view(*x[rows].shape, *[1] * (next_value.dim() - 2))
+            for x in (sample.reward, sample.terminated, sample.truncated)
+        )
         target = n_step_return(
-            reward=sample.reward[rows],
-            next_value=self.next_value(batch, after, actor_after),
-            terminated=sample.terminated[rows],
-            truncated=sample.truncated[rows],
+            reward=reward,
+            next_value=next_value,
+            terminated=terminated,
+            truncated=truncated,
             gamma=self.config.gamma,
             n=self.config.n_step,
         )
         return target[: batch.length]
 
+    def estimate(self, value: Tensor) -> Tensor:
+        """One number from `[K, ...]` what the critics say: the smallest."""
+        return value.amin(0)
+
     def _reprioritise(self, batch: Batch, value: Tensor, target: Tensor) -> None:
         """Priorities from the error; of a sequence, 0.9 of the largest and 0.1 of the mean
-        (Kapturowski et al. 2019, R2D2)."""
-        error = (value - target).abs().mean(0)
+        (Kapturowski et al. 2019, R2D2) over the steps that count."""
+        error = self.error(value, target)
+        mean = error.mean(0)
         if batch.mask is not None:
             error = error.masked_fill(~batch.mask, 0.0)
-        mixed = 0.9 * error.amax(0) + 0.1 * error.mean(0)
+            mean = error.sum(0) / batch.mask.sum(0).clamp(min=1)
+        mixed = 0.9 * error.amax(0) + 0.1 * mean
         self.replay.set_priorities(batch.sample.slot, mixed.cpu().numpy())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Optimizers and generator: tensors, and JSON for the rest."""
         tensors = {"generator": self.generator.get_state()}
-        for name, optimizer in self.optimizers.items():
+        for name, optimizer in self._optimizers.items():
             tensors |= with_prefix(f"{name}.", optimizer.tensors())
-        return tensors, {"gradient_steps": self.gradient_steps}
+        return tensors, {"gradient_steps": self.gradient_steps, "due": self.due}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
         self.generator.set_state(tensors["generator"])
-        for name, optimizer in self.optimizers.items():
+        for name, optimizer in self._optimizers.items():
             optimizer.restore(under_prefix(f"{name}.", tensors))
-        self.gradient_steps = facts["gradient_steps"]
+        self.gradient_steps, self.due = facts["gradient_steps"], facts["due"]

@@ -1,19 +1,18 @@
-"""What every algorithm needs around its loss: schedules, ownership of parameters, the safe step."""
+"""What every algorithm needs around its loss: ownership of parameters, the safe step."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from retain.errors import NonFiniteError, UsageError
 
-Schedule = Literal["constant", "linear"]
 
-
-def scheduled(value: float, schedule: Schedule, progress: float) -> float:
-    """`value` at `progress` in [0, 1] of the run: constant, or falling linearly to 0."""
-    return value if schedule == "constant" else value * (1.0 - progress)
+def falling(first: float, last: float, fraction: float, progress: float) -> float:
+    """From `first` to `last`, linearly over the first `fraction` of the run, then constant."""
+    done = 1.0 if progress >= fraction else progress / fraction
+    return first + (last - first) * done
 
 
 def check_ownership(module: nn.Module, *optimizers: torch.optim.Optimizer) -> None:

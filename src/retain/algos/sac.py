@@ -9,12 +9,14 @@ Box actions; `sac_discrete` is the same with the expectations over Discrete acti
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from retain.algos.off_policy import Batch, OffPolicyConfig, OffPolicyUpdate
+from retain.algos.off_policy import OffPolicyUpdate
+from retain.algos.off_policy_config import OffPolicyConfig
+from retain.algos.pieces import Batch
 from retain.errors import check_range
 from retain.nn.distributions import SquashedGaussian
 from retain.nn.q_networks import Actor, GaussianActor, OffPolicyNets, entropy_target
@@ -38,6 +40,10 @@ class SACConfig(OffPolicyConfig):
         super().__post_init__()
         check_range(self, "alpha", low=0)
         check_range(self, "alpha_init", low=0, above=True)
+
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return super().probing() | {"alpha": 0.01}
 
 
 class Temperature(nn.Module):
@@ -63,9 +69,11 @@ class SACUpdate(OffPolicyUpdate):
         self.reads_after = config.memory_owner == "critic"
         chosen = config.target_entropy
         self.target_entropy = entropy_target(nets.coder) if chosen is None else chosen
+        self._goal: Tensor | float = self.target_entropy
         # With the networks, so that it is saved with the model.
         nets.temperature = Temperature(config.alpha_init).to(self.generator.device)
         self.temperature = nets.temperature
+        self.temperature.requires_grad_(config.alpha is None)
         if config.alpha is None:
             self._own("alpha", self.temperature, config.learning_rate)
 
@@ -82,7 +90,7 @@ class SACUpdate(OffPolicyUpdate):
 
     def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
         """min Q'(s', a') - alpha log pi(a'|s')."""
-        dist = self._policy(batch.features_after if actor_after is None else actor_after)
+        dist = self.policy(batch.features_after if actor_after is None else actor_after)
         action = dist.sample(self.generator)
         value = self.nets.target_critic.forward(after, torch.tanh(action)).amin(0)
         soft: Tensor = value - self.alpha * dist.log_prob(action)
@@ -90,16 +98,18 @@ class SACUpdate(OffPolicyUpdate):
 
     def actor_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """alpha log pi - min Q; no gradient of it reaches the critics."""
-        dist = self._policy(features)
+        dist = self.policy(features)
         action = dist.reparameterised(self.generator)
         log_prob = dist.log_prob(action)
         critic = self.nets.critic
-        value = critic.forward(batch.features.detach(), torch.tanh(action), frozen=True).amin(0)
+        features = batch.features.detach()
+        value = self.estimate(critic.forward(features, torch.tanh(action), frozen=True))
         self._entropy = -masked_mean(log_prob, batch.mask).detach()
         loss = masked_mean(self.alpha * log_prob - value, batch.mask)
         return loss, {"entropy": self._entropy}
 
-    def _policy(self, features: Tensor) -> SquashedGaussian:
+    def policy(self, features: Tensor) -> SquashedGaussian:
+        """The online actor's distribution."""
         assert self.nets.actor is not None
         dist: SquashedGaussian = self.nets.actor.forward(features)
         return dist
@@ -108,6 +118,6 @@ class SACUpdate(OffPolicyUpdate):
         """Moves alpha towards the target entropy."""
         used = self.alpha
         if self.config.alpha is None:
-            loss = self.temperature.log_alpha * (self._entropy - self.target_entropy)
+            loss = self.temperature.log_alpha * (self._entropy - self._goal)
             self.steps["alpha"](loss, {"alpha_loss": loss})
         return {"alpha": used}

@@ -6,10 +6,10 @@ SAC with its expectations over actions written out instead of sampled.
 import gymnasium as gym
 from torch import Tensor
 
-from retain.algos.off_policy import Batch
+from retain.algos.pieces import Batch
 from retain.algos.sac import SACUpdate
 from retain.nn.distributions import Categorical
-from retain.nn.q_networks import CategoricalActor
+from retain.nn.q_networks import ENTROPY_SHARE, CategoricalActor
 from retain.ops import masked_mean
 
 
@@ -19,30 +19,32 @@ class DiscreteSACUpdate(SACUpdate):
     action_space = gym.spaces.Discrete
     actor = CategoricalActor
 
-    def predicted(self, batch: Batch) -> Tensor:
-        """`[2, length, N]` values of the actions that were done."""
-        values = self.nets.critic.forward(batch.features)
-        index = batch.action.unsqueeze(-1).expand(len(values), *batch.action.shape, 1)
-        return values.gather(-1, index).squeeze(-1)
-
     def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
-        """sum_a pi(a|s') (min Q'(s', a) - alpha log pi(a|s'))."""
-        log_probs = self._choices(batch.features_after if actor_after is None else actor_after)
+        """sum_a pi(a|s') (min Q'(s', a) - alpha log pi(a|s')), over the actions that s' allows."""
+        features = batch.features_after if actor_after is None else actor_after
+        probs, log_probs = self._choices(features, batch.allowed_after)
         value = self.nets.target_critic.forward(after).amin(0)
-        soft: Tensor = (log_probs.exp() * (value - self.alpha * log_probs)).sum(-1)
+        soft: Tensor = (probs * (value - self.alpha * log_probs)).sum(-1)
         return soft
 
     def actor_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """sum_a pi(a|s) (alpha log pi(a|s) - min Q(s, a))."""
-        log_probs = self._choices(features)
+        """sum_a pi(a|s) (alpha log pi(a|s) - min Q(s, a)), over the actions that s allows."""
+        probs, log_probs = self._choices(features, batch.allowed)
         value = self.nets.critic.forward(batch.features.detach(), frozen=True).amin(0).detach()
-        probs = log_probs.exp()
         self._entropy = -masked_mean((probs * log_probs).sum(-1), batch.mask).detach()
+        self._goal = self._target_entropy(batch)
         loss = (probs * (self.alpha * log_probs - value)).sum(-1)
         return masked_mean(loss, batch.mask), {"entropy": self._entropy}
 
-    def _choices(self, features: Tensor) -> Tensor:
-        """`[..., n]` log-probabilities."""
+    def _target_entropy(self, batch: Batch) -> Tensor | float:
+        """What `entropy_target` says of the actions that are allowed, where some are not."""
+        if batch.allowed is None or self.config.target_entropy is not None:
+            return self.target_entropy
+        return ENTROPY_SHARE * masked_mean(batch.allowed.sum(-1).float().log(), batch.mask)
+
+    def _choices(self, features: Tensor, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`[..., n]` probabilities and their logarithms, both 0 where not allowed."""
         assert self.nets.actor is not None
-        dist: Categorical = self.nets.actor.forward(features)
-        return dist.log_probs
+        dist: Categorical = self.nets.actor.forward(features, allowed)
+        probs = dist.log_probs.exp()
+        return probs, dist.finite_log_probs

@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
 from retain.cli.flags import parse
 from retain.train.loading import load
+from retain.train.video import check_video, film
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class EvalOptions:
     """Which checkpoint of a run."""
     seed: int | None = None
     """Of the episodes; None derives one from the run's seed."""
+    video: Path | None = None
+    """Draw the first episode into this .gif or .mp4."""
     json: bool = False
     """One line of JSON for machines."""
 
@@ -37,15 +40,23 @@ def command(arguments: list[str]) -> int:
         verb="eval",
         description="Play whole episodes in fresh environments with a trained agent.",
     )
+    if options.video is not None:
+        check_video(options.video)
     agent = load(options.folder, which=options.which)
-    result = agent.evaluate(
-        options.episodes, deterministic=not options.stochastic, seed=options.seed
-    )
+    played: dict[str, Any] = {"deterministic": not options.stochastic, "seed": options.seed}
+    result = agent.evaluate(options.episodes, **played)
+    facts: dict[str, Any] = result.summary()
+    if options.video is not None:
+        shown = film(agent, options.video, **played)
+        facts |= {"video": str(options.video), "video_return": shown.ret}
     if options.json:
-        print(json.dumps(result.summary()))
+        print(json.dumps(facts))
     else:
         print(
             f"return {result.return_mean:.1f} ± {result.return_std:.1f}, "
             f"length {result.length_mean:.1f}, over {result.episodes} episodes"
+            + "".join(f", {key} {value:.3g}" for key, value in result.info.items())
         )
+        if options.video is not None:
+            print(f"video: {options.video} (return {shown.ret:.1f}, length {shown.length})")
     return 0

@@ -1,6 +1,7 @@
 """Parsing flags with tyro, with one line for what is wrong."""
 
 import io
+import json
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -10,8 +11,51 @@ from typing import Any, TypeVar
 import tyro
 
 from retain.errors import UsageError, nearest
+from retain.train import foreign
 
 Options = TypeVar("Options")
+FLAGS = tyro.constructors.ConstructorRegistry()
+"""How kinds of values are written on a command line that tyro does not know."""
+
+
+def read_values(arguments: Sequence[str]) -> dict[str, Any]:
+    """`size=7 name=x`, or one JSON object, as values by name.
+
+    Raises:
+        ValueError: an argument is neither.
+    """
+    if len(arguments) == 1 and arguments[0].startswith("{"):
+        values: dict[str, Any] = json.loads(arguments[0])
+        return values
+    return {name: _read_value(text) for name, text in map(_split, arguments)}
+
+
+def _split(argument: str) -> tuple[str, str]:
+    name, equals, text = argument.partition("=")
+    if not equals:
+        raise ValueError(f"{argument!r} is no NAME=VALUE (such as size=7), nor a JSON object")
+    return name, text
+
+
+def _read_value(text: str) -> Any:
+    """A number, true, false, null, a JSON list or object; else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+@FLAGS.primitive_rule
+def _values_by_name(info: Any) -> Any:
+    if info.type != dict[str, Any]:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE ...",
+        instance_from_str=read_values,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [f"{k}={json.dumps(v)}" for k, v in value.items()],
+    )
 
 
 def _names(kind: Any) -> list[str]:
@@ -33,12 +77,24 @@ def _check_flags(kind: Any, arguments: Sequence[str]) -> None:
     known = [*_names(kind), "--help"]
     known += ["--no-" + name.removeprefix("--") for name in known]
     for argument in arguments:
-        if not argument.startswith("--"):
-            continue
         flag = argument.split("=", 1)[0].replace("_", "-")
-        if flag not in known:
-            close = nearest(flag, known)
-            raise UsageError(f"unknown flag {flag!r}{close or '; --help lists all of them'}")
+        if not argument.startswith("--") or flag in known:
+            continue
+        theirs = _theirs(flag, known, arguments)
+        if theirs:
+            raise UsageError(f"unknown flag {flag!r}, {theirs}")
+        close = nearest(flag, known)
+        raise UsageError(f"unknown flag {flag!r}{close or '; --help lists all of them'}")
+
+
+def _theirs(flag: str, known: Sequence[str], arguments: Sequence[str]) -> str:
+    """What an unknown flag is here, if it is another library's name for something."""
+    name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+    names = [one.removeprefix("--").replace("-", "_") for one in known]
+    given = {one: value_of(foreign.flag(one), arguments) for one in ("num_envs", "num_steps")}
+    values = {one: int(text) for one, text in given.items() if text and text.isdecimal()}
+    found = foreign.answer(name, names, value_of(flag, arguments), values)
+    return foreign.shown(found, foreign.flag)
 
 
 def parse(
@@ -65,6 +121,7 @@ def parse(
                 args=list(arguments),
                 default=default if default is not None else tyro.MISSING_NONPROP,
                 config=(tyro.conf.OmitArgPrefixes,),
+                registry=FLAGS,
             )
     except SystemExit as error:
         if error.code in (0, None):
@@ -97,8 +154,11 @@ def given(arguments: Sequence[str]) -> list[str]:
 def value_of(flag: str, arguments: Sequence[str]) -> str | None:
     """The value given to a flag, before anything is parsed."""
     for index, argument in enumerate(arguments):
-        if argument == flag and index + 1 < len(arguments):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") != flag:
+            continue
+        if equals:
+            return value
+        if index + 1 < len(arguments):
             return arguments[index + 1]
-        if argument.startswith(f"{flag}="):
-            return argument.split("=", 1)[1]
     return None

@@ -1,11 +1,21 @@
 """`retain VERB ...`: finds the verb, and turns every expected error into one line."""
 
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 from retain._version import __version__
-from retain.errors import EnvironmentFailure, NonFiniteError, RetainError, nearest
+from retain.errors import (
+    CallbackError,
+    EnvironmentFailure,
+    NonFiniteError,
+    Notice,
+    RetainError,
+    nearest,
+)
 
 VERBS = {
     "train": "train an agent: retain train ppo --env CartPoleNoVel-v1 --memory lstm",
@@ -41,6 +51,24 @@ def fail(text: str, status: int) -> int:
     return status
 
 
+@contextmanager
+def notices() -> Iterator[None]:
+    """A `Notice` is one line on stderr, without the place in the source that warnings show."""
+    usual = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, Notice):
+            print(f"retain: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line; its exit status."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -55,8 +83,9 @@ def run(arguments: Sequence[str]) -> int:
         return fail(f"unknown verb {verb!r}{close}", USAGE_ERROR)
     command: Callable[[list[str]], int] = import_module(f"retain.cli.{verb}").command
     try:
-        return command(rest)
-    except (NonFiniteError, EnvironmentFailure) as error:
+        with notices():
+            return command(rest)
+    except (CallbackError, NonFiniteError, EnvironmentFailure) as error:
         return fail(str(error), FAILURE)
     except RetainError as error:
         return fail(str(error), USAGE_ERROR)

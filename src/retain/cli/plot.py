@@ -17,8 +17,8 @@ class PlotOptions:
     """Run folders; those of one environment, algorithm and memory are seeds of one curve."""
     out: Path = Path("learning_curve.png")
     """Picture to write (.png, .pdf or .svg)."""
-    metric: str = "return_mean"
-    """Column of metrics.csv (docs/metrics.md)."""
+    metric: tuple[str, ...] = ("return_mean",)
+    """Columns of metrics.csv (docs/metrics.md), a panel each."""
 
 
 def command(arguments: list[str]) -> int:

@@ -7,7 +7,7 @@ import tyro
 
 from retain.cli.flags import parse
 from retain.train.resume import resume
-from retain.train.trainer import Interrupted
+from retain.train.trainer import Interrupted, finished
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,8 @@ class ResumeOptions:
 
     folder: tyro.conf.Positional[Path]
     """The run folder."""
+    callbacks: tuple[str, ...] | None = None
+    """In place of the run's own (see retain train); module:Name must be said again."""
     steps: int | None = None
     """Go on until so many steps instead, also where the run is finished; schedules go by it."""
 
@@ -29,9 +31,14 @@ def command(arguments: list[str]) -> int:
         description="Continue a stopped run bit-identically, from its last checkpoint.",
     )
     try:
-        resume(options.folder, steps=options.steps, progress=True)
+        agent = resume(
+            options.folder, steps=options.steps, progress=True, callbacks=options.callbacks
+        )
     except Interrupted as stop:
         print(stop)
         return 128 + stop.number
+    if not finished(agent):
+        print(f"go on with: retain resume {options.folder}")
+        return 0
     print(f"done; evaluate with: retain eval {options.folder}")
     return 0

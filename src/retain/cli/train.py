@@ -8,14 +8,15 @@ from typing import Any, get_type_hints
 
 from retain.cli.flags import given, parse, value_of
 from retain.envs.make import spaces_of
-from retain.errors import UsageError, unknown
+from retain.errors import UsageError
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, values_of
 from retain.train.defaults import table
 from retain.train.presets import AUTO
+from retain.train.registry import algorithm_class
 from retain.train.start import Start
-from retain.train.trainer import Interrupted, new_run_folder
+from retain.train.trainer import Interrupted, finished, new_run_folder
 from retain.typed import read
 
 
@@ -84,9 +85,7 @@ def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
         if not {"-h", "--help"} & set(arguments):
             raise UsageError(f"retain {verb} needs an algorithm (one of: {', '.join(AGENTS)})")
         arguments = ["ppo", *arguments]
-    if arguments[0] not in AGENTS:
-        raise unknown("algorithm", arguments[0], AGENTS)
-    return arguments[0], arguments[1:]
+    return algorithm_class(arguments[0]).algo, arguments[1:]
 
 
 def command(arguments: list[str]) -> int:
@@ -112,6 +111,9 @@ def command(arguments: list[str]) -> int:
     except Interrupted as stop:
         print(stop)
         return 128 + stop.number
+    if not finished(agent):
+        print(f"go on with: retain resume {folder}")
+        return 0
     print(f"done; evaluate with: retain eval {folder}")
     print(f"learning curve: {folder / 'learning_curve.png'}")
     return 0

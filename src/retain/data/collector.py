@@ -128,7 +128,7 @@ class Collector(Driver):
         segment.columns.reset[t] = stream.reset_flags
         if t % self.chunk == 0:
             segment.carries.append(stream.carry)
-        if t == 0 or (config.sde_sample_freq > 0 and t % config.sde_sample_freq == 0):
+        if t == 0 or (policy.redraw_every > 0 and t % policy.redraw_every == 0):
             segment.exploration = policy.head.draw_exploration(stream.num_envs, self.generator)
         if config.previous_action:
             segment.previous_actions.append(stream.previous_action)

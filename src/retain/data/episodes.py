@@ -1,6 +1,9 @@
 """Episode bookkeeping: which episode runs with which seed, and what the finished ones came to."""
 
+import math
 from collections import deque
+from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retain.envs.contract import Backend, ObsArray
+from retain.envs.contract import Backend, Info, ObsArray
 from retain.envs.seeding import episode_seed
 
 RECENT = 100
 """Finished episodes that the running means of return and length look back on."""
+SUCCESS = "is_success"
+"""The entry of an info that Gymnasium's tasks with goals say success by."""
 
 
 class Episode(NamedTuple):
@@ -27,6 +32,35 @@ class Episode(NamedTuple):
     seed: int
     end: int
     """The history's clock after its last step."""
+    info: Info = MappingProxyType({})
+    """What the environment said besides in its last step."""
+
+
+def numbers(info: Info) -> dict[str, float]:
+    """The entries of an info that are one number each (truth is 0 or 1)."""
+    found = {}
+    for key, value in info.items():
+        if isinstance(value, np.ndarray | np.generic) and value.size == 1:
+            value = value.item()
+        if isinstance(value, bool | int | float):
+            found[str(key)] = float(value)
+    return found
+
+
+def info_means(episodes: Iterable[Episode], named: Sequence[str]) -> dict[str, float]:
+    """Means over episodes of what their infos held at the end.
+
+    Args:
+        named: entries that are always there, NaN where no episode has them; `is_success` is there
+            where any episode has it.
+    """
+    infos = [numbers(episode.info) for episode in episodes if episode.info]
+    found = {}
+    for key in dict.fromkeys((SUCCESS, *named)):
+        values = [info[key] for info in infos if key in info]
+        if values or key in named:
+            found[key] = sum(values) / len(values) if values else math.nan
+    return found
 
 
 class Statistics:
@@ -34,14 +68,14 @@ class Statistics:
 
     def __init__(self) -> None:
         self.recent: deque[Episode] = deque(maxlen=RECENT)
-        """The last ones."""
+        """The last ones, of their infos the numbers."""
         self.total = 0
         """Since the beginning."""
         self._finished: list[Episode] = []
 
     def add(self, episode: Episode) -> None:
         """One more."""
-        self.recent.append(episode)
+        self.recent.append(episode._replace(info=numbers(episode.info)))
         self._finished.append(episode)
         self.total += 1
 
@@ -104,6 +138,7 @@ class Episodes:
                 Episode(
                     float(self.returns[index]), int(length[index]), int(self.index[index]),
                     int(self.number[index]), int(history.seeds[index]), history.clock,
+                    self.backend.info(int(index)),
                 )
             )  # fmt: skip
 
@@ -122,10 +157,14 @@ class Episodes:
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> ObsArray:
         """Plays every current episode again to where it was; all environments' observations."""
-        self.seed = facts["seed"]
-        self.number = tensors["number"].numpy().copy()
-        self.returns = tensors["returns"].numpy().copy()
+        self.count_from(tensors, facts)
         actions = tensors["actions"].numpy() if "actions" in tensors else np.zeros((0,))
         return self.backend.play_back(
             episode_seed(self.seed, self.index, self.number), tensors["length"].numpy(), actions
         )
+
+    def count_from(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Takes back the counters alone."""
+        self.seed = facts["seed"]
+        self.number = tensors["number"].numpy().copy()
+        self.returns = tensors["returns"].numpy().copy()

@@ -1,7 +1,5 @@
 """Acting into a replay, one step of every environment at a time."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +10,7 @@ from retain.data.stream import Driver, as_tensors
 from retain.envs.contract import Backend
 from retain.envs.options import PLAIN, EnvOptions
 from retain.nn.q_networks import OffPolicyNets
-from retain.types import tree_map
+from retain.types import Obs, tree_map, under_prefix
 
 
 class Experience(Driver):
@@ -47,8 +45,9 @@ class Experience(Driver):
         with torch.inference_mode():
             self.replay.store_carry(stream.carry)
             obs = tree_map(lambda x: x.unsqueeze(0), as_tensors(stream.obs, self.device))
+            prepared = self.nets.prepare(obs)
             action, stream.carry = self.nets.act(
-                self.nets.prepare(obs),
+                prepared,
                 stream.carry,
                 torch.from_numpy(stream.reset_flags).to(self.device).unsqueeze(0),
                 stream.previous_action.unsqueeze(0),
@@ -57,7 +56,7 @@ class Experience(Driver):
                 generator=self.generator,
             )
             if random:
-                action = self.nets.coder.random(self.num_envs, self.generator)
+                action = self.nets.random(prepared, self.generator)
             env_action = self.nets.coder.to_env(action)
         stream.backend.send(env_action)
         stream.obs, reward, terminated, truncated = stream.receive()
@@ -70,10 +69,14 @@ class Experience(Driver):
             stream.restart(stream.reset_flags)
             self.replay.begin(stream.obs, stream.reset_flags)
 
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> NDArray[np.bool_]:
-        """See `Stream.restore`; an episode that could not be replayed ends in the replay too."""
-        differs = super().restore(tensors, facts)
+    def as_step(self, columns: dict[str, Tensor]) -> Obs:
+        """The observations among a replay's columns, as one step of many environments."""
+        columns = under_prefix("obs.", columns)
+        obs = {key: x.unsqueeze(0).to(self.device) for key, x in columns.items()}
+        return obs[""] if list(obs) == [""] else obs
+
+    def _cut(self, differs: NDArray[np.bool_]) -> None:
+        """Such an episode ends in the replay too."""
         if differs.any():
             assert self.stream.obs is not None
             self.replay.begin(self.stream.obs, differs)
-        return differs

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class Sequences:
     def __len__(self) -> int:
         return self.reset.shape[1]
 
-    def _map(self, over_time: Any, over_carry: Any) -> "Sequences":
+    def _map(self, over_time: Any, over_carry: Any) -> Self:
         changed: dict[str, Any] = {}
         for field in fields(self):
             entry = getattr(self, field.name)
@@ -42,11 +42,11 @@ class Sequences:
                 changed[field.name] = tree_map(function, entry)
         return replace(self, **changed)
 
-    def index(self, index: Tensor) -> "Sequences":
+    def index(self, index: Tensor) -> Self:
         """The sequences at `index` `[M]`, in that order."""
         return self._map(lambda x: x.index_select(1, index), lambda x: x.index_select(0, index))
 
-    def minibatches(self, size: int, generator: torch.Generator) -> Iterator["Sequences"]:
+    def minibatches(self, size: int, generator: torch.Generator) -> Iterator[Self]:
         """All sequences once, in a fresh random order, `size` at a time (the last may be fewer)."""
         total = len(self)
         if size >= total:
@@ -61,6 +61,16 @@ class Sequences:
                 lambda x, a=first, n=count: x.narrow(1, a, n),
                 lambda x, a=first, n=count: x.narrow(0, a, n),
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardedSequences(Sequences):
+    """Sequences for a loss that makes its own targets; fields as `Rollout`'s."""
+
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    next_value: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,28 +110,38 @@ class Rollout:
             advantage: `[T, B]`
             target: `[T, B]` value target.
         """
+        return Sequences(**self._columns(obs, advantage, target))
+
+    def rewarded_sequences(
+        self, *, obs: Obs, advantage: Tensor, target: Tensor
+    ) -> RewardedSequences:
+        """`sequences` with what targets are made of."""
+        names = ("reward", "terminated", "truncated", "next_value")
+        more = {name: self._cut(getattr(self, name)) for name in names}
+        return RewardedSequences(**self._columns(obs, advantage, target), **more)
+
+    def _columns(self, obs: Obs, advantage: Tensor, target: Tensor) -> dict[str, Any]:
+        optional = {
+            name: self._cut(column)
+            for name in ("previous_action", "previous_reward")
+            if (column := getattr(self, name)) is not None
+        }
+        return optional | {
+            "obs": tree_map(self._cut, obs),
+            "action": self._cut(self.action),
+            "log_prob": self._cut(self.log_prob),
+            "value": self._cut(self.value),
+            "advantage": self._cut(advantage),
+            "target": self._cut(target),
+            "reset": self._cut(self.reset),
+            "carry": tree_map(lambda *leaves: torch.cat(leaves), *self.carries),
+        }
+
+    def _cut(self, x: Tensor) -> Tensor:
         count = len(self.carries)
         length = self.steps // count
         if length * count != self.steps:
             raise UsageError(f"{count} carries do not cut {self.steps} steps evenly")
-
-        def cut(x: Tensor) -> Tensor:
-            B, *event = x.shape[1:]
-            x = x.reshape(count, length, B, *event).transpose(0, 1)  # [L, K, B, ...]
-            return x.reshape(length, count * B, *event)
-
-        def cut_optional(x: Tensor | None) -> Tensor | None:
-            return None if x is None else cut(x)
-
-        return Sequences(
-            obs=tree_map(cut, obs),
-            action=cut(self.action),
-            log_prob=cut(self.log_prob),
-            value=cut(self.value),
-            advantage=cut(advantage),
-            target=cut(target),
-            reset=cut(self.reset),
-            carry=tree_map(lambda *leaves: torch.cat(leaves), *self.carries),
-            previous_action=cut_optional(self.previous_action),
-            previous_reward=cut_optional(self.previous_reward),
-        )
+        B, *event = x.shape[1:]
+        x = x.reshape(count, length, B, *event).transpose(0, 1)  # [L, K, B, ...]
+        return x.reshape(length, count * B, *event)

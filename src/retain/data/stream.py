@@ -1,6 +1,8 @@
 """What lives between two steps of a batch of environments, whatever the steps are used for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +15,7 @@ from torch import Tensor
 from retain.data.episodes import Episodes, Statistics
 from retain.data.incidents import Incidents
 from retain.envs.contract import Backend, EnvStep, ObsArray
+from retain.envs.history import History
 from retain.envs.options import PLAIN, EnvOptions
 from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
 
@@ -55,6 +58,14 @@ def observation_rows(
         folder / f"{name}.dat", dtype=np.dtype(space.dtype), mode="w+", shape=shape
     )
     return mapped
+
+
+@dataclass
+class Returned:
+    """What became of the episodes of a backend that was lent."""
+
+    differs: NDArray[np.bool_] | None = None
+    """`[B]` cut, since they came to another observation."""
 
 
 class Stream:
@@ -140,9 +151,13 @@ class Stream:
         tensors |= with_prefix("episodes.", episode_tensors)
         return tensors, {"episodes": facts}
 
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> NDArray[np.bool_]:
+    def restore(
+        self, tensors: dict[str, Tensor], facts: dict[str, Any], play: bool = True
+    ) -> NDArray[np.bool_]:
         """Takes back what `state` gave and plays every current episode to where it was.
 
+        Args:
+            play: else these episodes are over, and new ones begin.
         Returns:
             `[B]` true where an environment did not come back to its saved observation: it is not
             deterministic given its seed. Its episode is cut there and a new one begun.
@@ -158,14 +173,49 @@ class Stream:
         if "episodes.number" not in tensors or (tensors["episodes.number"] < 0).all():
             return differs
         inside = under_prefix("episodes.", tensors)
-        self.obs = self.episodes.restore(inside, facts["episodes"])
-        for key, now in (self.obs if isinstance(self.obs, dict) else {"": self.obs}).items():
-            same = now == tensors[f"obs.{key}"].numpy()
+        if not play:
+            self.episodes.count_from(inside, facts["episodes"])
+            self.reset_flags[:] = True
+            return differs
+        saved = {k.removeprefix("obs."): x.numpy() for k, x in tensors.items() if k[:4] == "obs."}
+        return self._come_back(self.episodes.restore(inside, facts["episodes"]), saved)
+
+    def _come_back(self, obs: ObsArray, saved: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """Takes up the episodes that were played to where they were; cuts those that came to other
+        observations than the saved ones."""
+        self.obs = obs
+        differs = np.full(self.num_envs, not self.backend.replays)
+        for key, now in (obs if isinstance(obs, dict) else {"": obs}).items():
+            same = now == saved[key]
             differs |= ~same.reshape(self.num_envs, -1).all(axis=1)
         if differs.any():
             self.obs = self.episodes.begin(differs)
             self.reset_flags = self.reset_flags | differs
         return differs
+
+    def move(self, backend: Backend, options: EnvOptions) -> None:
+        """Goes on in other environments; the current episodes end here, and new ones begin."""
+        self.backend = self.episodes.backend = backend
+        self.options, self._shapes_reward = options, options.shapes_reward
+        self.reset_flags = np.ones(self.num_envs, dtype=np.bool_)
+        self.obs = None
+
+    @contextmanager
+    def lent(self) -> Iterator[Returned]:
+        """The backend is used for other episodes inside; afterwards the current ones are played to
+        where they were."""
+        backend, returned = self.backend, Returned()
+        history, faults = backend.history, list(backend.faults)
+        obs = self.obs if isinstance(self.obs, dict) or self.obs is None else {"": self.obs}
+        saved = None if obs is None else {key: x.copy() for key, x in obs.items()}
+        backend.history = History(self.num_envs)
+        try:
+            yield returned
+        finally:
+            backend.history, backend.faults = history, faults
+            backend.continuing = np.zeros(self.num_envs, dtype=np.bool_)
+            if saved is not None:
+                returned.differs = self._come_back(backend.rewind(), saved)
 
 
 class Driver:
@@ -217,14 +267,34 @@ class Driver:
             tensors |= with_prefix(f"stream.{number}.", inside)
         return {k: v.detach().clone() for k, v in tensors.items()}, facts
 
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> NDArray[np.bool_]:
+    def restore(
+        self, tensors: dict[str, Tensor], facts: dict[str, Any], play: bool = True
+    ) -> NDArray[np.bool_]:
         """Takes back what `state` gave; see `Stream.restore`."""
         self.generator.set_state(tensors["generator"])
         self.steps = facts["steps"]
         self.statistics.restore(facts["statistics"])
-        return np.concatenate(
+        differs = np.concatenate(
             [
-                stream.restore(under_prefix(f"stream.{n}.", tensors), facts[f"stream.{n}"])
+                stream.restore(under_prefix(f"stream.{n}.", tensors), facts[f"stream.{n}"], play)
                 for n, stream in enumerate(self.streams)
             ]
         )
+        self._cut(differs)
+        return differs
+
+    def _cut(self, differs: NDArray[np.bool_]) -> None:
+        """Episodes that could not be played to where they were have ended, and new ones begun."""
+
+    def move(self, backends: Sequence[Backend], options: EnvOptions) -> None:
+        """Goes on in other environments; see `Stream.move`."""
+        for stream, backend in zip(self.streams, backends, strict=True):
+            stream.move(backend, options)
+
+    @contextmanager
+    def lent(self) -> Iterator[Backend]:
+        """The first backend for other episodes; see `Stream.lent`."""
+        with self.streams[0].lent() as returned:
+            yield self.streams[0].backend
+        if returned.differs is not None:
+            self._cut(returned.differs)

@@ -16,9 +16,13 @@ from retain.doctor.learning import SECONDS, learning_results
 from retain.doctor.memory import check_memory, memory_results
 from retain.doctor.probes import probe_results
 from retain.doctor.report import Report, Result, guarded
+from retain.envs.given import OBJECTS, PASS_A_CALLABLE, EnvLike, env_name, given
+from retain.envs.make import separate
+from retain.envs.options import EnvOptions
 from retain.errors import UsageError
 from retain.memory import Memory
 from retain.train.agent import Agent
+from retain.train.contract import NO_ENV
 
 
 def examine(
@@ -31,7 +35,7 @@ def examine(
     """Every check that applies.
 
     Args:
-        subject: an agent (left as it is), an environment id or callable, or a `Memory`.
+        subject: an agent (left as it is), an environment (as an agent takes it), or a `Memory`.
         probes: also train the tiny tasks with known answers; most of the time goes there.
         learning: seconds of training with the agent's own settings in its own environment; None is
             thirty with the probes, and none without.
@@ -55,25 +59,34 @@ def _parts(subject: Any, probes: bool, learning: float) -> list[tuple[Any, ...]]
         return [(memory_results, subject)]
     if isinstance(subject, Agent):
         if subject.env is None:
-            raise UsageError("this agent's environment was a callable: load(path, env=...)")
+            raise UsageError(NO_ENV)
+        env = _separate(subject.env)
         parts: list[tuple[Any, ...]] = [
-            (
-                environment_results,
-                subject.env,
-                subject.run_settings.env_options(),
-                subject.settings,
-            ),
+            (environment_results, env, subject.run_settings.env_options(), subject.settings),
             (memory_results, subject.policy.torsos[0].memory),
             (encoder_results, subject.policy.torsos[0].encoder, subject.observation_space),
             (agent_results, subject),
         ]
         parts += [(probe_results, subject)] if probes else []
-        return parts + ([(learning_results, subject, learning)] if learning > 0 else [])
-    if isinstance(subject, str) or callable(subject):
-        return [(environment_results, subject)]
+        return parts + ([(learning_results, subject, env, learning)] if learning > 0 else [])
+    if isinstance(subject, (str, *OBJECTS)) or callable(subject):
+        env, decided = given(subject, {})
+        options = EnvOptions(env_kwargs=decided.get("env_kwargs", {}))
+        return [(environment_results, _separate(env), options)]
     raise UsageError(
         f"cannot examine {type(subject).__name__} (expected an agent, an environment or a Memory)"
     )
+
+
+def _separate(env: EnvLike) -> EnvLike:
+    """What makes environments like it, to be tried on their own."""
+    made = separate(env)
+    if made is None:
+        raise UsageError(
+            f"the doctor tries several environments, but {env_name(env)} is the only one there is: "
+            f"{PASS_A_CALLABLE}"
+        )
+    return made
 
 
 class _Callable(ModuleType):

@@ -15,11 +15,12 @@ import numpy as np
 from retain.data.episodes import Episodes
 from retain.doctor.report import Result
 from retain.doctor.suspects import RULES, Look, Trained
-from retain.envs.make import make
+from retain.envs.given import EnvLike
 from retain.errors import NonFiniteError
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
-from retain.train.yardstick import random_action
+from retain.train.evaluate import environments
+from retain.train.yardstick import RandomPlayer
 
 SECONDS = 30.0
 NAME = "will it learn?"
@@ -28,10 +29,10 @@ RANDOM_STEPS = 4000
 """Of random play, at most; the last episode may be cut there."""
 
 
-def learning_results(agent: Agent, seconds: float = SECONDS) -> Iterator[Result]:
-    """The result of half a minute of training a copy of an agent's settings."""
-    look = look_around(agent)
-    yield judge(train_for(agent, seconds, look), seconds)
+def learning_results(agent: Agent, env: EnvLike, seconds: float = SECONDS) -> Iterator[Result]:
+    """The result of half a minute of training a copy of an agent's settings in `env`."""
+    new = AGENTS[agent.algo].exactly(env, agent.settings)
+    yield judge(train_for(new, seconds, look_around(new)), seconds)
 
 
 def judge(trained: Trained, seconds: float) -> Result:
@@ -62,29 +63,26 @@ def _returns(trained: Trained) -> str:
 
 
 def look_around(agent: Agent) -> Look:
-    """Plays random episodes in an agent's environment."""
-    backend = make(agent.env, 1, agent.run_settings.env_options())  # type: ignore[arg-type]
-    space, every = backend.action_space, np.ones(1, dtype=np.bool_)
-    space.seed(agent.run_settings.seed)
-    runs, episodes = Episodes(backend, agent.run_settings.seed), list[list[float]]()
-    count = 0
-    try:
-        while len(episodes) < RANDOM_EPISODES and count < RANDOM_STEPS:
-            obs, rewards, over = runs.begin(every), list[float](), False
-            while not over and count < RANDOM_STEPS:
-                action = np.asarray(random_action(space, obs))[None]
-                obs, reward, terminated, truncated = backend.step(action)
-                rewards.append(float(reward[0]))
-                over, count = bool(terminated[0] or truncated[0]), count + 1
-            if over or not episodes:
-                episodes.append(rewards)
-    finally:
-        backend.close()
-    every_reward = np.array([r for rewards in episodes for r in rewards])
-    return Look(
-        [sum(rewards) for rewards in episodes], every_reward, waiting(episodes),
-        float(np.mean([len(rewards) for rewards in episodes])),
-    )  # fmt: skip
+    """Random episodes in an agent's environment."""
+    player, episodes, current = RandomPlayer(agent), list[list[float]](), list[float]()
+    with environments(agent, None, 1) as backend, player.noise_of(agent.run_settings.seed):
+        runs = Episodes(backend, agent.run_settings.seed)
+        obs = runs.begin(np.ones(backend.num_envs, dtype=np.bool_))
+        for _ in range(RANDOM_STEPS):
+            obs, reward, terminated, truncated = backend.step(player.act(obs)[0])
+            current.append(float(reward[0]))
+            over = terminated | truncated
+            if over[0]:
+                episodes.append(current)
+                current = []
+            if len(episodes) == RANDOM_EPISODES:
+                break
+            if over.any():
+                obs = runs.begin(over)
+    episodes = episodes or [current]
+    rewards = np.array([reward for episode in episodes for reward in episode])
+    length = float(np.mean([len(episode) for episode in episodes]))
+    return Look([sum(episode) for episode in episodes], rewards, waiting(episodes), length)
 
 
 def waiting(episodes: list[list[float]]) -> float:
@@ -103,16 +101,16 @@ def waiting(episodes: list[list[float]]) -> float:
 def train_for(
     agent: Agent, seconds: float, look: Look, clock: Callable[[], float] = time.monotonic
 ) -> Trained:
-    """Trains an agent with the same settings, from scratch, for so many seconds of a clock."""
-    new = AGENTS[agent.algo].exactly(agent.env, agent.settings)  # type: ignore[arg-type]
-    trained, until = Trained(new, look, [], []), clock() + seconds
+    """Trains an agent for so many seconds of a clock, and closes its environments."""
+    trained, until = Trained(agent, look, [], []), clock() + seconds
     try:
         while clock() < until:
-            trained.rows.append(new.iterate(lambda: 0.0))
-            trained.returns += [e.ret for e in new.collector.statistics.take_finished()]
+            trained.rows.append(agent.iterate(lambda: 0.0))
+            finished = agent.collector.statistics.take_finished()
+            trained.returns += [episode.ret for episode in finished]
     except NonFiniteError as error:
         trained.broke = str(error)
     finally:
-        for backend in new.backends:
+        for backend in agent.backends:
             backend.close()
     return trained

@@ -1,37 +1,39 @@
 """Invariants of off-policy agents: the replay gives back what acted, losses stay at home."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from retain.data.replay import ACTED, RESET
-from retain.doctor.report import Result, judged
+from retain.doctor.report import Result, bootstrap_result, judged
 from retain.doctor.variants import CLOSE, learn_a_little, on_clock, variant
 from retain.train.agent import Agent
-from retain.train.algorithms import OffPolicyAgent
 from retain.types import tree_leaves, tree_map
 
 STARTS = "pieces of the replay start where acting was"
 
 
+def _acted(agent: Agent) -> Agent:
+    """A small agent that acted for two turns, its networks and statistics standing still."""
+    still = variant(agent, update_ratio=0.0)
+    first = {name: x.clone() for name, x in still.policy.state_dict().items()}
+    for _ in range(2):
+        still.iterate(lambda: 0.0)
+        still.policy.load_state_dict(first)  # carries of older statistics would differ rightly
+    return still
+
+
 def _replayed(agent: Agent) -> Result:
     """The carry that acting has, against one unroll over the replay's rows."""
-    assert isinstance(agent, OffPolicyAgent)
-    still = variant(agent, update_ratio=0.0)
-    assert isinstance(still, OffPolicyAgent)
-    if still.policy.normaliser is not None:  # carries of older statistics would differ rightly
-        still.policy.normaliser.update = lambda obs: None
-    learn_a_little(still)
-    replay, nets, stream = still.replay, still.policy, still.collector.stream
+    still = _acted(agent)
+    nets, replay, stream = still.policy, still.update.replay, still.collector.stream
     worst = 0.0
     for index in range(still.run_settings.num_envs):
         rows = np.arange(replay.written[index])
         read = replay.read(rows, np.full(len(rows), index))
         acted = ((read["flags"] & ACTED) > 0).nonzero().flatten()
         reset = ((read["flags"] & RESET) > 0)[acted].unsqueeze(1)
-        obs = tree_map(lambda x, a=acted: x.transpose(0, 1)[a], still.observations(read))
+        obs = tree_map(lambda x, a=acted: x.transpose(0, 1)[a], still.collector.as_step(read))
         action, reward = (
             read[name].roll(1, 0)[acted].unsqueeze(1) for name in ("action", "reward")
         )
@@ -54,15 +56,13 @@ def _replayed(agent: Agent) -> Result:
 
 def _starts(agent: Agent) -> Result:
     """The carries that pieces start from, against an unroll from the environments' first steps."""
-    fresh = variant(agent, update_ratio=0.0)
-    assert isinstance(fresh, OffPolicyAgent)
-    if fresh.policy.receptive_field is not None:
+    if agent.policy.receptive_field is not None:
         return Result(STARTS, "ok", "the memory is bounded: its past is rebuilt from the timeline")
-    if fresh.policy.normaliser is not None:  # carries of older statistics would differ rightly
-        fresh.policy.normaliser.update = lambda obs: None
-    learn_a_little(fresh)
-    update, replay = fresh.update, fresh.replay
-    batch = update._batch(0.0)
+    if not agent.config.store_carries:
+        return Result(STARTS, "ok", "they start from nothing, as store_carries asks")
+    fresh = _acted(agent)
+    update, replay = fresh.update, fresh.update.replay
+    batch = update.batch(0.0)
     worst, moved = 0.0, 0.0
     for n, slot in enumerate(batch.sample.slot[:8]):
         first, index = int(slot) // replay.num_envs * replay.stride, int(slot) % replay.num_envs
@@ -81,9 +81,9 @@ def _starts(agent: Agent) -> Result:
 
 
 @torch.no_grad()
-def _carry_at(agent: Any, index: int, row: int) -> list[Tensor]:
+def _carry_at(agent: Agent, index: int, row: int) -> list[Tensor]:
     """The leaves of the critic's carry before a row, by one unroll from the first row on."""
-    replay, nets = agent.replay, agent.policy
+    replay, nets = agent.update.replay, agent.policy
     rows = np.arange(row)
     first = nets.initial_carry(1)[0]
     if not row:
@@ -91,7 +91,7 @@ def _carry_at(agent: Any, index: int, row: int) -> list[Tensor]:
     read = replay.read(rows, np.full(row, index))
     acted = ((read["flags"] & ACTED) > 0).nonzero().flatten()
     reset = ((read["flags"] & RESET) > 0)[acted].unsqueeze(1)
-    obs = tree_map(lambda x: x.transpose(0, 1)[acted], agent.observations(read))
+    obs = tree_map(lambda x: x.transpose(0, 1)[acted], agent.collector.as_step(read))
     action, reward = (read[name].roll(1, 0)[acted].unsqueeze(1) for name in ("action", "reward"))
     previous = nets.previous(action, reward, reset)
     after = nets.torsos[0].absorb(nets.prepare(obs), previous, first, reset)
@@ -102,11 +102,9 @@ def _actor_alone(agent: Agent) -> Result:
     fresh = variant(agent)
     learn_a_little(fresh)
     update, nets = fresh.update, fresh.policy
-    if nets.actor is None:
-        return Result("the actor's gradient stays with the actor", "ok", "there is no actor")
     nets.zero_grad(set_to_none=True)
-    batch = update._batch(0.0)
-    loss, _ = update.actor_loss(batch, update._actor_features(batch))
+    batch = update.batch(0.0)
+    loss, _ = update.actor_loss(batch, update.actor_features(batch))
     loss.backward()
     leaked = sum(float(p.grad.abs().sum()) for p in nets.critic.parameters() if p.grad is not None)
     mine = sum(float(p.grad.abs().sum()) for p in nets.actor.parameters() if p.grad is not None)
@@ -150,33 +148,27 @@ def _targets(agent: Agent) -> Result:
     )  # fmt: skip
 
 
-def bootstrap_gap(agent: Agent) -> float:
+def _bootstrap(agent: Agent) -> Result:
     """Targets of transitions that end an episode, where every successor is worth its clock."""
     here = on_clock(agent, n_step=1, update_ratio=0.0)
     for _ in range(3):
         here.iterate(lambda: 0.0)
-    update = here.update
-
-    def worth(batch: Any, after: Tensor, actor_after: Tensor | None) -> Tensor:
-        clock: Tensor = batch.obs[batch.before + 1 :][..., 2]
-        return clock + 1.0
-
-    kept = update.next_value
-    update.next_value = worth
-    try:
-        worst, gamma = 0.0, here.config.gamma
-        for _ in range(8):
-            batch = update._batch(0.0)
-            target = update._target(batch)
-            rows = slice(batch.before, batch.before + batch.length)
-            clock = batch.obs[rows][..., 2] + 0.25
-            follows = torch.where(batch.sample.terminated[rows], torch.zeros(()), clock + 1.0)
-            gap = (target - (1.0 + gamma * follows)).abs()
-            acted = batch.sample.acted[rows]
-            worst = max(worst, float(gap[acted].max()))
-        return worst
-    finally:
-        update.next_value = kept
+    update, worst = here.update, 0.0
+    for _ in range(8):
+        batch = update.batch(0.0)
+        rows = slice(batch.before, batch.before + batch.length)
+        target = update.bootstrapped(batch, batch.obs[batch.before + 1 :][..., 2] + 1.0)
+        clock = batch.obs[rows][..., 2] + 0.25
+        follows = torch.where(batch.sample.terminated[rows], torch.zeros(()), clock + 1.0)
+        gap = (target - (1.0 + here.config.gamma * follows)).abs()
+        worst = max(worst, float(gap[batch.sample.acted[rows]].max()))
+    return bootstrap_result(worst)
 
 
-CHECKS = (_replayed, _starts, _actor_alone, _targets)
+CHECKS = {
+    "replay": _replayed,
+    "starts": _starts,
+    "actor alone": _actor_alone,
+    "targets": _targets,
+    "replay's bootstrap": _bootstrap,
+}

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.doctor.report import Result, judged
+from retain.doctor.report import Result, bootstrap_result, judged
 from retain.doctor.variants import CLOSE, observations, on_clock, variant
 from retain.train.agent import Agent
 from retain.types import tree_leaves, tree_map
@@ -15,10 +15,12 @@ SAMPLES = 16_384
 
 
 def _parity(agent: Agent) -> Result:
-    still = variant(agent, learning_rate=0.0, entropy_coef=0.0)
-    worst = max(still.iterate(lambda: 0.0)["max_log_ratio"] for _ in range(3))
+    still = variant(agent, learning_rate=0.0)
+    what = still.update.GAP
+    worst = max(still.iterate(lambda: 0.0)[f"max_{what}"] for _ in range(3))
     return judged(
-        "acting and training agree", worst < CLOSE, f"largest |log ratio| {worst:.1e} at rate 0",
+        "acting and training agree", worst < CLOSE,
+        f"largest |{what.replace('_', ' ')}| {worst:.1e} at rate 0",
         "Training evaluates another policy than the one that acted: a state not cleared, a stale "
         "carry, shuffled time, a drifting normaliser, or a transformed action.",
         "Compare what the policy reads in both (observation, carry, reset, previous action).",
@@ -107,6 +109,10 @@ def _entropy(agent: Agent) -> Result:
     )  # fmt: skip
 
 
+def _bootstrap(agent: Agent) -> Result:
+    return bootstrap_result(bootstrap_gap(agent))
+
+
 @torch.no_grad()
 def bootstrap_gap(agent: Agent) -> float:
     """Against a step loop over single environments, and the advantage's own equation."""
@@ -141,25 +147,18 @@ def bootstrap_gap(agent: Agent) -> float:
 
 
 def _advantage_gap(agent: Agent, rollout: Any) -> float:
-    """The targets that PPO trains on at steps that end an episode, against r + gamma V."""
-    seen: list[Any] = []
-    original = type(rollout).sequences
-
-    def spy(self: Any, **named: Any) -> Any:
-        seen.append(named["target"])
-        return original(self, **named)
-
-    try:
-        type(rollout).sequences = spy
-        with torch.enable_grad():
-            agent.update.update(rollout, 0.0)
-    finally:
-        type(rollout).sequences = original
-    gamma = agent.config.gamma
+    """The targets that are trained on at steps that end an episode, against r + gamma V."""
+    _, target = agent.update.targets(rollout)
     ended = rollout.terminated | rollout.truncated
     follows = torch.where(rollout.terminated, torch.zeros(()), rollout.next_value)
-    expected = rollout.reward + gamma * follows
-    return float((seen[0] - expected)[ended].abs().max())
+    expected = rollout.reward + agent.config.gamma * follows
+    return float((target - expected)[ended].abs().max())
 
 
-CHECKS = (_parity, _segment_again, _carried_on, _entropy)
+CHECKS = {
+    "parity": _parity,
+    "segment": _segment_again,
+    "carried on": _carried_on,
+    "segment's bootstrap": _bootstrap,
+    "entropy": _entropy,
+}

@@ -16,7 +16,6 @@ from torch import Tensor
 from retain.doctor.report import Result, judged
 from retain.envs.options import BARE
 from retain.train.agent import Agent
-from retain.train.algorithms import AGENTS, PPO
 
 CUE = 3
 """Steps between a cue and what it is good for."""
@@ -100,31 +99,10 @@ def trained(agent: Agent, plan: Plan, *, steps: int, gamma: float = 0.5, **chang
         "memory_layers": 1, "normalise_obs": False, "window": 8, "precision": "float32",
         "workers": 0, "env_groups": 1,
     }  # fmt: skip
-    if isinstance(agent, PPO):
-        now |= {
-            "num_envs": 16, "num_steps": 16, "batch_size": 64, "epochs": 4, "target_kl": None,
-            "sequence_length": None, "learning_rate": 5e-3, "lr_schedule": "linear",
-            "normalise_reward": False, "entropy_coef": 0.01, "gae_lambda": 0.95,
-            "clip_range": 0.2, "clip_range_high": None, "value_clip": None, "value_huber": None,
-            "max_grad_norm": 0.5, "use_sde": False, "log_std_init": 0.0, "value_coef": 0.5,
-        }  # fmt: skip
-    else:
-        now |= {
-            "num_envs": 4, "learning_starts": 100, "batch_size": 64, "update_ratio": 0.5,
-            "learning_rate": 3e-3, "actor_learning_rate": None, "tau": 0.05, "buffer_size": 20_000,
-            "num_steps": 50, "sequence_length": 8, "burn_in": 0, "n_step": 1, "huber": None,
-            "max_grad_norm": 10.0, "buffer_folder": None, "prioritized": False,
-        }  # fmt: skip
-        if "alpha" in now:
-            now |= {"alpha": 0.01}
-        if "exploration_noise" in now:
-            now |= {"exploration_noise": 0.3, "exploration_noise_final": None}
-        if "epsilon" in now:
-            now |= {"epsilon": 1.0, "epsilon_final": 0.1, "exploration_fraction": 0.5}
+    now |= agent.config.probing()
     now |= changes | {"memory": memory}
-    new = AGENTS[agent.algo].exactly(lambda: Probe(plan, discrete), now)
-    total = steps if isinstance(agent, PPO) else steps // 4
-    new.learn(total)
+    new = type(agent).exactly(lambda: Probe(plan, discrete), now)
+    new.learn(int(steps * agent.update.probe_share))
     return new
 
 
@@ -160,17 +138,9 @@ def _value(agent: Agent, obs: Any, carry: Any, reset: bool, reward: Any) -> tupl
     rows, flag = torch.from_numpy(obs).view(1, 1, -1), torch.tensor([[reset]])
     prepared = policy.prepare(rows)
     action, after = agent.act(obs, carry, reset, deterministic=True, reward=reward)
-    if isinstance(agent, PPO):
-        _, value, _ = policy(prepared, carry[0], flag, *previous)
-        return float(value), action, after
-    before = policy.previous(*previous, flag)
-    features, _ = policy.critic.torso.forward(prepared, before, carry[0][0], flag)
     acted: Any = after[1]
-    chosen = acted.unsqueeze(0)
-    if policy.critic.discrete:
-        of_all = policy.critic(features).amin(0)
-        return float(of_all[0, 0, int(chosen)]), action, after
-    return float(policy.critic(features, chosen).amin(0)), action, after
+    found = agent.update.expected(prepared, carry[0], flag, *previous, acted.unsqueeze(0))
+    return float(found), action, after
 
 
 def _right(agent: Agent, plan: Plan) -> float:
@@ -231,7 +201,7 @@ def probe_results(agent: Agent) -> Iterator[Result]:
         "With everything in view it fails in episodes of several steps.",
         "See the probes before; with memory, see the invariants of resets.",
     )  # fmt: skip
-    if agent.config.reads_action or isinstance(agent, PPO):
+    if agent.config.reads_action or "last action" in agent.update.probes:
         yield _reached(
             agent, "reward for the last action", Plan(length=2, pays="last action"), 20_000, 0.6,
             "A reward one step late is not credited to the action that earned it.",
@@ -276,10 +246,10 @@ def _memory_probes(agent: Agent) -> Iterator[Result]:
         "The policy cannot use what it saw earlier.",
         "Does the policy's loss reach the memory it reads?",
     )  # fmt: skip
-    if isinstance(agent, PPO):
+    if "earlier segment" in agent.update.probes:
         plan = Plan(length=7, cue=True, pays="cue")
-        agent_ = trained(agent, plan, steps=60_000, gamma=0.9, num_steps=4, num_envs=64,
-                         gae_lambda=1.0)  # fmt: skip
+        agent_ = trained(agent, plan, steps=60_000, gamma=0.9,
+                         **agent.config.short_segments())  # fmt: skip
         got = [float(values(agent_, plan, c)[-1]) for c in (-1, 1)]
         yield _near(
             "a cue from before the segment", got, [-1.0, 1.0], 0.5,

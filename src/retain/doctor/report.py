@@ -36,6 +36,17 @@ def judged(
     return Result(name, otherwise, measured, meaning, mend)
 
 
+def bootstrap_result(gap: float) -> Result:
+    """What is said of targets that lie `gap` from those worked out by hand."""
+    return judged(
+        "truncations bootstrap from the true successor", gap < 1e-3, f"off by {gap:.1e}",
+        "At a truncation or a segment's end the value that follows is not that of the final "
+        "observation under the carry before the reset, or a termination is bootstrapped.",
+        "Evaluate the final observation, not the next episode's first, before any reset; stop at "
+        "terminations alone.",
+    )  # fmt: skip
+
+
 def guarded(check: Callable[..., Result | Iterator[Result]], *arguments: Any) -> Iterator[Result]:
     """The results of a check; an exception in it is a result too, but for bad input.
 

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retain.envs.make import EnvLike
+from retain.envs.make import EnvLike, separate
 from retain.envs.options import BARE
 from retain.train.agent import Agent
-from retain.train.algorithms import AGENTS, PPO
 from retain.types import Obs
 
 CLOSE = 1e-4
@@ -20,22 +19,15 @@ CLOSE = 1e-4
 
 def small(agent: Agent, **changes: Any) -> dict[str, Any]:
     """The agent's settings with short segments and few environments."""
-    now = agent.settings | {"num_envs": 4, "env_groups": 1, "workers": 0}
-    if isinstance(agent, PPO):
-        recurrent = agent.policy.recurrent
-        now |= {"num_steps": 32, "batch_size": 64, "epochs": 2, "target_kl": None,
-                "sequence_length": 16 if recurrent else None}  # fmt: skip
-    else:
-        now |= {"num_envs": 2, "batch_size": 64, "learning_starts": 60, "sequence_length": 8,
-                "burn_in": min(agent.config.burn_in, 4), "num_steps": 60, "buffer_size": 2000,
-                "update_ratio": 0.5, "buffer_folder": None}  # fmt: skip
+    now: dict[str, Any] = agent.settings | {"num_envs": 4, "env_groups": 1, "workers": 0}
+    now |= agent.config.small()
     return now | changes
 
 
 def variant(agent: Agent, env: EnvLike | None = None, **changes: Any) -> Agent:
     """A small agent of the same kind; with the same parameters where the environment is."""
-    kind, chosen = AGENTS[agent.algo], small(agent, **changes)
-    new = kind.exactly(agent.env if env is None else env, chosen)  # type: ignore[arg-type]
+    chosen = small(agent, **changes)
+    new = type(agent).exactly(separate(agent.env) if env is None else env, chosen)  # type: ignore[arg-type]
     if env is None:
         new.policy.load_state_dict(agent.policy.state_dict())
     return new

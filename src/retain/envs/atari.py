@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.contract import Backend, EnvStep, ObsArray
+from retain.envs.contract import Backend, EnvStep, Info, ObsArray
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError, unknown
 
@@ -57,7 +57,7 @@ class Atari(Backend):
 
     def __init__(self, env: str, num_envs: int, options: EnvOptions) -> None:
         super().__init__(num_envs)
-        for name in ("hide", "obs_noise", "flicker", "mask_actions"):
+        for name in ("drop_obs", "hide", "obs_noise", "flicker", "mask_actions"):
             if getattr(options, name):
                 raise UsageError(f"{name} cannot be used with {env}: its games are stepped in C++")
         game = rom(env)
@@ -66,14 +66,19 @@ class Atari(Backend):
         skip = options.frame_skip if options.frame_skip > 1 else FRAMES
         limit = 27_000 if options.time_limit is None else options.time_limit
         self._episodic_life = options.episodic_life
-        self._games = AtariVectorEnv(
-            game, num_envs, frameskip=skip, stack_num=options.frame_stack,
-            repeat_action_probability=options.sticky_actions, reward_clipping=False,
-            life_loss_info=options.episodic_life, max_num_frames_per_episode=limit * skip,
-        )  # fmt: skip
+        try:
+            self._games = AtariVectorEnv(
+                game, num_envs, frameskip=skip, stack_num=options.frame_stack,
+                repeat_action_probability=options.sticky_actions, reward_clipping=False,
+                life_loss_info=options.episodic_life, max_num_frames_per_episode=limit * skip,
+                **options.env_kwargs,
+            )  # fmt: skip
+        except TypeError as error:
+            raise UsageError(f"{env} does not take env_kwargs: {error}") from None
         self.observation_space = self._games.single_observation_space
         self.action_space = self._games.single_action_space
         self._started = False
+        self._infos: dict[str, Any] = {}
 
     def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
         if not self._started:  # the vector wants a whole reset first; every game gets its own later
@@ -92,10 +97,14 @@ class Atari(Backend):
 
     def receive(self) -> EnvStep:
         """See the contract."""
-        obs, reward, terminated, truncated, info = self._games.recv()
+        obs, reward, terminated, truncated, self._infos = self._games.recv()
         if self._episodic_life:
-            self.continuing = terminated & (info["lives"] > 0) & ~truncated
+            self.continuing = terminated & (self._infos["lives"] > 0) & ~truncated
         return EnvStep(obs, reward.astype(np.float64), terminated, truncated)
+
+    def info(self, index: int) -> Info:
+        """See the contract."""
+        return {key: column[index] for key, column in self._infos.items()}
 
     def _step(self, action: NDArray[Any]) -> EnvStep:
         self._games.send(action)

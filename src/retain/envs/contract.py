@@ -1,4 +1,4 @@
-"""What the collector asks of a batch of environments, whatever runs them.
+"""What the collector asks of a batch of environments, whatever runs them. `retain.Backend`.
 
 Nobody resets behind the collector's back: autoreset is off in every backend. The collector resets
 finished environments itself, each episode with its own seed, so an episode *is* its seed and its
@@ -6,6 +6,7 @@ actions and can always be played again.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -17,6 +18,8 @@ from retain.envs.history import History
 
 ObsArray: TypeAlias = NDArray[Any] | dict[str, NDArray[Any]]
 """`[B, ...]`, or a dict of such arrays for a Dict space."""
+Info: TypeAlias = Mapping[str, object]
+"""What an environment says besides, by names of its own."""
 
 
 class EnvStep(NamedTuple):
@@ -49,7 +52,9 @@ class Fault:
 class Backend(ABC):
     """B environments stepped together, with explicit resets.
 
-    A subclass implements `_reset` and `_step`, or `send` and `receive` where it steps elsewhere.
+    A subclass sets both spaces, calls `super().__init__(num_envs)`, and implements `_reset` and
+    `_step`, or `_reset`, `send` and `receive` where it steps elsewhere. `docs/environments.md` has
+    an example.
     """
 
     observation_space: gym.Space[Any]
@@ -57,6 +62,11 @@ class Backend(ABC):
     action_space: gym.Space[Any]
     """One environment's, not the batch's."""
 
+    name = ""
+    """What presets, messages and run folders call it; "" stands for the name of its class."""
+    replays = True
+    """Whether an episode is its seed and its actions. Where it is not, nothing is played back, and
+    a resumed run begins new episodes."""
     resets_ahead = False
     """Whether `announce` is of any use."""
 
@@ -103,6 +113,11 @@ class Backend(ABC):
         """What the step that `send` began came to."""
         return self._answer
 
+    def info(self, index: int) -> Info:
+        """What an environment said besides in the last step; asked only where that step ended its
+        episode, and before the next call. Empty where the backend has none."""
+        return {}
+
     def play_back(
         self, seeds: NDArray[np.int64], length: NDArray[np.int64], actions: NDArray[Any]
     ) -> ObsArray:
@@ -115,7 +130,17 @@ class Backend(ABC):
             `[B, ...]` the observations they come to.
         """
         self.history.load(seeds, length, actions)
+        return self.rewind()
+
+    def rewind(self) -> ObsArray:
+        """Plays the episodes of `history` to where they were; the observations they come to."""
         return self._play_back()
+
+    def fresh(self, num_envs: int) -> "Backend | None":
+        """Other environments of the same kind, to evaluate in; None where there are no others.
+        Evaluation then borrows these between two updates, and plays the current episodes back to
+        where they were."""
+        return None
 
     def _play_back(self) -> ObsArray:
         """Plays `history` again. The episodes are aligned at their ends, so one pass plays all of

@@ -2,7 +2,8 @@
 
 from retain.envs.atari import is_atari
 from retain.envs.contract import Backend
-from retain.envs.make import EnvLike, make
+from retain.envs.given import OBJECTS, PASS_A_CALLABLE
+from retain.envs.make import EnvLike, env_name, make
 from retain.envs.options import PLAIN, EnvOptions
 from retain.envs.workers.pool import Pool
 from retain.errors import UsageError
@@ -25,6 +26,13 @@ def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> lis
         raise UsageError(
             f"workers is {workers}, but {env} steps in threads of its own (expected 0)"
         )
+    if isinstance(env, OBJECTS):
+        for name, value, usual in (("workers", workers, 0), ("env_groups", groups, 1)):
+            if value != usual:
+                raise UsageError(
+                    f"{name} is {value}, but {env_name(env)} is one object that cannot be divided "
+                    f"(expected {usual}); {PASS_A_CALLABLE}"
+                )
     if not workers:
         return [make(env, num_envs // groups, options) for _ in range(groups)]
     if workers > num_envs // groups:

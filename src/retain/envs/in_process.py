@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.envs.buffers import Buffers, buffers_layout, buffers_of, fresh_arrays
-from retain.envs.contract import Backend, EnvStep, Fault, ObsArray
-from retain.envs.spaces import action_converter, flat_space, leaves
+from retain.envs.contract import Backend, EnvStep, Fault, Info, ObsArray
+from retain.envs.spaces import action_converter, dig, entries, flat_space
 from retain.errors import UsageError
 
 
@@ -39,6 +39,7 @@ class InProcess(Backend):
         super().__init__(len(factories))
         self.envs = [factory() for factory in factories]
         self._live: list[Any] = list(self.envs)
+        self._infos: list[Info] = [{}] * len(self.envs)
         first = self.envs[0]
         for env in self.envs:
             if (env.observation_space, env.action_space) != (
@@ -46,8 +47,8 @@ class InProcess(Backend):
                 first.action_space,
             ):
                 raise UsageError(f"environments differ in their spaces: {env} and {first}")
-        self._inner_space = first.observation_space
-        self.observation_space = flat_space(self._inner_space)
+        self.observation_space = flat_space(first.observation_space)
+        self._paths = {key: path for key, (path, _) in entries(first.observation_space).items()}
         self.action_space = first.action_space
         self._convert = action_converter(self.action_space)
         layout = buffers_layout(self.observation_space, self.num_envs)
@@ -64,8 +65,8 @@ class InProcess(Backend):
 
     def _write(self, index: int, observation: Any) -> None:
         if isinstance(self._obs, dict):
-            for key, value in leaves(observation, self._inner_space):
-                self._obs[key][index] = value
+            for key, path in self._paths.items():
+                self._obs[key][index] = dig(observation, path)
         else:
             self._obs[index] = observation
 
@@ -86,12 +87,12 @@ class InProcess(Backend):
 
     def _step(self, action: NDArray[Any]) -> EnvStep:
         self.turn(1 - self._slot)
-        convert, write, out = self._convert, self._write, self.buffers
+        convert, write, out, infos = self._convert, self._write, self.buffers, self._infos
         reward, terminated, truncated = out.reward, out.terminated, out.truncated
         for index, env in enumerate(self._live):
             try:
-                observation, reward[index], terminated[index], truncated[index], _ = env.step(
-                    convert(action[index])
+                observation, reward[index], terminated[index], truncated[index], infos[index] = (
+                    env.step(convert(action[index]))
                 )
                 write(index, observation)
             except Exception:
@@ -108,6 +109,11 @@ class InProcess(Backend):
         else:
             now[index] = before[index]  # type: ignore[index]
         out.reward[index], out.terminated[index], out.truncated[index] = 0.0, False, True
+        self._infos[index] = {}
+
+    def info(self, index: int) -> Info:
+        """See the contract."""
+        return self._infos[index]
 
     def _play_back(self) -> ObsArray:
         for index in range(self.num_envs):

@@ -1,31 +1,32 @@
-"""From what a user writes (an id, `module:id`, a callable) to a batch of environments."""
+"""From what a user writes, an id, a callable or an object, to a batch of environments."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from importlib import import_module
+from typing import Any
 
 import gymnasium as gym
+from gymnasium.vector import VectorEnv
 
 from retain.envs.atari import Atari, is_atari, rom
 from retain.envs.contract import Backend
+from retain.envs.given import Copies, EnvLike, env_name, wrong_number
 from retain.envs.in_process import InProcess
-from retain.envs.native import NATIVE
-from retain.envs.options import PLAIN, EnvOptions
+from retain.envs.native import NATIVE, OURS
+from retain.envs.options import PLAIN, WRAPPERS, EnvOptions
 from retain.envs.register import register_envs
-from retain.envs.wrappers import wrap
+from retain.envs.single import Single
+from retain.envs.vector import Vector, vector_makers
+from retain.envs.wrappers import readable, wrap
 from retain.errors import UsageError, nearest
 
-EnvLike: TypeAlias = str | Callable[[], gym.Env[Any, Any]]
-"""A gymnasium id, `module:id`, or a callable that returns an environment."""
+__all__ = ["EnvLike", "env_name", "factory", "fresh", "make", "make_single", "separate"]
 
 EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari"}
-
-
-def env_name(env: EnvLike) -> str:
-    """A name for messages and run folders."""
-    if isinstance(env, str):
-        return env
-    return getattr(env, "__qualname__", type(env).__qualname__).replace("<", "").replace(">", "")
+HOMES = {"minigrid-": "minigrid", "babyai-": "minigrid", "popgym-": "popgym"}
+"""Modules that register well-known ids, by what these begin with."""
+CLOSE = 0.85
+"""Likeness of a name that was meant, rather than of one that happens to be the nearest."""
 
 
 def make_single(
@@ -38,24 +39,45 @@ def make_single(
             something it needs is not installed, the callable returns something else, or a wrapper
             does not fit.
     """
-    made = _bare(env, render_mode)
-    return wrap(made, options) if options.wrapped else made
+    made = _bare(env, options, render_mode)
+    return readable(wrap(made, options) if options.wrapped else made)
 
 
-def _bare(env: EnvLike, render_mode: str | None) -> gym.Env[Any, Any]:
+def _bare(env: EnvLike, options: EnvOptions, render_mode: str | None) -> gym.Env[Any, Any]:
     register_envs()
-    if not isinstance(env, str):
-        made = env()
-        if not isinstance(made, gym.Env):
-            raise UsageError(
-                f"{env_name(env)} returned {type(made).__name__} (expected a gymnasium.Env)"
-            )
-        return made
+    kwargs = dict(options.env_kwargs)
+    if render_mode is not None and isinstance(env, str | Copies):
+        kwargs["render_mode"] = render_mode
+    if isinstance(env, str):
+        return _by_id(env, kwargs)
+    if isinstance(env, gym.Env):
+        return env
+    one = separate(env)
+    if one is None:
+        raise UsageError(f"{env_name(env)} has no environment that can be used alone")
+    made = _call(one, kwargs)  # type: ignore[arg-type]
+    if not isinstance(made, gym.Env):
+        raise UsageError(
+            f"{env_name(env)} returned {type(made).__name__} (expected a gymnasium.Env)"
+        )
+    return made
+
+
+def _call(make: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
+    """What a callable makes of the arguments."""
+    try:
+        return make(**kwargs)
+    except TypeError as error:
+        if not kwargs:
+            raise
+        raise UsageError(f"{env_name(make)} does not take env_kwargs {kwargs}: {error}") from None
+
+
+def _by_id(env: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
     if is_atari(env):
         rom(env)
-    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
-        return gym.make(env, disable_env_checker=True, **options)
+        return gym.make(env, disable_env_checker=True, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise UsageError(_missing(env, error)) from None
     except (gym.error.UnregisteredEnv, gym.error.Error) as error:
@@ -70,8 +92,18 @@ def _bare(env: EnvLike, render_mode: str | None) -> gym.Env[Any, Any]:
 
 
 def _unknown(env: str) -> str:
-    close = nearest(env.split(":")[-1], gym.registry)
-    return f"unknown environment {env!r}{close or '; `retain envs` lists what is there'}"
+    module, _, name = env.rpartition(":")
+    text = f"unknown environment {env!r}"
+    if module:
+        close = nearest(name, gym.registry)
+        return f"{text}: importing {module!r} registers no {name!r}{close}"
+    home = next((home for start, home in HOMES.items() if name.lower().startswith(start)), None)
+    if home is not None:
+        return f"{text}; did you mean '{home}:{name}'?"
+    meant = nearest(name, gym.registry, likeness=CLOSE)
+    hint = f"; if a module of yours registers it: 'module:{name}'"
+    far = "" if meant else nearest(name, gym.registry)
+    return f"{text}{meant}{hint}{far}"
 
 
 def _missing(env: str, error: Exception) -> str:
@@ -101,13 +133,80 @@ def make(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend:
     Args:
         num_envs: B
     Raises:
-        UsageError: as `make_single`, or `num_envs` is below 1, or a space is not supported.
+        UsageError: as `make_single`, or `num_envs` is below 1, or an object is of another number,
+            or a space is not supported.
     """
     if num_envs < 1:
         raise UsageError(f"num_envs is {num_envs} (expected at least 1)")
+    if isinstance(env, VectorEnv):
+        env = Vector(env)
+    if isinstance(env, gym.Env | Backend):
+        return _the_one(env, num_envs, options)
     if is_atari(env):
         return Atari(str(env), num_envs, options)
-    short = env.removeprefix("retain/") if isinstance(env, str) else ""
-    if options.native and short in NATIVE and not options.wrapped:
-        return NATIVE[short](num_envs)
+    batch = _batch(env, options) if isinstance(env, str) else None
+    if batch is not None:
+        return batch(num_envs)
     return InProcess([factory(env, options)] * num_envs)
+
+
+def _the_one(env: gym.Env[Any, Any] | Backend, num_envs: int, options: EnvOptions) -> Backend:
+    """An object that cannot be copied, as the backend it is or with wrappers around it."""
+    if num_envs != (env.num_envs if isinstance(env, Backend) else 1):
+        raise wrong_number(env, num_envs)
+    if isinstance(env, gym.Env):
+        return InProcess([factory(env, options)])
+    for name in WRAPPERS:
+        if getattr(options, name) != getattr(PLAIN, name):
+            raise UsageError(
+                f"{name} cannot be used with {env_name(env)}: wrap its environments yourself"
+            )
+    return env
+
+
+def _batch(env: str, options: EnvOptions) -> Callable[[int], Backend] | None:
+    """What makes a batch of that name, where one is registered and fits the options."""
+    module, _, name = env.rpartition(":")
+    if module:
+        _import(module, env)
+    name = name.removeprefix("retain/")
+    if name not in NATIVE or not options.native or options.wrapped:
+        return None
+    if not options.env_kwargs:
+        return NATIVE[name]
+    if name in gym.registry and name not in OURS:  # these arguments are gymnasium's version's
+        return None
+    return lambda num_envs: _call(partial(NATIVE[name], num_envs), options.env_kwargs)
+
+
+def _import(module: str, env: str) -> None:
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        raise UsageError(f"cannot import {missing!r} for the environment {env!r}") from None
+
+
+def fresh(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend | None:
+    """As `make`, but never the object itself: None where there is no other one of its kind."""
+    if isinstance(env, VectorEnv):
+        env = Vector(env)
+    if isinstance(env, Backend):
+        return env.fresh(num_envs)
+    return None if isinstance(env, gym.Env) else make(env, num_envs, options)
+
+
+def separate(env: EnvLike) -> str | Callable[[], gym.Env[Any, Any]] | None:
+    """What makes single environments of the kind; None where an object is the only one."""
+    if isinstance(env, Vector):
+        env = env.env
+    if isinstance(env, VectorEnv):
+        makers = vector_makers(env)
+        return None if makers is None else makers[0]
+    if isinstance(env, Backend):
+        one = env.fresh(1)
+        if one is None:
+            return None
+        one.close()
+        return partial(Single, make=env.fresh)  # type: ignore[arg-type]
+    return None if isinstance(env, gym.Env) else env

@@ -1,15 +1,23 @@
-"""Every natively batched environment by its name."""
+"""Every batch of environments that has a name: our own, and those that others register."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias, TypeVar
 
-from retain.envs.batch import Batch
+import gymnasium as gym
+
 from retain.envs.classic import CartPole, Pendulum
+from retain.envs.contract import Backend
 from retain.envs.suite.bandit import Bandit
 from retain.envs.suite.cards import Autoencode, RepeatFirst, RepeatPrevious
 from retain.envs.suite.recall import CueTarget, MemoryChain
+from retain.errors import UsageError
 
-NATIVE: dict[str, Callable[[int], Batch]] = {
+MakeBackend: TypeAlias = Callable[..., Backend]
+"""Makes a batch of `num_envs` environments, its first argument; the others are `env_kwargs`."""
+Make = TypeVar("Make", bound=MakeBackend)
+
+NATIVE: dict[str, MakeBackend] = {
     "CartPole-v1": CartPole,
     "CartPoleNoVel-v1": partial(CartPole, velocity=False),
     "NoisyCartPole-v0": partial(CartPole, noise=0.1),
@@ -30,3 +38,31 @@ NATIVE: dict[str, Callable[[int], Batch]] = {
 
 OURS = tuple(name for name in NATIVE if not name.startswith(("CartPole", "Pendulum")))
 """Those that exist nowhere else: gymnasium knows them by these names too."""
+
+
+def register_backend(name: str) -> Callable[[Make], Make]:
+    """Gives a batch of environments a name, for `--env name` and `retain.PPO("name")`:
+
+        @retain.register_backend("MyBatch-v0")
+        class MyBatch(retain.Backend): ...
+
+    From the command line it is `module:MyBatch-v0`. gymnasium knows the name from then on, too, so
+    that wrappers, worker processes and videos work; these step the environments one by one.
+
+    Raises:
+        UsageError: the name is taken.
+    """
+
+    def register(make: Make) -> Make:
+        if name in NATIVE or name in gym.registry:
+            raise UsageError(f"the environment {name!r} is registered already")
+        NATIVE[name] = make
+        gym.register(
+            id=name,
+            entry_point="retain.envs.single:Single",
+            kwargs={"make": make},
+            disable_env_checker=True,
+        )
+        return make
+
+    return register

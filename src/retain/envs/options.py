@@ -1,16 +1,17 @@
 """Where environments run, and what is wrapped around each of them."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.errors import check_range
+from retain.errors import UsageError, check_range
 from retain.settings import setting
 
-WRAPPERS = ("frame_skip", "time_limit", "hide", "obs_noise", "flicker", "sticky_actions",
-            "mask_actions")  # fmt: skip
+WRAPPERS = ("frame_skip", "time_limit", "drop_obs", "hide", "obs_noise", "flicker",
+            "sticky_actions", "mask_actions")  # fmt: skip
 """The options that put something around each environment."""
 
 
@@ -26,10 +27,15 @@ class EnvOptions:
     """Seconds a worker may take for a step before it is replaced."""
     native: bool = True
     """Use the natively batched version of an environment where there is one (same numbers)."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment's constructor, as gymnasium.make takes them: size=7, or JSON."""
     frame_skip: int = 1
     """Repeat each action so many times; rewards add up, the last observation counts."""
     time_limit: int | None = None
     """Cut episodes (as truncated) after so many steps, besides the environment's own limit."""
+    drop_obs: tuple[str, ...] = ()
+    """Entries of a Dict or Tuple observation to leave out, by name (entries of a Tuple are 0, 1,
+    ...); those that nothing can read, such as texts, are left out by themselves."""
     hide: tuple[int, ...] = ()
     """Entries of a vector observation to take away."""
     obs_noise: float = 0.0
@@ -55,6 +61,13 @@ class EnvOptions:
         check_range(self, "env_groups", "frame_skip", "frame_stack", "time_limit", low=1)
         check_range(self, "worker_timeout", "reward_clip", low=0, above=True)
         check_range(self, "flicker", "sticky_actions", low=0, high=1)
+        try:
+            json.dumps(self.env_kwargs)
+        except TypeError as error:
+            raise UsageError(
+                f"env_kwargs cannot be written to config.json: {error} (expected JSON values; pass "
+                "a callable that makes the environment instead)"
+            ) from None
 
     @property
     def wrapped(self) -> bool:
@@ -76,5 +89,7 @@ class EnvOptions:
 
 
 PLAIN = EnvOptions()
-BARE = {name: getattr(PLAIN, name) for name in (*WRAPPERS, "reward_scale", "reward_clip")}
+BARE = {
+    name: getattr(PLAIN, name) for name in (*WRAPPERS, "env_kwargs", "reward_scale", "reward_clip")
+}
 """The values with which an environment is what it is, and so are its rewards."""

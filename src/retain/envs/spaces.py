@@ -1,7 +1,7 @@
 """Spaces as the library sees them, and arrays for them."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 import gymnasium as gym
 
@@ -15,46 +15,55 @@ SUPPORTED = (
 )
 
 
-def flat_space(space: gym.Space[Any]) -> gym.Space[Any]:
-    """The space as the library sees it: nested Dict and Tuple spaces become one flat Dict.
+Path = tuple[str | int, ...]
+"""Where an entry is in a nested observation: keys of dicts and numbers in tuples."""
 
-    Keys of inner spaces are joined by "/", entries of a Tuple are called "0", "1", ...
 
-    Raises:
-        UsageError: a space of another kind is inside; the line names it.
+def entries(space: gym.Space[Any], path: Path = ()) -> dict[str, tuple[Path, gym.Space[Any]]]:
+    """Path and space of everything inside nested Dict and Tuple spaces, by flat key.
+
+    Keys of inner spaces are joined by "/", entries of a Tuple are called "0", "1", ...; a space
+    that is neither has the key "".
     """
     if not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        if not isinstance(space, SUPPORTED):
-            raise UsageError(
-                f"unsupported observation space {space} (expected Box, Discrete, MultiDiscrete, "
-                "MultiBinary, or a Dict or Tuple of these)"
-            )
-        return space
-    flat: dict[str, gym.Space[Any]] = {}
-    for key, inner in _entries(space):
-        part = flat_space(inner)
-        if isinstance(part, gym.spaces.Dict):
-            flat |= {f"{key}/{name}": leaf for name, leaf in part.spaces.items()}
-        else:
-            flat[key] = part
-    return gym.spaces.Dict(flat)
+        return {"/".join(map(str, path)): (path, space)}
+    inside = space.spaces.items() if isinstance(space, gym.spaces.Dict) else enumerate(space.spaces)
+    return {k: leaf for key, inner in inside for k, leaf in entries(inner, (*path, key)).items()}
 
 
-def _entries(space: gym.spaces.Dict | gym.spaces.Tuple[Any]) -> list[tuple[str, gym.Space[Any]]]:
-    if isinstance(space, gym.spaces.Dict):
-        return list(space.spaces.items())
-    return [(str(index), inner) for index, inner in enumerate(space.spaces)]
+def dig(observation: Any, path: Path) -> Any:
+    """What lies at a path."""
+    for key in path:
+        observation = observation[key]
+    return observation
 
 
-def leaves(observation: Any, space: gym.Space[Any], prefix: str = "") -> list[tuple[str, Any]]:
+def unreadable(space: gym.Space[Any]) -> list[str]:
+    """The flat keys of entries that nothing can read (Text, Graph, Sequence, ...)."""
+    return [key for key, (_, leaf) in entries(space).items() if not isinstance(leaf, SUPPORTED)]
+
+
+def flat_space(space: gym.Space[Any], without: Collection[str] = ()) -> gym.Space[Any]:
+    """The space as the library sees it: nested Dict and Tuple spaces become one flat Dict.
+
+    Args:
+        without: flat keys of entries that are left out.
+    Raises:
+        UsageError: a space of another kind is inside, or nothing is left; the line names it.
+    """
+    flat = {key: leaf for key, (_, leaf) in entries(space).items() if key not in without}
+    wrong = next((leaf for leaf in flat.values() if not isinstance(leaf, SUPPORTED)), None)
+    if wrong is not None or not flat:
+        raise UsageError(
+            f"unsupported observation space {space if wrong is None else wrong} (expected Box, "
+            "Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these)"
+        )
+    return gym.spaces.Dict(flat) if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple) else space
+
+
+def leaves(observation: Any, space: gym.Space[Any]) -> list[tuple[str, Any]]:
     """A nested observation as (flat key, value) pairs."""
-    if not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        return [(prefix, observation)]
-    found = []
-    for key, inner in _entries(space):
-        value = observation[key if isinstance(space, gym.spaces.Dict) else int(key)]
-        found += leaves(value, inner, f"{prefix}/{key}" if prefix else key)
-    return found
+    return [(key, dig(observation, path)) for key, (path, _) in entries(space).items()]
 
 
 def columns(space: gym.Space[Any]) -> dict[str, tuple[tuple[int, ...], Any]]:
@@ -77,3 +86,24 @@ def action_converter(space: gym.Space[Any]) -> Callable[[Any], Any]:
     raise UsageError(
         f"unsupported action space {space} (expected Box, Discrete, MultiDiscrete or MultiBinary)"
     )
+
+
+class HasSpaces(Protocol):
+    """What has one environment's spaces."""
+
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+
+
+def check_spaces(env: HasSpaces, observation: gym.Space[Any], action: gym.Space[Any]) -> None:
+    """An environment must have the spaces that an agent was made for.
+
+    Raises:
+        UsageError: names what differs.
+    """
+    for name, found, wanted in (
+        ("observation", env.observation_space, observation),
+        ("action", env.action_space, action),
+    ):
+        if found != wanted:
+            raise UsageError(f"the environment's {name} space is {found} (expected {wanted})")

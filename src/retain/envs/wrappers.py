@@ -7,7 +7,8 @@ import gymnasium as gym
 import numpy as np
 
 from retain.envs.options import EnvOptions
-from retain.errors import UsageError
+from retain.envs.spaces import dig, entries, unreadable
+from retain.errors import UsageError, notice, unknown
 
 Env = gym.Env[Any, Any]
 ACTION_MASK = "action_mask"
@@ -42,6 +43,56 @@ class KeepEntries(gym.ObservationWrapper[Any, Any, Any]):
     def observation(self, observation: Any) -> Any:
         """The kept entries."""
         return observation[self.indices]
+
+
+class DropEntries(gym.ObservationWrapper[Any, Any, Any]):
+    """Leaves entries of a Dict or Tuple observation out; the rest becomes one flat Dict.
+
+    Args:
+        names: flat keys ("image", "pair/0"), or what several of them begin with ("pair").
+    Raises:
+        UsageError: the observations have no such entry, or nothing would be left.
+    """
+
+    def __init__(self, env: Env, names: Sequence[str]) -> None:
+        super().__init__(env)
+        inside = entries(env.observation_space)
+        for name in names:
+            if not any(_names(name, key) for key in inside):
+                raise unknown("entry of the observation", name, inside)
+        dropped = {key for key in inside if any(_names(name, key) for name in names)}
+        if len(dropped) == len(inside):
+            raise UsageError(f"drop_obs {tuple(names)} leaves nothing of the observation")
+        self.paths = {key: path for key, (path, _) in inside.items() if key not in dropped}
+        self.observation_space = gym.spaces.Dict({key: inside[key][1] for key in self.paths})
+
+    def observation(self, observation: Any) -> Any:
+        """The kept entries."""
+        return {key: dig(observation, path) for key, path in self.paths.items()}
+
+
+def _names(name: str, key: str) -> bool:
+    return key == name or key.startswith(f"{name}/")
+
+
+def readable(env: Env) -> Env:
+    """The environment without the entries of its observations that nothing can read; says which.
+
+    Raises:
+        UsageError: nothing of them can be read.
+    """
+    space = env.observation_space
+    dropped = unreadable(space) if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple) else []
+    if not dropped or len(dropped) == len(entries(space)):
+        return env  # as it is, or refused with the space's name where it is used
+    name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    notice(left_out(name, dropped))
+    return DropEntries(env, dropped)
+
+
+def left_out(name: str, dropped: Sequence[str]) -> str:
+    """The line about entries that nothing can read."""
+    return f"{name}: {', '.join(dropped)} left out of the observations, since nothing can read it"
 
 
 def _inside(index: int, space: gym.spaces.Box) -> None:
@@ -235,6 +286,8 @@ def wrap(env: Env, options: EnvOptions) -> Env:
         env = FrameSkip(env, options.frame_skip)
     if options.time_limit is not None:
         env = gym.wrappers.TimeLimit(env, options.time_limit)
+    if options.drop_obs:
+        env = DropEntries(env, options.drop_obs)
     if options.hide:
         env = hide_entries(env, options.hide)
     if options.obs_noise:

@@ -1,6 +1,10 @@
 """What an agent remembers with."""
 
+from retain.memory.attention import BandedAttention
 from retain.memory.base import Memory, NoMemory, StepMemory, clear, start_again, step_loop
+from retain.memory.delta import GatedDelta
+from retain.memory.lru import LRU
+from retain.memory.mingru import MinGRU
 from retain.memory.recurrent import GRU, LSTM
 from retain.memory.registry import (
     MEMORIES,
@@ -15,9 +19,13 @@ register_memory("none")(NoMemory)
 
 __all__ = [
     "GRU",
+    "LRU",
     "LSTM",
     "MEMORIES",
+    "BandedAttention",
+    "GatedDelta",
     "Memory",
+    "MinGRU",
     "NoMemory",
     "StepMemory",
     "Summary",

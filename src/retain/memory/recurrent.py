@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from retain.errors import UsageError
 from retain.memory.base import Memory, clear
+from retain.memory.horizons import spread_horizons
 from retain.memory.registry import register_memory
 from retain.memory.unroll import GATE, Flush, Split, from_slots, plan, to_slots
 from retain.ops.gru import gru
@@ -28,14 +30,23 @@ class Recurrent(Memory):
         features_in: D, width of the input.
         hidden: H, width of the state and of the output.
         layers: recurrences on top of each other.
+        chrono: longest horizon, in steps. The biases of the gates that hold then spread the units'
+            horizons from 2 steps to that (Tallec and Ollivier 2018, arXiv:1804.11188); for tasks
+            whose cues matter long after. None leaves all biases zero.
+    Raises:
+        UsageError: the longest horizon is below 2.
     """
 
     gates: int
     states: int
     receptive_field = None
 
-    def __init__(self, features_in: int, hidden: int, layers: int = 1) -> None:
+    def __init__(
+        self, features_in: int, hidden: int, layers: int = 1, *, chrono: int | None = None
+    ) -> None:
         super().__init__()
+        if chrono is not None and chrono < 2:
+            raise UsageError(f"chrono is {chrono} (expected at least 2, or None)")
         self.features_in, self.features, self.layers = features_in, hidden, layers
         for layer in range(layers):
             width = hidden if layer else features_in
@@ -49,6 +60,18 @@ class Recurrent(Memory):
                 for gate in torch.split(parameter.data, hidden) if len(shape) == 2 else ():
                     nn.init.orthogonal_(gate)
                 self.register_parameter(f"{name}_l{layer}", parameter)
+            if chrono is not None:
+                bias = self._weights(layer)[2].data
+                self._hold(bias.view(self.gates, hidden), spread_horizons(hidden, 2.0, chrono))
+
+    @staticmethod
+    @abstractmethod
+    def _hold(bias: Tensor, shut: Tensor) -> None:
+        """Sets the biases `[gates, H]` of a new recurrence so that each unit keeps what it has.
+
+        Args:
+            shut: `[H]` biases of a gate that lets in 1 / h each step, h the unit's horizon.
+        """
 
     def _weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A layer's W, U, b and d, named as in torch's own recurrent modules."""
@@ -64,6 +87,9 @@ class Recurrent(Memory):
 
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """`[T, B, D]` to `[T, B, H]` and the carry after the last step."""
+        if torch.is_autocast_enabled(x.device.type):  # states lose too much in bfloat16
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x.float(), carry, reset)
         layout = plan(reset)
         leaves: tuple[Tensor, ...] = clear(carry, reset[0])  # type: ignore[assignment]
         ends: list[tuple[Tensor, ...]] = []
@@ -132,11 +158,17 @@ class LSTM(Recurrent):
     gates, states = 4, 2
     closing: Tensor
 
-    def __init__(self, features_in: int, hidden: int, layers: int = 1) -> None:
-        super().__init__(features_in, hidden, layers)
+    def __init__(
+        self, features_in: int, hidden: int, layers: int = 1, *, chrono: int | None = None
+    ) -> None:
+        super().__init__(features_in, hidden, layers, chrono=chrono)
         # Rows i, f, g, o. flush: i = f = o = 0, so c' = h' = 0. hold: i = 0, f = 1, so c' = c.
         rows = torch.tensor([[-GATE, -GATE], [-GATE, GATE], [0.0, 0.0], [-GATE, 0.0]])
         self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
+
+    @staticmethod
+    def _hold(bias: Tensor, shut: Tensor) -> None:
+        bias[0], bias[1] = shut, -shut
 
     def _call(
         self, layer: int, x: Tensor, state: Sequence[Tensor], flags: Tensor | None
@@ -173,11 +205,17 @@ class GRU(Recurrent):
     gates, states = 3, 1
     closing: Tensor
 
-    def __init__(self, features_in: int, hidden: int, layers: int = 1) -> None:
-        super().__init__(features_in, hidden, layers)
+    def __init__(
+        self, features_in: int, hidden: int, layers: int = 1, *, chrono: int | None = None
+    ) -> None:
+        super().__init__(features_in, hidden, layers, chrono=chrono)
         # Rows r, z, n. flush: r = z = 0 and n = tanh(0), so h' = 0.
         rows = torch.tensor([[-GATE], [-GATE], [0.0]])
         self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
+
+    @staticmethod
+    def _hold(bias: Tensor, shut: Tensor) -> None:
+        bias[1] = -shut
 
     def _call(
         self, layer: int, x: Tensor, state: Sequence[Tensor], flags: Tensor | None

@@ -40,8 +40,10 @@ class ExploringCoder(ActionCoder):
     """A coder whose space has uniform random actions."""
 
     @abstractmethod
-    def random(self, batch_size: int, generator: Generator) -> Tensor:
-        """`[batch_size, ...]` uniform actions."""
+    def random(
+        self, batch_size: int, generator: Generator, allowed: Tensor | None = None
+    ) -> Tensor:
+        """`[batch_size, ...]` uniform actions, among those `allowed` `[batch_size, n]` if given."""
 
 
 class BoxCoder(ActionCoder):
@@ -145,7 +147,9 @@ class BoxActions(BoxCoder, ExploringCoder):
         """Scaled to the bounds."""
         return self.as_array(torch.lerp(self.low, self.high, (action + 1) * 0.5))
 
-    def random(self, batch_size: int, generator: Generator) -> Tensor:
+    def random(
+        self, batch_size: int, generator: Generator, allowed: Tensor | None = None
+    ) -> Tensor:
         """Uniform within the bounds."""
         shape = (batch_size, *self.event_shape)
         return torch.rand(shape, generator=generator, device=self.low.device) * 2 - 1
@@ -170,8 +174,12 @@ class DiscreteActions(ExploringCoder):
         values: NDArray[Any] = action.cpu().numpy()
         return values + self.start if self.start else values
 
-    def random(self, batch_size: int, generator: Generator) -> Tensor:
+    def random(
+        self, batch_size: int, generator: Generator, allowed: Tensor | None = None
+    ) -> Tensor:
         """Uniform."""
+        if allowed is not None:
+            return torch.multinomial(allowed.float(), 1, generator=generator).squeeze(-1)
         return torch.randint(
             self.encoded, (batch_size,), generator=generator, device=generator.device
         )

@@ -89,6 +89,11 @@ class ActorCritic(Policy):
         """The head's."""
         return self.head.coder
 
+    @property
+    def redraw_every(self) -> int:
+        """Steps between two draws of the noise that steps share; -1 draws once a segment."""
+        return self.config.sde_sample_freq
+
     def forward(
         self,
         obs: Obs,

@@ -68,8 +68,8 @@ class Categorical(Distribution):
         return F.log_softmax(self.logits, dim=-1)
 
     @property
-    def _finite_log_probs(self) -> Tensor:
-        """0 where forbidden, so that 0 * log 0 is 0 with gradient 0."""
+    def finite_log_probs(self) -> Tensor:
+        """`[..., n]`, 0 where forbidden, so that 0 * log 0 is 0 with gradient 0."""
         if self.mask is None:
             return self.log_probs
         return self.log_probs.masked_fill(~self.mask, 0.0)
@@ -90,11 +90,11 @@ class Categorical(Distribution):
 
     def entropy(self, generator: Generator | None = None) -> Tensor:
         """Analytic."""
-        return -(self.log_probs.exp() * self._finite_log_probs).sum(-1)
+        return -(self.log_probs.exp() * self.finite_log_probs).sum(-1)
 
     def kl(self, other: Self) -> Tensor:
         """Analytic; both under the same mask."""
-        difference = self._finite_log_probs - other._finite_log_probs
+        difference = self.finite_log_probs - other.finite_log_probs
         return (self.log_probs.exp() * difference).sum(-1)
 
     @classmethod

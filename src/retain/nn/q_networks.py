@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from retain.errors import UsageError
 from retain.nn.actions import ActionCoder, DiscreteActions, ExploringCoder, action_coder
 from retain.nn.distributions import Categorical, SquashedGaussian
-from retain.nn.encoders import ACTION_MASK
+from retain.nn.encoders import ACTION_MASK, allowed_actions
 from retain.nn.lookup import find_submodules_directly
 from retain.nn.normaliser import ObsNormaliser
 from retain.nn.policy import Policy
@@ -31,6 +31,9 @@ from retain.types import Carry, Obs
 LOG_STD = (-20.0, 2.0)
 """Bounds of a Gaussian actor's log standard deviation (Haarnoja et al. 2018)."""
 
+ENTROPY_SHARE = 0.89
+"""Of the largest entropy of n choices, what SAC holds."""
+
 
 class Critic(nn.Module):
     """K action values over the features of one torso.
@@ -40,6 +43,7 @@ class Critic(nn.Module):
         actions: for Discrete actions, how many: a value for each comes out at once.
         action_width: for Box actions, their width: they go in beside the features.
         dueling: a value and advantages around it (Wang et al. 2016, arXiv:1511.06581).
+        quantiles: M quantiles of each return instead of its mean; 0 is the mean.
     """
 
     def __init__(
@@ -51,12 +55,13 @@ class Critic(nn.Module):
         actions: int = 0,
         action_width: int = 0,
         dueling: bool = False,
+        quantiles: int = 0,
     ) -> None:
         super().__init__()
-        self.torso, self.count, self.dueling = torso, count, dueling
+        self.torso, self.count, self.dueling, self.quantiles = torso, count, dueling, quantiles
         self.net = StackedMLP(
             count, torso.features + action_width, config.hidden, config.activation,
-            out=max(actions, 1) + dueling, init="uniform",
+            out=(max(actions, 1) + dueling) * max(quantiles, 1), init="uniform",
         )  # fmt: skip
         self.discrete = actions > 0
 
@@ -64,19 +69,39 @@ class Critic(nn.Module):
         self, features: Tensor, action: Tensor | None = None, *, frozen: bool = False
     ) -> Tensor:
         """Values `[K, ...]` of features `[..., F]` and Box actions `[..., A]`; for Discrete ones
-        `[K, ..., n]` of all of them.
+        `[K, ..., n]` of all of them. Quantiles are a dimension M more: `[K, ..., M]`, or
+        `[K, ..., M, n]`.
 
         Args:
             frozen: the gradient passes through to the action, and reaches no parameter.
         """
-        x = features if action is None else torch.cat((features, action), dim=-1)
+        beside = [] if self.discrete or action is None else [action]
+        x = torch.cat([features, *beside], dim=-1) if beside else features
         out = self.net.forward(x, frozen=frozen)
+        if self.quantiles:
+            out = out.view(*out.shape[:-1], self.quantiles, -1)
         if not self.discrete:
             return out.squeeze(-1)
         if self.dueling:
             value, advantage = out[..., :1], out[..., 1:]
             return value + advantage - advantage.mean(-1, keepdim=True)
         return out
+
+    def pick(self, out: Tensor, action: Tensor) -> Tensor:
+        """What `forward` gave of the actions `[...]`: `[K, ...]`, or `[K, ..., M]`."""
+        if not self.discrete:
+            return out
+        index = action.unsqueeze(-1).unsqueeze(-1) if self.quantiles else action.unsqueeze(-1)
+        return out.gather(-1, index.expand(*out.shape[:-1], 1)).squeeze(-1)
+
+    def mean(self, out: Tensor) -> Tensor:
+        """Expected returns from what `forward` gave: `[K, ..., n]` of Discrete actions."""
+        return out.mean(-2) if self.quantiles else out
+
+
+def only(value: Tensor, allowed: Tensor | None) -> Tensor:
+    """`[..., n]` values, -inf where an action is not allowed."""
+    return value if allowed is None else value.masked_fill(~allowed, -torch.inf)
 
 
 class Actor(nn.Module, ABC):
@@ -90,8 +115,14 @@ class Actor(nn.Module, ABC):
         )
 
     @abstractmethod
-    def act(self, features: Tensor, scale: float, generator: Generator) -> Tensor:
-        """`[..., A]` stored actions to explore with; a `scale` of 0 is the deterministic choice."""
+    def act(
+        self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
+    ) -> Tensor:
+        """`[..., A]` stored actions to explore with; a `scale` of 0 is the deterministic choice.
+
+        Args:
+            allowed: `[..., n]` bool, of Discrete actions; None allows all.
+        """
 
 
 class DeterministicActor(Actor):
@@ -101,7 +132,9 @@ class DeterministicActor(Actor):
         """`[..., F] -> [..., A]`."""
         return tanh(self.net.forward(features)[0])
 
-    def act(self, features: Tensor, scale: float, generator: Generator) -> Tensor:
+    def act(
+        self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
+    ) -> Tensor:
         """Gaussian noise of standard deviation `scale`, clipped to the bounds."""
         action = self.forward(features)
         if scale == 0:
@@ -118,7 +151,9 @@ class GaussianActor(Actor):
         mean, log_std = self.net.forward(features)[0].chunk(2, -1)
         return SquashedGaussian(mean, log_std.clamp(*LOG_STD))
 
-    def act(self, features: Tensor, scale: float, generator: Generator) -> Tensor:
+    def act(
+        self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
+    ) -> Tensor:
         """A sample, or tanh of the mean."""
         dist = self.forward(features)
         return torch.tanh(dist.mode() if scale == 0 else dist.sample(generator))
@@ -127,13 +162,15 @@ class GaussianActor(Actor):
 class CategoricalActor(Actor):
     """Probabilities of Discrete actions."""
 
-    def forward(self, features: Tensor) -> Categorical:
-        """`[..., F]` to a distribution."""
-        return Categorical(self.net.forward(features)[0])
+    def forward(self, features: Tensor, allowed: Tensor | None = None) -> Categorical:
+        """`[..., F]` and what is allowed `[..., n]` to a distribution."""
+        return Categorical(self.net.forward(features)[0], allowed)
 
-    def act(self, features: Tensor, scale: float, generator: Generator) -> Tensor:
+    def act(
+        self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
+    ) -> Tensor:
         """A sample, or the most probable."""
-        dist = self.forward(features)
+        dist = self.forward(features, allowed)
         return dist.mode() if scale == 0 else dist.sample(generator)
 
 
@@ -146,6 +183,7 @@ class OffPolicyNets(Policy):
         target_actor: whether the targets include the actor's copy.
         own_torso: the actor has an encoder and a memory of its own.
         dueling: of a Discrete critic.
+        quantiles: of each critic; 0 for means.
     """
 
     def __init__(
@@ -159,21 +197,22 @@ class OffPolicyNets(Policy):
         target_actor: bool,
         own_torso: bool,
         dueling: bool = False,
+        quantiles: int = 0,
     ) -> None:
         super().__init__()
-        parts = observation_space.spaces if isinstance(observation_space, gym.spaces.Dict) else {}
-        if ACTION_MASK in parts:
-            raise UsageError(f"observations with {ACTION_MASK!r} need ppo: nothing else reads it")
         self.config = config
         self.coder: ExploringCoder = action_coder(action_space)
         discrete = isinstance(self.coder, DiscreteActions)
+        parts = observation_space.spaces if isinstance(observation_space, gym.spaces.Dict) else {}
+        if ACTION_MASK in parts and not discrete:
+            raise UsageError(f"an action mask cannot apply to the action space {action_space}")
         width = self.coder.encoded
 
         def torso() -> Torso:
             return Torso(observation_space, width, config)
 
         self.critic = Critic(
-            torso(), config, count=critics, dueling=dueling,
+            torso(), config, count=critics, dueling=dueling, quantiles=quantiles,
             actions=width if discrete else 0, action_width=0 if discrete else width,
         )  # fmt: skip
         self.actor: Actor | None = None
@@ -212,15 +251,23 @@ class OffPolicyNets(Policy):
             torso.absorb(obs, previous, one, reset)
             for torso, one in zip(others, before, strict=True)
         ]
+        allowed = allowed_actions(obs)
         if self.actor is not None:
-            action = self.actor.act(features, scale, generator)[0]
+            action = self.actor.act(features, scale, generator, allowed)[0]
         else:
-            action = self.critic(features)[0].argmax(-1)[0]
+            value = self.critic.mean(self.critic.forward(features))[0]
+            action = only(value, allowed).argmax(-1)[0]
             if scale > 0:
                 dice = torch.rand(len(action), generator=generator, device=action.device)
-                random = self.coder.random(len(action), generator)
+                random = self.random(obs, generator)
                 action = torch.where(dice < scale, random, action)
         return action, (*rest, after)
+
+    def random(self, obs: Obs, generator: Generator) -> Tensor:
+        """`[B, ...]` uniform actions among those that observations `[1, B, ...]` allow."""
+        allowed = allowed_actions(obs)
+        rows = next(iter(obs.values())) if isinstance(obs, dict) else obs
+        return self.coder.random(rows.shape[1], generator, None if allowed is None else allowed[0])
 
 
 def _frozen_copy(module: nn.Module | None) -> Any:
@@ -231,5 +278,5 @@ def _frozen_copy(module: nn.Module | None) -> Any:
 def entropy_target(coder: ActionCoder) -> float:
     """SAC's usual target: minus the number of Box dimensions, 0.89 log n for n choices."""
     if isinstance(coder, DiscreteActions):
-        return 0.89 * math.log(coder.encoded)
+        return ENTROPY_SHARE * math.log(coder.encoded)
     return -float(np.prod(coder.event_shape))

@@ -1,4 +1,4 @@
-"""PPO's losses and the statistics around them. Masked steps enter nothing, whatever they hold."""
+"""Losses and the statistics around them. Masked steps enter nothing, whatever they hold."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -282,3 +282,45 @@ def q_loss(
     if mask is None:
         return error.mean() * len(value)
     return masked_mean(error, mask.expand_as(error)) * len(value)
+
+
+def quantile_huber_loss(
+    *,
+    value: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    huber: float | None = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Quantile regression of K critics' return distributions, summed over them.
+
+    L = sum_k mean w sum_i mean_j |tau_i - 1[u_ij < 0]| l(u_ij),   u_ij = y_j - theta_ki
+
+    (Dabney et al. 2017, arXiv:1710.10044, eq. 10) with tau_i = (i + 1/2) / M for i from 0, and
+    l(u) = |u|, or Huber's loss divided by its threshold, which tends to |u| as that tends to 0.
+
+    Args:
+        value: [K, ..., M] theta, the critics' quantiles.
+        target: [..., J] y, a sample of the return, without gradient.
+        weight: [...] or broadcastable, importance weights of prioritized sampling.
+        huber: threshold beyond which the error counts linearly, or None for |u| throughout.
+        mask: [...] bool, true for steps that count.
+    Returns:
+        Scalar.
+    """
+    if mask is not None:
+        value = value.masked_fill(~mask.unsqueeze(-1), 0.0)
+        target = target.masked_fill(~mask.unsqueeze(-1), 0.0)
+    M = value.shape[-1]
+    tau = (torch.arange(M, dtype=value.dtype, device=value.device) + 0.5) / M
+    error = target.unsqueeze(-2) - value.unsqueeze(-1)  # [K, ..., M, J]
+    size = error.abs()
+    if huber is not None:
+        size = torch.where(size <= huber, 0.5 * error.square() / huber, size - 0.5 * huber)
+    tilt = (tau.unsqueeze(-1) - (error.detach() < 0).to(value.dtype)).abs()
+    loss = (tilt * size).mean(-1).sum(-1)  # [K, ...]
+    if weight is not None:
+        loss = loss * weight
+    if mask is None:
+        return loss.mean() * len(value)
+    return masked_mean(loss, mask.expand_as(loss)) * len(value)

@@ -59,6 +59,40 @@ def gae(
     return advantage, advantage + value
 
 
+def lambda_return(
+    *,
+    reward: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    gamma: float,
+    lam: float,
+) -> Tensor:
+    """lambda-returns that bootstrap from given values of the successors.
+
+    G_t = r_t + gamma [(1 - lam) V(s_{t+1}) + lam G_{t+1}]
+
+    (Sutton and Barto 2018, eq. 12.18) and G_t = r_t + gamma V(s_{t+1}) where step t ends the
+    segment or is cut, r_t alone where it terminates. With V = max_a Q it is Peng's Q(lambda), the
+    target of PQN (Gallici et al. 2024, arXiv:2407.04811).
+
+    Args:
+        reward: [T, B] received after action[t].
+        next_value: [T, B] value of the true successor; of final_obs where truncated.
+        terminated: [T, B] bool.
+        truncated: [T, B] bool.
+        gamma: discount.
+        lam: 0 gives one-step targets, 1 the discounted return.
+    Returns:
+        [T, B] targets.
+    """
+    successor = _bootstrap(next_value, terminated)
+    goes_on = (~(terminated | truncated)).to(reward.dtype)
+    goes_on[-1] = 0.0
+    decay = (gamma * lam) * goes_on
+    return _backward_sum(reward + (gamma - decay) * successor, decay)
+
+
 def n_step_return(
     *,
     reward: Tensor,

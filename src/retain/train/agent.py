@@ -1,49 +1,63 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from retain._version import __version__
-from retain.data.stream import Driver, as_tensors
+from retain.algos.schedules import schedule_name
+from retain.data.stream import Driver
 from retain.envs.contract import Backend
+from retain.envs.given import EnvLike, env_name, given
 from retain.envs.groups import make_groups
-from retain.envs.make import EnvLike, env_name
+from retain.envs.options import EnvOptions
+from retain.envs.spaces import check_spaces
 from retain.errors import CheckpointError, UsageError
 from retain.memory import memory_name
 from retain.memory.registry import write_options
 from retain.nn.encoders import encoder_name
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
+from retain.train.acting import Acting
 from retain.train.allocator import keep_freed_memory
+from retain.train.callbacks.registry import CallbackLike
+from retain.train.changes import guard, refuse_assignment
 from retain.train.config import (
     RunConfig,
+    build,
     check_names,
     field_names,
     parts_of,
     to_json,
     values_of,
 )
+from retain.train.contract import NO_ENV, Progress
 from retain.train.defaults import Derived
+from retain.train.evaluate import Evaluation, evaluate
+from retain.train.misuse import check_first, explained
 from retain.train.presets import AUTO
 from retain.train.relevance import Situation, check_relevant, irrelevant
+from retain.train.signature import describe
 from retain.train.spaces import space_to_json
 from retain.train.start import Start
-from retain.types import Carry, tree_leaves, tree_map, under_prefix, with_prefix
+from retain.train.trainer import train
+from retain.types import under_prefix, with_prefix
 
 
-class Agent(ABC):
+class Agent(Acting):
     """A policy, what trains it, and the environments it learns in.
 
     Args:
-        env: a gymnasium id, `module:id`, or a callable that returns an environment.
+        env: a gymnasium id, `module:id`, a callable that returns an environment, a gymnasium.Env
+            (copied if gymnasium can make it again, else the one environment), a
+            gymnasium.vector.VectorEnv, or a `retain.Backend`.
         preset: settings to begin with: `auto` (what is known to work for this environment, or else
             what is derived from it), another name, `none` for the algorithm's defaults, or a TOML
             file's path.
@@ -56,6 +70,8 @@ class Agent(ABC):
     config_kind: ClassVar[type[NetworkConfig]]
     run_defaults: ClassVar[dict[str, Any]] = {}
     """What the algorithm changes in `RunConfig` before a preset does."""
+    _settled: ClassVar[set[str]] = set()
+    """What nobody assigns: the configuration, and the settings as if they were attributes."""
     config: Any
     derived: tuple[Derived, ...] = ()
     """Settings that follow from the task, where no preset knows it."""
@@ -64,11 +80,25 @@ class Agent(ABC):
     update: Any
     """What trains them, with `state` and `restore`."""
 
-    def __init__(self, env: EnvLike, *, preset: str = AUTO, **settings: Any) -> None:
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if hasattr(cls, "config_kind"):
+            describe(cls)
+            guard(cls.config_kind)
+            cls._settled = {"config", *field_names(cls.config_kind, RunConfig)} - {"device"}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._settled and "config" in vars(self):
+            refuse_assignment(name)
+        super().__setattr__(name, value)
+
+    def __init__(self, env: EnvLike, *surplus: object, preset: str = AUTO, **settings: Any) -> None:
+        check_first(type(self).__name__, env, surplus)
         settings = named_parts(settings)
         kinds = RunConfig, self.config_kind
         check_names(settings, field_names(*kinds))
-        start = Start(self.algo, kinds, self.run_defaults, env, preset, settings)
+        env, decided = given(env, settings)
+        start = Start(self.algo, kinds, self.run_defaults, env, preset, decided | settings)
 
         def config(*spaces: gym.Space[Any]) -> Any:
             self.derived = start.derived(*spaces)
@@ -98,8 +128,10 @@ class Agent(ABC):
         """An agent with these settings: no preset, and no question whether each of them matters."""
         settings = named_parts(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
+        env, decided = given(env, settings)
+        values = cls.run_defaults | decided | settings
         agent = cls.__new__(cls)
-        agent._setup(env, *parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind))
+        agent._setup(env, *parts_of(values, RunConfig, cls.config_kind))
         return agent
 
     def _setup(
@@ -126,7 +158,7 @@ class Agent(ABC):
             self._build()
         self._act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
         self._pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-        self.progress: dict[str, Any] = {}
+        self.progress: Progress = {}
 
     @abstractmethod
     def _build(self) -> None:
@@ -137,16 +169,19 @@ class Agent(ABC):
         """Makes what acts in the training environments."""
 
     @abstractmethod
-    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
+    def iterate(
+        self, progress: Callable[[], float], over: Callable[[], bool] = lambda: False
+    ) -> dict[str, float]:
         """One turn of training: some steps, some updates; metrics by name, the same each time.
 
         Args:
-            progress: share of the run that is over by now, in [0, 1].
+            progress: how far the schedules are by now, in [0, 1].
+            over: whether the run has taken all its steps by now.
         Raises:
             NonFiniteError: a loss or gradient was not finite.
         """
 
-    def _scale(self) -> float:
+    def exploration(self) -> float:
         """How much sampled actions explore, for `Policy.act`."""
         return 1.0
 
@@ -160,10 +195,14 @@ class Agent(ABC):
         """Writes what is too large for every checkpoint, to `shared` if given; facts about it."""
         return {}
 
-    def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:  # noqa: B027 (optional)
+    def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:
         """Remembers where `_save_large` wrote, for when it is needed."""
 
-    def prune(self, run: Path) -> None:  # noqa: B027 (optional)
+    def explain(self, metric: str) -> str:
+        """More about a metric that is out of its range; empty where there is no more to say."""
+        return ""
+
+    def prune(self, run: Path) -> None:
         """Removes what only checkpoints needed that a run folder no longer holds."""
 
     @property
@@ -172,6 +211,16 @@ class Agent(ABC):
         env = env_name(self.env) if self.env is not None else "saved"
         memory = self.config.memory.rpartition(":")[2]
         return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{memory}"
+
+    def __repr__(self) -> str:
+        env = env_name(self.env) if self.env is not None else "an environment that was an object"
+        count = sum(parameter.numel() for parameter in self.policy.parameters())
+        memory = self.config.memory
+        return (
+            f"<{type(self).__name__} on {env}: "
+            f"{'no memory' if memory == 'none' else f'memory {memory}'}, {count:,} parameters, "
+            f"{self.steps:,} steps learned, {self.device}>"
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -183,13 +232,60 @@ class Agent(ABC):
         """The training environments, one backend for each group; made on first use."""
         if self._backends is None:
             if self.env is None:
-                raise UsageError(
-                    "this agent was saved with an environment given as a callable: "
-                    "pass it again, load(path, env=...)"
-                )
-            options = self.run_settings.env_options()
-            self._backends = make_groups(self.env, self.run_settings.num_envs, options)
+                raise UsageError(NO_ENV)
+            self._backends = self._make_backends(self.env, self.run_settings)
         return self._backends
+
+    def _make_backends(self, env: EnvLike, run: RunConfig) -> list[Backend]:
+        """New training environments, of the spaces that the agent knows."""
+        backends = make_groups(env, run.num_envs, run.env_options())
+        if hasattr(self, "observation_space"):
+            try:
+                check_spaces(backends[0], self.observation_space, self.action_space)
+            except UsageError:
+                backends[0].close()
+                raise
+        return backends
+
+    def set_env(self, env: EnvLike, **settings: Any) -> "Agent":
+        """Learns in another environment of the same spaces from now on, as in a curriculum.
+
+        What was learned, the counters and the replay stay; the current episodes end here, as
+        truncated ones, and new ones begin with the next call of `learn`.
+
+        Args:
+            env: as the constructor takes it, for as many environments as before.
+            settings: of the environments: env_kwargs, time_limit, hide, ... Without env_kwargs
+                there are none; the others stay what they were.
+        Raises:
+            UsageError: other spaces, another number of environments, an unknown setting.
+        """
+        check_names(settings, field_names(EnvOptions))
+        env, decided = given(env, {"num_envs": self.run_settings.num_envs})
+        values = values_of(self.run_settings) | {"env_kwargs": {}} | decided | settings
+        run = build(RunConfig, values | {"num_envs": self.run_settings.num_envs})
+        backends = self._make_backends(env, run)
+        for backend in self._backends or ():
+            if not isinstance(self.env, gym.Env | Backend):  # those are their owner's to close
+                backend.close()
+        self.env, self.run_settings, self._backends = env, run, backends
+        if self._collector is not None:
+            self._collector.move(backends, run)
+        elif self._pending is not None:
+            self._collector = self._make_collector()
+            self._collector.restore(*self._pending, play=False)
+            self._pending = None
+        return self
+
+    @contextmanager
+    def lent(self) -> Iterator[Backend]:
+        """The first training environments for other episodes; after the block the current ones
+        are played to where they were, or cut where that cannot be."""
+        if self._collector is None:
+            yield self.backends[0]
+        else:
+            with self._collector.lent() as backend:
+                yield backend
 
     @property
     def collector(self) -> Any:
@@ -209,139 +305,32 @@ class Agent(ABC):
             return int(self._pending[1]["steps"])
         return self._collector.steps if self._collector is not None else 0
 
+    @explained("agent.learn(100_000)")
     def learn(
-        self, steps: int, *, out: str | Path | None = None, progress: bool = False
-    ) -> "Agent":
+        self,
+        steps: int,
+        *,
+        of: int | None = None,
+        out: str | Path | None = None,
+        progress: bool = False,
+        callbacks: Sequence[CallbackLike] = (),
+    ) -> Self:
         """Trains for `steps` environment steps more; may be called again.
 
         Args:
             steps: of all environments together; rounded up to whole segments.
+            of: where several calls share one schedule: the agent's steps at the end of them all;
+                None runs the schedules through this call.
             out: run folder for metrics, checkpoints and the learning curve; None writes nothing.
             progress: show a live view on the terminal.
+            callbacks: watch the run and may stop it (docs/callbacks.md): `retain.Callback`s, names,
+                or `module:Name`.
         """
-        from retain.train.trainer import train
-
-        train(self, steps, run=Path(out) if out is not None else None, progress=progress)
+        run = Path(out) if out is not None else None
+        train(self, steps, of=of, run=run, progress=progress, callbacks=callbacks)
         return self
 
-    def initial_carry(self, batch_size: int = 1) -> Carry:
-        """The carry before an episode's first observation; yours to keep and hand to `act`."""
-        return (
-            tree_map(lambda x: x.to(self.device), self.policy.initial_carry(batch_size)),
-            torch.zeros(
-                (batch_size, *self.policy.event_shape),
-                dtype=self.policy.action_dtype,
-                device=self.device,
-            ),
-        )
-
-    def act(
-        self,
-        obs: Any,
-        carry: Carry | None = None,
-        reset: bool | NDArray[np.bool_] = False,
-        *,
-        deterministic: bool = False,
-        reward: float | NDArray[Any] | None = None,
-    ) -> tuple[Any, Carry]:
-        """One step: the training forward with T = 1.
-
-        Args:
-            obs: one observation, or a batch `[B, ...]`, as the environment gives it.
-            carry: what the last call returned; None starts an episode.
-            reset: true, or `[B]` true, where obs is the first of its episode.
-            deterministic: the most probable action instead of a sample.
-            reward: of the step before; needed only by networks that read it.
-        Returns:
-            action(s) as the environment takes them, and the next carry.
-        """
-        rows, single = self._batched(obs)
-        size = next(iter(rows.values() if isinstance(rows, dict) else [rows])).shape[0]
-        if carry is None:
-            carry, reset = self.initial_carry(size), True
-        policy_carry, previous_action = carry[0], carry[1]
-        if tree_leaves(carry)[-1].shape[0] != size:
-            raise UsageError(
-                f"the carry is for {tree_leaves(carry)[-1].shape[0]} environments, but obs holds "
-                f"{size}: start with initial_carry({size})"
-            )
-        flags = torch.as_tensor(np.broadcast_to(np.asarray(reset, dtype=np.bool_), size).copy())
-        previous_reward = None
-        if reward is not None:
-            given = np.broadcast_to(np.asarray(reward, dtype=np.float64), size)
-            learned = self.run_settings.learned_reward(given).astype(np.float32)
-            previous_reward = torch.from_numpy(learned).to(self.device).unsqueeze(0)
-        elif self.config.reads_reward and not bool(flags.all()):
-            raise UsageError("this agent reads the previous reward: pass act(..., reward=...)")
-        elif self.config.reads_reward:
-            previous_reward = torch.zeros((1, size), device=self.device)
-        with torch.inference_mode():
-            prepared = self.policy.prepare(
-                tree_map(lambda x: x.unsqueeze(0), as_tensors(rows, self.device))
-            )
-            action, policy_carry = self.policy.act(
-                prepared,
-                policy_carry,
-                flags.to(self.device).unsqueeze(0),
-                previous_action.unsqueeze(0),  # type: ignore[union-attr]
-                previous_reward,
-                scale=0.0 if deterministic else self._scale(),
-                generator=self._act_generator,
-            )
-            env_action = self.policy.coder.to_env(action)
-        return (env_action[0] if single else env_action), (policy_carry, action)
-
-    def _batched(self, obs: Any) -> tuple[Any, bool]:
-        """Observations as `[B, ...]` arrays, and whether a single one was given."""
-        space = self.observation_space
-        if isinstance(space, gym.spaces.Dict):
-            if isinstance(obs, tuple):
-                obs = {str(index): value for index, value in enumerate(obs)}
-            elif set(obs) != set(space.spaces):
-                obs = {key: _dig(obs, key) for key in space.spaces}
-            pairs = {key: self._leaf(obs[key], inner) for key, inner in space.spaces.items()}
-            return {k: v for k, (v, _) in pairs.items()}, next(iter(pairs.values()))[1]
-        return self._leaf(obs, space)
-
-    def _leaf(self, obs: Any, space: gym.Space[Any]) -> tuple[NDArray[Any], bool]:
-        array = np.ascontiguousarray(np.asarray(obs, dtype=space.dtype))
-        shape = space.shape or ()
-        if np.ndim(obs) == len(shape) and np.shape(obs) == shape:
-            return array.reshape(1, *shape), True
-        if array.shape[1:] == shape and array.ndim == len(shape) + 1:
-            return array, False
-        raise UsageError(
-            f"observation of shape {np.shape(obs)} (expected {shape}, or a batch of these)"
-        )
-
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[Any, tuple[NDArray[Any], ...] | None]:
-        """`act` with Stable-Baselines3's signature.
-
-        Args:
-            state: what the last call returned; None starts episodes.
-            episode_start: `[B]` true where an episode begins; the state is cleared there.
-        Returns:
-            actions, and the next state as a tuple of arrays (None without memory).
-        """
-        rows, _ = self._batched(observation)
-        size = next(iter(rows.values() if isinstance(rows, dict) else [rows])).shape[0]
-        carry = self.initial_carry(size)
-        starts: Any = state is None
-        if state is not None:
-            arrays = iter(state)
-            carry = tree_map(lambda x: torch.from_numpy(next(arrays)).to(self.device), carry)
-            starts = False if episode_start is None else np.asarray(episode_start, dtype=np.bool_)
-        action, carry = self.act(observation, carry, starts, deterministic=deterministic)
-        if not (self.policy.recurrent or self.config.reads_action):
-            return action, None
-        return action, tuple(leaf.cpu().numpy() for leaf in tree_leaves(carry))
-
+    @explained("agent.evaluate(episodes=20)")
     def evaluate(
         self,
         episodes: int = 20,
@@ -349,20 +338,26 @@ class Agent(ABC):
         deterministic: bool = True,
         seed: int | None = None,
         clear_every: int | None = None,
-    ) -> Any:
+        env: EnvLike | None = None,
+    ) -> Evaluation:
         """Plays whole episodes in fresh environments; training is untouched.
 
+        Where the environment is an object of which there is no second one, it is borrowed: the
+        training's current episodes are played to where they were afterwards, or cut as truncated
+        where it cannot play them again.
+
         Args:
+            env: another environment of the same spaces; the wrappers among the settings apply,
+                env_kwargs do not.
             seed: of the episodes; None derives one from the run's seed.
             clear_every: forget everything each so many steps, to see what memory is worth.
 
         Returns:
-            `Evaluation` with return_mean, return_std, length_mean, episodes and all returns.
+            `Evaluation` with return_mean, return_std, length_mean, episodes, all returns, and
+            means of what the episodes' last infos held.
         """
-        from retain.train.evaluate import evaluate
-
         return evaluate(
-            self, episodes, deterministic=deterministic, seed=seed, clear_every=clear_every
+            self, episodes, deterministic=deterministic, seed=seed, clear_every=clear_every, env=env
         )
 
     def description(self) -> dict[str, Any]:
@@ -370,6 +365,7 @@ class Agent(ABC):
         return {
             "retain": __version__,
             "algo": self.algo,
+            "algo_class": f"{type(self).__module__}:{type(self).__qualname__}",
             "env": self.env if isinstance(self.env, str) else None,
             "env_name": env_name(self.env) if self.env is not None else None,
             "run": to_json(self.run_settings),
@@ -379,6 +375,7 @@ class Agent(ABC):
             "action_space": space_to_json(self.action_space),
         }
 
+    @explained("agent.save(path)")
     def save(self, path: str | Path, *, shared: Path | None = None, **progress: Any) -> Path:
         """Writes the agent to a folder, whole or not at all: parameters, statistics, optimizers,
         replay and the current episodes, so that `load(path).learn(...)` goes on.
@@ -405,7 +402,7 @@ class Agent(ABC):
         )
         return path
 
-    def restore(self, folder: Path) -> dict[str, Any]:
+    def restore(self, folder: Path) -> Progress:
         """Takes back what `save` wrote; the progress saved with it."""
         try:
             self.policy.load_state_dict(store.load_tensors(folder, store.MODEL))
@@ -421,14 +418,8 @@ class Agent(ABC):
         return self.progress
 
 
-def _dig(obs: Any, key: str) -> Any:
-    """The leaf of a nested observation that the flat `key` names."""
-    for part in key.split("/"):
-        obs = obs[part] if isinstance(obs, dict) else obs[int(part)]
-    return obs
-
-
 def named_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with every class of a memory or an encoder by the name a configuration keeps."""
+    """Settings with every class or function by the name that a configuration keeps."""
     names = {"memory": memory_name, "encoder": encoder_name, "memory_options": write_options}
+    names |= dict.fromkeys(("lr_schedule", "clip_schedule", "entropy_schedule"), schedule_name)
     return {k: names[k](v) if k in names else v for k, v in settings.items()}

@@ -1,247 +1,106 @@
-"""One agent for each algorithm."""
+"""One agent for each algorithm: which configuration and which update it binds."""
 
-import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar
-
-import gymnasium as gym
-import torch
-from torch import Tensor
-
+from retain.algos.a2c import A2CConfig, A2CUpdate
 from retain.algos.ddpg import DDPGConfig, DDPGUpdate
 from retain.algos.dqn import DQNConfig, DQNUpdate
-from retain.algos.off_policy import OffPolicyConfig, OffPolicyUpdate
 from retain.algos.ppo import PPOConfig, PPOUpdate
+from retain.algos.pqn import PQNConfig, PQNUpdate
+from retain.algos.qrdqn import QRDQNConfig, QRDQNUpdate
 from retain.algos.sac import SACConfig, SACUpdate
 from retain.algos.sac_discrete import DiscreteSACUpdate
 from retain.algos.td3 import TD3Config, TD3Update
-from retain.data.collector import Collector
-from retain.data.experience import Experience
-from retain.data.replay import Replay, check_capacity
-from retain.errors import UsageError
-from retain.nn.actor_critic import ActorCritic
-from retain.train import checkpoint as store
-from retain.train.agent import Agent
-from retain.train.replay_files import FOLDER, add_rows, load_rows, prune_rows
-from retain.types import Obs, under_prefix, with_prefix
+from retain.algos.tqc import TQCConfig, TQCUpdate
+from retain.algos.vtrace import VTraceConfig, VTraceUpdate
+from retain.train.off_policy import OffPolicyAgent
+from retain.train.on_policy import OnPolicyAgent
+from retain.train.registry import AGENTS, register_algorithm
+
+__all__ = ["A2C", "AGENTS", "DDPG", "DQN", "PPO", "PQN", "QRDQN", "SAC", "TD3", "TQC", "VTrace"]
 
 
-class PPO(Agent):
+@register_algorithm("ppo")
+class PPO(OnPolicyAgent):
     """Proximal policy optimisation with any memory.
 
     `PPO("CartPoleNoVel-v1", memory="lstm", seed=1, num_envs=8, learning_rate=1e-3, ...)`
     """
 
-    algo = "ppo"
     config_kind = PPOConfig
     config: PPOConfig
-
-    def _build(self) -> None:
-        spaces = self.observation_space, self.action_space
-        self.policy = ActorCritic(*spaces, self.config).to(self.device)
-        self.update = PPOUpdate(
-            self.config, self.policy, seed=self._seeds[0], num_envs=self.run_settings.num_envs
-        )
-
-    def _make_collector(self) -> Collector:
-        return Collector(
-            self.backends, self.policy, seed=self.run_settings.seed, options=self.run_settings,
-            chunk=self.config.sequence, device=self.device,
-        )  # fmt: skip
-
-    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
-        """A segment and an update on it; see `Agent.iterate`."""
-        share = progress()
-        rollout = self.collector.collect(self.config.num_steps)
-        metrics: dict[str, float] = self.update.update(rollout, share)
-        return metrics
+    update_kind = PPOUpdate
 
 
-class OffPolicyAgent(Agent):
-    """What learns from a replay."""
+@register_algorithm("a2c")
+class A2C(OnPolicyAgent):
+    """Advantage actor-critic with any memory; every action space."""
 
-    run_defaults: ClassVar[dict[str, Any]] = {"num_envs": 1}
-    config: OffPolicyConfig
-    update_kind: ClassVar[type[OffPolicyUpdate]]
-    """The algorithm."""
-    discrete_kind: ClassVar[type[OffPolicyUpdate] | None] = None
-    """Its form for Discrete actions, where that is another."""
-
-    def _build(self) -> None:
-        config = self.config
-        if self.run_settings.env_groups != 1:
-            raise UsageError(
-                f"env_groups is {self.run_settings.env_groups}, but {self.algo} learns between "
-                "steps (expected 1)"
-            )
-        kind = self.update_kind
-        if self.discrete_kind is not None and isinstance(self.action_space, gym.spaces.Discrete):
-            kind = self.discrete_kind
-        nets = kind.networks(self.observation_space, self.action_space, config)
-        self.policy = nets.to(self.device)
-        self.update: OffPolicyUpdate = kind(config, self.policy, seed=self._seeds[0])
-        pieces = self.update.pieces
-        check_capacity(
-            config.buffer_size,
-            num_envs=self.run_settings.num_envs,
-            span=pieces.span,
-            stride=pieces.stride,
-        )
-        self._replay: Replay | None = None
-        self._replay_state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-        self._replay_source: tuple[Path, list[dict[str, Any]]] | None = None
-        self._files: list[dict[str, Any]] = []
-        self._due = 0.0
-
-    @property
-    def replay(self) -> Replay:
-        """The replay, made on first use; a loaded agent's is read from its files here."""
-        if self._replay is None:
-            # Its own only once it is whole: what fails to load must not be taken for empty.
-            config, pieces = self.config, self.update.pieces
-            B = self.run_settings.num_envs
-            carry = self.policy.initial_carry(B) if pieces.stored else None
-            folder = config.buffer_folder
-            replay = Replay(
-                self.observation_space,
-                self.policy.event_shape,
-                self.policy.action_dtype,
-                num_envs=self.run_settings.num_envs,
-                capacity=config.buffer_size,
-                carry=carry,
-                stride=pieces.stride,
-                span=pieces.span,
-                priority_exponent=config.priority_exponent if config.prioritized else None,
-                folder=Path(folder) if folder is not None else None,
-                seed=self._seeds[2],
-            )
-            if self._replay_source is not None and self._replay_state is not None:
-                load_rows(replay, *self._replay_source)
-                replay.restore(*self._replay_state)
-            self._replay = self.update.replay = replay
-        return self._replay
-
-    def _make_collector(self) -> Experience:
-        return Experience(
-            self.backends[0], self.policy, self.replay,
-            seed=self.run_settings.seed, options=self.run_settings, device=self.device,
-        )  # fmt: skip
-
-    def iterate(self, progress: Callable[[], float]) -> dict[str, float]:
-        """`num_steps` steps of every environment and the updates due; see `Agent.iterate`."""
-        config, collector, update = self.config, self.collector, self.update
-        before = self.replay.written.copy()
-        seen: dict[str, list[Tensor]] = {name: [] for name in update.METRICS}
-        for _ in range(config.num_steps):
-            share = progress()
-            if share >= 1.0:
-                break
-            collector.step(
-                scale=update.scale(share), random=collector.steps < config.learning_starts
-            )
-            if collector.steps < config.learning_starts or not update.ready():
-                continue
-            self._due += config.update_ratio * self.run_settings.num_envs
-            while self._due >= 1.0:
-                self._due -= 1.0
-                for name, value in update.update(share).items():
-                    seen[name].append(value)
-        if self.policy.normaliser is not None:
-            columns = self.replay.read(*self.replay.rows_since(before))
-            self.policy.normaliser.update(self.observations(columns))
-        row = {
-            name: torch.stack(values).mean().item() if values else math.nan
-            for name, values in seen.items()
-        }
-        return row | {
-            "exploration": update.scale(progress()),
-            "replay_size": float(len(self.replay)),
-            "gradient_steps": float(update.gradient_steps),
-        }
-
-    def observations(self, columns: dict[str, Tensor]) -> Obs:
-        """The observations among a replay's columns, as one step of many environments."""
-        columns = under_prefix("obs.", columns)
-        obs = {key: x.unsqueeze(0).to(self.device) for key, x in columns.items()}
-        return obs[""] if list(obs) == [""] else obs
-
-    def _scale(self) -> float:
-        """What the run's end would explore with."""
-        return self.update.scale(1.0)
-
-    def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors, facts = self.update.state()
-        if self._replay is not None:
-            self._replay_state = self._replay.state()
-        if self._replay_state is not None:
-            rows, replay = self._replay_state
-            tensors |= with_prefix("replay.", rows)
-            facts |= {"replay": replay}
-        return tensors, facts | {"due": self._due}
-
-    def _restore_learner(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        inside = under_prefix("replay.", tensors)
-        self._replay_state = (inside, facts["replay"]) if "replay" in facts else None
-        self._due = facts["due"]
-        self.update.restore(tensors, facts)
-
-    def _save_large(self, folder: Path, shared: Path | None) -> dict[str, Any]:
-        if self._replay is None and self._replay_state is None:
-            return {}
-        if shared is None:
-            entries = add_rows(self.replay, folder / FOLDER, [])
-            return {"replay": {"shared": False, "files": entries}}
-        self._files = add_rows(self.replay, shared / FOLDER, self._files)
-        return {"replay": {"shared": True, "files": self._files}}
-
-    def prune(self, run: Path) -> None:
-        """Removes the files of a run's replay that no checkpoint needs any more."""
-        states = [store.load_state(path) for path in store.checkpoints(run)]
-        files = [file for state in states for file in state.get("replay", {}).get("files", [])]
-        prune_rows(run / FOLDER, {file["number"] for file in files})
-
-    def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:
-        if "replay" not in facts:
-            return
-        shared, entries = facts["replay"]["shared"], facts["replay"]["files"]
-        self._files = entries if shared else []
-        # A shared replay lies beside the folder of the checkpoints.
-        home = folder.parent.parent if shared else folder
-        self._replay_source = (home / FOLDER, entries)
+    config_kind = A2CConfig
+    config: A2CConfig
+    update_kind = A2CUpdate
 
 
+@register_algorithm("vtrace")
+class VTrace(OnPolicyAgent):
+    """V-trace, IMPALA's loss, with any memory; every action space."""
+
+    config_kind = VTraceConfig
+    config: VTraceConfig
+    update_kind = VTraceUpdate
+
+
+@register_algorithm("pqn")
+class PQN(OnPolicyAgent):
+    """Parallelised Q-learning without a replay, with any memory; Discrete actions."""
+
+    config_kind = PQNConfig
+    config: PQNConfig
+    update_kind = PQNUpdate
+
+
+@register_algorithm("ddpg")
 class DDPG(OffPolicyAgent):
     """Deep deterministic policy gradient with any memory; Box actions."""
 
-    algo = "ddpg"
     config_kind = DDPGConfig
     update_kind = DDPGUpdate
 
 
+@register_algorithm("td3")
 class TD3(OffPolicyAgent):
     """Twin delayed DDPG with any memory; Box actions."""
 
-    algo = "td3"
     config_kind = TD3Config
     update_kind = TD3Update
 
 
+@register_algorithm("sac")
 class SAC(OffPolicyAgent):
     """Soft actor-critic with any memory; Box or Discrete actions."""
 
-    algo = "sac"
     config_kind = SACConfig
     update_kind = SACUpdate
     discrete_kind = DiscreteSACUpdate
 
 
+@register_algorithm("dqn")
 class DQN(OffPolicyAgent):
     """Deep Q-learning with any memory; Discrete actions."""
 
-    algo = "dqn"
     config_kind = DQNConfig
     update_kind = DQNUpdate
 
 
-AGENTS: dict[str, type[Agent]] = {kind.algo: kind for kind in (PPO, DDPG, TD3, SAC, DQN)}
+@register_algorithm("qrdqn")
+class QRDQN(OffPolicyAgent):
+    """Quantile-regression DQN with any memory; Discrete actions."""
+
+    config_kind = QRDQNConfig
+    update_kind = QRDQNUpdate
+
+
+@register_algorithm("tqc")
+class TQC(OffPolicyAgent):
+    """Truncated quantile critics with any memory; Box actions."""
+
+    config_kind = TQCConfig
+    update_kind = TQCUpdate

@@ -131,9 +131,13 @@ def find_checkpoint(path: Path, which: str = "last") -> Path:
     """
     if (path / MODEL).exists():
         return path
-    if which == "best" and (path / FOLDER / BEST / MODEL).exists():
-        return path / FOLDER / BEST
     found = checkpoints(path)
+    if which == "best" and found:
+        if (path / FOLDER / BEST / MODEL).exists():
+            return path / FOLDER / BEST
+        raise CheckpointError(
+            f"{path} has no best checkpoint: that takes 100 finished episodes, or --eval-every"
+        )
     if found:
         return found[-1]
     if not path.exists():

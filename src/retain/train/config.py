@@ -3,12 +3,14 @@
 import json
 import math
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError, check_range, nearest
+from retain.settings import setting
+from retain.train.foreign import answer, shown
 from retain.typed import describe_type, fits
 
 Config = TypeVar("Config")
@@ -35,10 +37,24 @@ class RunConfig(EnvOptions):
     record_episodes: bool = True
     """Keep every episode's seed and actions in the run folder, for `retain playback`."""
 
+    log_info: tuple[str, ...] = ()
+    """Entries of an episode's last `info` to log, as means over 100 episodes like the return;
+    `is_success` is logged wherever an environment has it."""
+
+    eval_every: int = 0
+    """Environment steps between evaluations in separate environments, which then choose the best
+    checkpoint; 0 is never."""
+    eval_episodes: int = setting(20, needs="eval_every")
+    """Whole episodes of each evaluation, the same ones every time."""
+
+    callbacks: tuple[str, ...] = ()
+    """Callbacks besides the usual ones: wandb, mlflow, trackio, or module:Name of your own."""
+
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
-        check_range(self, "num_envs", "checkpoint_every", "keep", low=1)
+        check_range(self, "num_envs", "checkpoint_every", "keep", "eval_episodes", low=1)
+        check_range(self, "eval_every", low=0)
         check_range(self, "seed", low=0, high=2**63 - 1)
         check_range(self, "threads", low=0, high=1024)
 
@@ -93,17 +109,22 @@ def values_of(*parts: Any) -> dict[str, Any]:
     return {name: getattr(part, name) for part in parts for name in field_names(type(part))}
 
 
-def check_names(values: Iterable[str], known: Iterable[str]) -> None:
+def check_names(values: Mapping[str, Any], known: Collection[str]) -> None:
     """Every name must be known.
 
     Raises:
-        UsageError: names the first that is not, and the nearest that is.
+        UsageError: names the first that is not, and what was meant: another library's name for
+            something is answered with ours, any other with the nearest.
     """
-    known = list(known)
-    for name in values:
-        if name not in known:
-            close = nearest(name, known)
-            raise UsageError(f"unknown config field {name!r}{close or '; see --help for all'}")
+    for name, value in values.items():
+        if name in known:
+            continue
+        theirs = shown(answer(name, known, value, values))
+        if theirs:
+            raise UsageError(f"unknown config field {name!r}, {theirs}")
+        raise UsageError(
+            f"unknown config field {name!r}{nearest(name, known) or '; see --help for all'}"
+        )
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -1,14 +1,20 @@
 """Whole episodes in fresh environments, with nothing of the training touched."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from retain.data.episodes import Episode, Episodes
-from retain.envs.make import make
+from retain.data.episodes import Episode, Episodes, info_means
+from retain.envs.contract import Backend
+from retain.envs.given import EnvLike, given
+from retain.envs.make import fresh, make
+from retain.envs.options import EnvOptions
+from retain.envs.spaces import check_spaces
 from retain.errors import UsageError
-from retain.train.agent import Agent
+from retain.train.contract import NO_ENV, Player
 from retain.train.threads import cpu_threads
 
 PARALLEL = 16
@@ -27,66 +33,112 @@ class Evaluation:
     length_mean: float
     episodes: int
     returns: tuple[float, ...]
+    info: dict[str, float] = field(default_factory=dict)
+    """Means of what the episodes' last infos held: `is_success`, and what `log_info` names."""
 
     def summary(self) -> dict[str, float]:
-        """The numbers without the single returns."""
-        facts = asdict(self)
-        del facts["returns"]
-        return facts
+        """The numbers without the single returns, those of `info` among them."""
+        facts: dict[str, float] = asdict(self)
+        del facts["returns"], facts["info"]
+        return facts | self.info
+
+
+def evaluation_options(agent: Player, env: EnvLike | None = None) -> tuple[EnvLike, EnvOptions]:
+    """The environment that an agent is evaluated in, and how: whole games, as they are.
+
+    Args:
+        env: another environment than the training's.
+    Raises:
+        UsageError: the agent was loaded without its environment.
+    """
+    options = replace(agent.run_settings.env_options(), episodic_life=False)
+    if env is not None:
+        env, decided = given(env, {})
+        return env, replace(options, env_kwargs=decided.get("env_kwargs", {}))
+    if agent.env is None:
+        raise UsageError(NO_ENV)
+    return agent.env, options
+
+
+def evaluation_seed(agent: Player, seed: int | None) -> int:
+    """The seed of an evaluation's episodes: the given one, or one of the run's."""
+    return agent.run_settings.seed ^ EVALUATION if seed is None else seed
 
 
 def evaluate(
-    agent: Agent,
+    agent: Player,
     episodes: int,
     *,
     deterministic: bool = True,
     seed: int | None = None,
     clear_every: int | None = None,
+    env: EnvLike | None = None,
 ) -> Evaluation:
     """Plays `episodes` episodes; each environment plays its share, so short ones are not favoured.
 
     Args:
         seed: of the episodes; None derives one from the run's seed.
         clear_every: forget everything each so many steps of an episode, as at a reset.
+        env: another environment than the training's.
     Raises:
-        UsageError: `episodes` is below 1.
+        UsageError: `episodes` is below 1, or the environment is of other spaces.
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes} (expected at least 1)")
-    if agent.env is None:
-        raise UsageError("this agent's environment was a callable: load(path, env=...)")
-    B = min(episodes, PARALLEL)
+    with environments(agent, env, min(episodes, PARALLEL)) as backend:
+        return _play(agent, backend, episodes, deterministic, seed, clear_every)
+
+
+@contextmanager
+def environments(agent: Player, env: EnvLike | None, num_envs: int) -> Iterator[Backend]:
+    """About `num_envs` environments to evaluate in: fresh ones where they can be made, else the
+    one object there is; the training's own are lent and come back as they were."""
+    other = env is not None
+    env, options = evaluation_options(agent, env)
+    backend = fresh(env, num_envs, options)
+    if backend is not None:
+        try:
+            check_spaces(backend, agent.observation_space, agent.action_space)
+            yield backend
+        finally:
+            backend.close()
+    elif other:
+        backend = make(env, env.num_envs if isinstance(env, Backend) else 1, options)
+        check_spaces(backend, agent.observation_space, agent.action_space)
+        yield backend
+    else:
+        with agent.lent() as backend:
+            yield backend
+
+
+def _play(
+    agent: Player, backend: Backend, episodes: int, deterministic: bool, seed: int | None,
+    clear_every: int | None,
+) -> Evaluation:  # fmt: skip
+    B = backend.num_envs
     quota = np.full(B, episodes // B) + (np.arange(B) < episodes % B)
-    options = replace(agent.run_settings.env_options(), episodic_life=False)
-    backend = make(agent.env, B, options)
-    seed = agent.run_settings.seed ^ EVALUATION if seed is None else seed
+    seed = evaluation_seed(agent, seed)
     runs = Episodes(backend, seed)
-    generator = agent._act_generator.get_state()
-    agent._act_generator.manual_seed(seed)
     everywhere = np.ones(B, dtype=np.bool_)
     obs, reset, carry = runs.begin(everywhere), everywhere, agent.initial_carry(B)
     reward: Any = np.zeros(B)
     counted: list[Episode] = []
-    try:
-        with cpu_threads(agent.run_settings.threads):
-            while quota.any():
-                cleared = reset
-                if clear_every is not None:
-                    cleared = reset | (backend.history.length % clear_every == 0)
-                action, carry = agent.act(
-                    obs, carry, cleared, deterministic=deterministic, reward=reward
-                )
-                obs, reward, terminated, truncated = backend.step(action)
-                runs.record(reward)
-                reset = terminated | truncated
-                if reset.any():
-                    runs.finish(reset & (quota > 0))
-                    counted += runs.statistics.take_finished()
-                    quota = quota - (reset & (quota > 0))
-                    obs = runs.begin(reset)
-    finally:
-        backend.close()
-        agent._act_generator.set_state(generator)
+    with cpu_threads(agent.run_settings.threads), agent.noise_of(seed):
+        while quota.any():
+            cleared = reset
+            if clear_every is not None:
+                cleared = reset | (backend.history.length % clear_every == 0)
+            action, carry = agent.act(
+                obs, carry, cleared, deterministic=deterministic, reward=reward
+            )
+            obs, reward, terminated, truncated = backend.step(action)
+            runs.record(reward)
+            reset = terminated | truncated
+            if reset.any():
+                runs.finish(reset & (quota > 0))
+                counted += runs.statistics.take_finished()
+                quota = quota - (reset & (quota > 0))
+                obs = runs.begin(reset)
     returns = np.array([episode.ret for episode in counted])
     return Evaluation(
         return_mean=float(returns.mean()),
@@ -94,4 +146,5 @@ def evaluate(
         length_mean=float(np.mean([episode.length for episode in counted])),
         episodes=len(counted),
         returns=tuple(returns.tolist()),
+        info=info_means(counted, agent.run_settings.log_info),
     )

@@ -1,24 +1,22 @@
 """Any episode of a run once more, from its seed and its actions."""
 
-import contextlib
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.envs.atari import is_atari
 from retain.envs.contract import Backend
-from retain.envs.in_process import InProcess
-from retain.envs.make import EnvLike, make, make_single
+from retain.envs.given import EnvLike, env_name, given_again
+from retain.envs.make import fresh, make
 from retain.envs.options import EnvOptions
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
 from retain.train.config import RunConfig, build
 from retain.train.recorder import Recorded, recorded, recorded_actions
 from retain.train.spaces import space_from_json
+from retain.train.video import drawable, frame_of, write_video
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def play_back(
     Args:
         number: from 0 in the order of their ends, or from -1 backwards.
         video: also write a .gif or .mp4 of it.
-        env: the callable the run was trained with, if it was one.
+        env: the environment again, where the run was given an object of Python.
     Raises:
         CheckpointError: the folder holds no run, or no record of episodes.
         UsageError: no such episode, or it cannot be drawn.
@@ -52,76 +50,52 @@ def play_back(
     if not (run / store.CONFIG).exists():
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
     facts = store.read_json(run / store.CONFIG)
-    env = env if env is not None else facts["env"]
-    if env is None:
-        raise UsageError(f"{run} was trained with a callable: play_back(run, env=...)")
-    record, number = recorded(run, number)
     config = build(RunConfig, facts["run"])
+    options = config.env_options()
+    if env is not None:
+        env, kwargs = given_again(env, facts["env"], options.env_kwargs)
+        options = replace(options, env_kwargs=kwargs)
+    else:
+        env = facts["env"]
+    if env is None:
+        raise UsageError(
+            f"the environment of {run} was an object of Python, which no file holds: from Python, "
+            f'retain.train.playback.play_back("{run}", env=...)'
+        )
+    record, number = recorded(run, number)
     space = space_from_json(facts["action_space"])
     actions = recorded_actions(run, record, space, config.num_envs)
-    backend = _backend(env, config.env_options(), video is not None)
+    backend = drawable(env, options) if video is not None else _backend(env, options)
     frames: list[NDArray[Any]] = []
     total, length = 0.0, 0
-    everywhere = np.ones(1, dtype=np.bool_)
+    # A backend of several plays the same episode in all of them.
+    B = backend.num_envs
     try:
-        obs: Any = backend.reset(everywhere, np.array([record.seed]))
+        obs: Any = backend.reset(np.ones(B, dtype=np.bool_), np.full(B, record.seed))
         for action in actions:
             if video is not None:
-                frames.append(_frame(backend, obs))
-            obs, reward, terminated, truncated = backend.step(action[None])
+                frames.append(frame_of(backend, obs))
+            obs, reward, terminated, truncated = backend.step(np.stack([action] * B))
             total, length = total + float(reward[0]), length + 1
             if (terminated | truncated)[0] and not backend.continuing[0]:
                 break
         if video is not None:
-            frames.append(_frame(backend, obs))
+            frames.append(frame_of(backend, obs))
             write_video(video, frames)
     finally:
         backend.close()
     return PlayedBack(number, record, total, length)
 
 
-def _backend(env: EnvLike, options: EnvOptions, drawn: bool) -> Backend:
-    """One environment, of a kind that can be drawn if it is to be."""
-    if drawn and not is_atari(env):
-        with warnings.catch_warnings():  # of gymnasium's, about what is said below
-            warnings.simplefilter("ignore", UserWarning)
-            return InProcess([lambda: make_single(env, options, render_mode="rgb_array")])
-    return make(env, 1, options)
-
-
-def _frame(backend: Backend, obs: Any) -> NDArray[Any]:
-    """`[H, W, 3]` what there is to see."""
-    if isinstance(backend, InProcess):
-        frame: Any = None
-        with contextlib.suppress(NotImplementedError):
-            frame = backend.envs[0].render()
-        if frame is None:
-            raise UsageError(f"{backend.envs[0].unwrapped} cannot be drawn: it has no rgb_array")
-        return np.asarray(frame, dtype=np.uint8)
-    grey = obs[0, -1]
-    return np.repeat(np.kron(grey, np.ones((4, 4), np.uint8))[..., None], 3, axis=-1)
-
-
-def write_video(path: Path, frames: list[NDArray[Any]], rate: int = 30) -> None:
-    """A .gif, or with imageio an .mp4.
+def _backend(env: EnvLike, options: EnvOptions) -> Backend:
+    """One environment, or the object there is.
 
     Raises:
-        UsageError: another ending, or imageio is not installed.
+        UsageError: its episodes cannot be played again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".gif":
-        from PIL import Image
-
-        images = [Image.fromarray(frame) for frame in frames]
-        images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // rate, loop=0)
-        return
-    if path.suffix != ".mp4":
-        raise UsageError(f"video is {path} (expected a name that ends in .gif or .mp4)")
-    try:
-        import imageio
-    except ImportError:
-        raise UsageError(
-            "an .mp4 needs an extra that is not installed: pip install 'retain[video]'; "
-            "a .gif needs none"
-        ) from None
-    imageio.mimwrite(path, frames, fps=rate, macro_block_size=2)
+    backend = fresh(env, 1, options)
+    if backend is None:
+        backend = make(env, env.num_envs if isinstance(env, Backend) else 1, options)
+    if not backend.replays:
+        raise UsageError(f"{env_name(env)} takes no seed for each episode: none can be played back")
+    return backend

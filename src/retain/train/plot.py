@@ -2,12 +2,15 @@
 
 import csv
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retain.data.episodes import RECENT, SUCCESS
 from retain.errors import CheckpointError, UsageError
 from retain.train.checkpoint import CONFIG, read_json
 
@@ -33,24 +36,99 @@ def read_curve(run: Path, metric: str = "return_mean") -> Curve:
     return steps, values
 
 
+def columns(run: Path) -> list[str]:
+    """The columns of a run's metrics.csv."""
+    path = run / "metrics.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return next(csv.reader(file), [])
+
+
 def group_name(run: Path) -> str:
     """Runs of one name are seeds of one curve: environment, algorithm and memory."""
-    try:
-        facts = read_json(run / CONFIG)
-    except CheckpointError:
+    facts = settings_of(run)
+    if not facts:
         return run.name
-    return f"{facts['env_name']}  {facts['algo']}  {facts[facts['algo']]['memory']}"
+    return f"{facts['env_name']}  {facts['algo']}  {memory_of(run)}"
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """A run's own settings; empty where it has no config.json."""
+    try:
+        facts: dict[str, Any] = read_json(run / CONFIG)
+    except CheckpointError:
+        return {}
+    return facts
+
+
+def memory_of(run: Path) -> str:
+    """The memory that a run's agent has; empty where that is not known."""
+    facts = settings_of(run)
+    return str(facts[facts["algo"]]["memory"]) if facts else ""
+
+
+def colours(memories: Sequence[str]) -> list[str]:
+    """A colour for each curve: a memory has the same one in every picture, as long as the curves
+    differ in their memories; else the colours go round."""
+    if len(set(memories)) < len(memories) or "" in memories:
+        return [f"C{index % 10}" for index in range(len(memories))]
+    taken = {_OWN[memory] for memory in memories if memory in _OWN}
+    chosen = []
+    for memory in memories:
+        start = zlib.crc32(memory.encode())
+        free = (_OTHERS[(start + k) % len(_OTHERS)] for k in range(len(_OTHERS)))
+        colour = _OWN.get(memory) or next((c for c in free if c not in taken), _OTHERS[0])
+        taken.add(colour)
+        chosen.append(colour)
+    return chosen
+
+
+_OWN = {
+    "none": "#7f7f7f", "lstm": "#1f77b4", "gru": "#ff7f0e", "window": "#2ca02c",
+    "mingru": "#d62728", "lru": "#9467bd", "attention": "#8c564b", "delta": "#e377c2",
+}  # fmt: skip
+_OTHERS = ("#17becf", "#bcbd22", "#393b79", "#637939", "#8c6d31", "#843c39", "#7b4173", "#3182bd")
+"""For a user's memories, by their names."""
+
+
+def settled(run: Path, curve: Curve) -> Curve:
+    """A curve of means over recent episodes from where their window is full; a run of few episodes
+    begins at a quarter of them."""
+    steps, episodes = read_curve(run, "episodes")
+    if not len(steps):
+        return curve
+    full = steps[episodes >= min(RECENT, episodes[-1] / 4)]
+    keep = curve[0] >= full[0]
+    return curve[0][keep], curve[1][keep]
+
+
+def is_window_mean(run: Path, metric: str) -> bool:
+    """Whether a metric is a mean over recent episodes."""
+    return metric in ("return_mean", "length_mean", *info_metrics(run))
+
+
+def info_metrics(run: Path) -> list[str]:
+    """The columns of a run that come from its episodes' last infos."""
+    named = settings_of(run).get("run", {}).get("log_info", ())
+    return [name for name in dict.fromkeys((SUCCESS, *named)) if name in columns(run)]
+
+
+def plot_run(run: Path) -> Path:
+    """A run's own picture: its return, and a panel for each metric of its episodes' infos."""
+    return plot([run], run / "learning_curve.png", ("return_mean", *info_metrics(run)))
 
 
 def plot(
     runs: Sequence[Path],
     out: Path,
-    metric: str = "return_mean",
+    metric: str | Sequence[str] = "return_mean",
     name: Callable[[Path], str] = group_name,
 ) -> Path:
     """Draws runs into one picture: every run faintly, each group's mean and 95 % interval.
 
     Args:
+        metric: one, or one for each panel.
         name: of the group that a run belongs to.
     Raises:
         UsageError: no run was given.
@@ -62,38 +140,60 @@ def plot(
 
     if not runs:
         raise UsageError("no run to plot")
-    groups: dict[str, list[Curve]] = {}
+    metrics = (metric,) if isinstance(metric, str) else tuple(metric)
+    groups: dict[str, list[Path]] = {}
     for run in runs:
-        groups.setdefault(name(run), []).append(read_curve(run, metric))
-    figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120)
-    for colour, (label, curves) in zip(
-        (f"C{index % 10}" for index in range(len(groups))), groups.items(), strict=True
-    ):
-        curves = [curve for curve in curves if len(curve[0])]
-        if not curves:
-            continue
-        several = len(curves) > 1
-        for steps, values in curves:
-            axes.plot(
-                steps, values, color=colour, alpha=0.25 if several else 1.0,
-                linewidth=1 if several else 2, label=None if several else label,
-            )  # fmt: skip
-        if several:
-            grid, mean, half = mean_and_interval(curves)
-            axes.plot(grid, mean, color=colour, linewidth=2, label=f"{label}  (n={len(curves)})")
-            axes.fill_between(grid, mean - half, mean + half, color=colour, alpha=0.15)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("return, mean of the last 100 episodes" if metric == "return_mean" else metric)
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,g}k" if x else "0")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
+        groups.setdefault(name(run), []).append(run)
+    palette = colours([memory_of(members[0]) for members in groups.values()])
+    figure, rows = plt.subplots(
+        len(metrics), figsize=(8, 2 + 2.5 * len(metrics)), dpi=120, squeeze=False, sharex=True
+    )
+    for (axes,), shown in zip(rows, metrics, strict=True):
+        for colour, (label, members) in zip(palette, groups.items(), strict=True):
+            draw_group(axes, label, members, shown, colour)
+        axes.set_ylabel(LABELS.get(shown, shown))
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,g}k" if x else "0")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    if rows[0][0].get_legend_handles_labels()[0]:
+        rows[0][0].legend(frameon=False)
+    rows[-1][0].set_xlabel("environment steps")
     figure.tight_layout()
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
     plt.close(figure)
     return out
+
+
+LABELS = {
+    "return_mean": "return, mean of the last 100 episodes",
+    "is_success": "share of the last 100 episodes with success",
+}
+
+
+def draw_group(axes: Any, label: str, runs: Sequence[Path], metric: str, colour: str) -> None:
+    """The runs of a group, and their mean; dashed, what evaluations while training came to."""
+    kinds = [(metric, "-", label)]
+    if all(f"eval_{metric}" in columns(run) for run in runs):
+        kinds.append((f"eval_{metric}", "--", f"{label}  evaluated"))
+    for column, style, text in kinds:
+        curves = []
+        for run in runs:
+            curve = read_curve(run, column)
+            curves.append(settled(run, curve) if is_window_mean(run, column) else curve)
+        curves = [curve for curve in curves if len(curve[0])]
+        several = len(curves) > 1
+        for steps, values in curves:
+            axes.plot(
+                steps, values, style, color=colour, alpha=0.25 if several else 1.0,
+                linewidth=1 if several else 2, label=None if several else text,
+            )  # fmt: skip
+        if several:
+            grid, mean, half = mean_and_interval(curves)
+            axes.plot(
+                grid, mean, style, color=colour, linewidth=2, label=f"{text}  (n={len(curves)})"
+            )
+            axes.fill_between(grid, mean - half, mean + half, color=colour, alpha=0.15)
 
 
 def mean_and_interval(

@@ -15,6 +15,7 @@ from retain.envs.atari import is_atari
 from retain.errors import UsageError
 from retain.memory import memory_class
 from retain.memory.registry import FIELDS
+from retain.settings import default_of
 
 Space = gym.Space[Any]
 
@@ -123,7 +124,7 @@ def irrelevant(names: Iterable[str], now: Situation) -> dict[str, str]:
     for name in names:
         own = declared[name]
         value = now.value(name)
-        if value == own.default:
+        if value == default_of(own):
             continue
         reason = _reason(name, own.metadata.get("needs"), now)
         if reason is not None:

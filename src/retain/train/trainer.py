@@ -1,12 +1,11 @@
 """The training loop: collect, update, log, save; stop cleanly, resume exactly."""
 
-import json
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,18 +13,24 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from retain.data.episodes import Episode, info_means, numbers
 from retain.data.incidents import PATIENCE
-from retain.errors import EnvironmentFailure, NonFiniteError, UsageError
+from retain.errors import CallbackError, EnvironmentFailure, NonFiniteError, UsageError, nearest
 from retain.train import checkpoint as store
-from retain.train.agent import Agent
-from retain.train.logs import CSVSink, Row, Sink, TensorBoardSink, TerminalSink
-from retain.train.monitors import Monitor
-from retain.train.plot import plot
-from retain.train.recorder import Recorder
+from retain.train.callbacks.base import (
+    CheckpointSaved,
+    Ended,
+    EpisodeEnded,
+    Reason,
+    Row,
+    RowLogged,
+    Run,
+)
+from retain.train.callbacks.crew import Crew
+from retain.train.callbacks.registry import CallbackLike
+from retain.train.callbacks.standard import all_callbacks
+from retain.train.contract import Learner
 from retain.train.threads import cpu_threads
-
-INCIDENTS = "incidents.jsonl"
-"""One line for each thing that went wrong in an environment, with what plays it again."""
 
 
 class Interrupted(Exception):
@@ -72,120 +77,138 @@ def stop_signals(active: bool) -> Iterator[StopFlag]:
             signal.signal(number, handler)
 
 
-def new_run_folder(agent: Agent, parent: str = "runs") -> Path:
+def new_run_folder(agent: Learner, parent: str = "runs") -> Path:
     """A fresh folder name: environment, algorithm, memory, seed and time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path(parent) / f"{agent.name}-seed{agent.run_settings.seed}-{stamp}"
 
 
-def train(agent: Agent, steps: int, *, run: Path | None = None, progress: bool = False) -> None:
+def train(
+    agent: Learner,
+    steps: int,
+    *,
+    run: Path | None = None,
+    of: int | None = None,
+    progress: bool = False,
+    callbacks: Sequence[CallbackLike] = (),
+) -> None:
     """Trains for `steps` environment steps more (see `Agent.learn`).
 
     Raises:
-        UsageError: `steps` is below 1, or the run folder already holds a run.
+        UsageError: `steps` is below 1, `of` is not ahead, a callback cannot be made, or the run
+            folder already holds a run.
         Interrupted: a signal stopped it; the checkpoint says where.
         NonFiniteError: a loss or gradient broke; the minibatch is in the run folder.
+        CallbackError: a callback raised.
     """
     if steps < 1:
         raise UsageError(f"steps is {steps} (expected at least 1)")
+    if of is not None and of <= agent.steps:
+        raise UsageError(f"of is {of}, but {agent.steps} steps are done (expected more)")
+    loop = Loop(agent, run, progress, callbacks)
     if run is not None:
         if store.checkpoints(run):
             raise UsageError(f"{run} already holds a run; go on with: retain resume {run}")
         run.mkdir(parents=True, exist_ok=True)
-        store.write_json(run / store.CONFIG, agent.description() | {"steps": steps})
-    agent.progress = {"start": agent.steps, "total": steps, "best": None, "seconds": 0.0}
-    go_on(agent, run, progress)
+        store.write_json(run / store.CONFIG, {**agent.description(), "steps": steps})
+    agent.progress = {"start": agent.steps, "total": steps, "seconds": 0.0}
+    if of is not None:
+        agent.progress["of"] = of
+    loop.go(resumed=False)
 
 
-def finished(agent: Agent) -> bool:
+def finished(agent: Learner) -> bool:
     """Whether a run has come to its planned end."""
-    return bool(agent.steps >= agent.progress["start"] + agent.progress["total"])
+    return agent.steps >= agent.progress["start"] + agent.progress["total"]
 
 
-def go_on(agent: Agent, run: Path | None, show: bool) -> None:
+def go_on(
+    agent: Learner, run: Path | None, show: bool, callbacks: Sequence[CallbackLike] = ()
+) -> None:
     """Trains from where the agent is to the run's planned end."""
-    with cpu_threads(agent.run_settings.threads), stop_signals(run is not None) as stop:
-        Loop(agent, run, show).run(stop)
+    Loop(agent, run, show, callbacks).go(resumed=True)
 
 
 class Loop:
-    """One training loop: the agent, its sinks and its run folder."""
+    """One training loop: the agent, its callbacks and its run folder."""
 
-    def __init__(self, agent: Agent, run: Path | None, show: bool) -> None:
-        self.agent, self.folder = agent, run
-        state = agent.progress
-        self.start, self.total = state["start"], state["total"]
-        self.csv: CSVSink | None = None
-        self.terminal: TerminalSink | None = None
-        self.recorder: Recorder | None = None
-        self.sinks: list[Sink] = []
-        if run is not None:
-            self.csv = CSVSink(run / "metrics.csv", state.get("csv_offset", 0))
-            self.sinks.append(self.csv)
-            if agent.run_settings.record_episodes:
-                offsets = tuple(state.get("record_offsets", (0, 0)))
-                self.recorder = Recorder(run, agent.collector, offsets)
-            if agent.run_settings.tensorboard:
-                self.sinks.append(TensorBoardSink(run, agent.steps))
-        if show:
-            self.terminal = TerminalSink(
-                agent.name, first=agent.steps, total=self.start + self.total
-            )
-            self.sinks.append(self.terminal)
-        self.monitor = Monitor()
-        self.said: set[str] = set()
-        self.row: Row = {}
+    def __init__(
+        self, agent: Learner, folder: Path | None, show: bool, callbacks: Sequence[CallbackLike]
+    ) -> None:
+        self.agent, self.folder = agent, folder
+        members = all_callbacks(
+            agent.run_settings, callbacks, written=folder is not None, shown=show
+        )
+        self.crew = Crew(members)
 
-    def run(self, stop: StopFlag) -> None:
-        """Until the steps are done or a signal asks to stop."""
-        agent = self.agent
-        collector = agent.collector
+    def go(self, *, resumed: bool) -> None:
+        """Until the steps are done, or a signal or a callback asks to stop."""
+        agent, crew = self.agent, self.crew
+        self.run = Run(agent, self.folder, resumed, crew.post)
+        reason: Reason = "failed"
+        with (
+            cpu_threads(agent.run_settings.threads),
+            stop_signals(self.folder is not None) as stop,
+        ):
+            try:
+                crew.start(self.run, agent.progress.get("callbacks", {}) if resumed else {})
+                reason = self._train(stop)
+            except NonFiniteError as error:
+                raise self._report(error) from None
+            finally:
+                crew.end(Ended(self.run, reason, crew.asked))
+        if crew.failure is not None:
+            raise self._located(crew.failure)
+        if reason == "signal":
+            assert self.folder is not None
+            assert stop.number is not None
+            raise Interrupted(self.folder, stop.number)
+
+    def _train(self, stop: StopFlag) -> Reason:
+        """The loop; why it ended."""
+        agent, run, crew = self.agent, self.run, self.crew
+        if crew.failed:  # nothing is written: the same command may begin anew
+            return "failed"
+        settings, collector = agent.run_settings, agent.collector
         if agent.progress.pop("not_deterministic", None):
-            self._once(
-                "not deterministic given its seed: the current episode was cut (environment)"
-            )
-        began, before, done = time.monotonic(), agent.progress["seconds"], collector.steps
-        saved = collector.steps
-        try:
-            if self.folder is not None and collector.steps == self.start:
+            run.warn("not deterministic given its seed: the current episode was cut (environment)")
+        began, before, first = time.monotonic(), agent.progress["seconds"], collector.steps
+        if not run.resumed:
+            self._checkpoint()
+        while not (run.over or crew.stopping):
+            done = collector.steps
+            metrics = agent.iterate(self._share, lambda: run.over)
+            seconds = time.monotonic() - began
+            agent.progress["seconds"] = before + seconds
+            due = run.passed(settings.checkpoint_every, done) or run.over
+            self._log(metrics, (collector.steps - first) / seconds, due)
+            fatal = collector.incidents.fatal
+            signalled = stop.number is not None
+            if due or run.checkpoint_wanted or signalled or fatal is not None or crew.stopping:
                 self._checkpoint()
-            while collector.steps < self.start + self.total:
-                metrics = agent.iterate(self._progress)
-                seconds = time.monotonic() - began
-                agent.progress["seconds"] = before + seconds
-                rate = (collector.steps - done) / seconds
-                self._log(metrics, rate)
-                self._note_incidents()
-                fatal = collector.incidents.fatal
-                finished = collector.steps >= self.start + self.total
-                due = collector.steps - saved >= agent.run_settings.checkpoint_every
-                stopping = stop.number is not None or fatal is not None
-                if self.folder is not None and (due or finished or stopping):
-                    self._checkpoint()
-                    saved = collector.steps
-                if fatal is not None:
-                    raise EnvironmentFailure(
-                        f"environment {fatal.env_index} raised in {PATIENCE} episodes in a row, "
-                        f"at last: {fatal.line()}"
-                    )
-                if stop.number is not None and not finished and self.folder is not None:
-                    raise Interrupted(self.folder, stop.number)
-        except NonFiniteError as error:
-            raise self._report(error) from None
-        finally:
-            for sink in self.sinks:
-                sink.close()
-            if self.recorder is not None:
-                self.recorder.close()
-        if self.folder is not None:
-            plot([self.folder], self.folder / "learning_curve.png")
+            if fatal is not None:
+                raise EnvironmentFailure(
+                    f"environment {fatal.env_index} raised in {PATIENCE} episodes in a row, "
+                    f"at last: {fatal.line()}"
+                )
+            if signalled and not run.over and self.folder is not None:
+                return "signal"
+        return "failed" if crew.failed else "finished" if run.over else "asked"
 
-    def _progress(self) -> float:
-        done: float = (self.agent.collector.steps - self.start) / self.total
-        return min(done, 1.0)
+    def _share(self) -> float:
+        """How far the schedules are, in [0, 1]: through this run, or through all that share one."""
+        run, steps = self.run, self.agent.collector.steps
+        of = self.agent.progress.get("of")
+        if of is not None:
+            return min(steps / of, 1.0)
+        return min((steps - run.first) / (run.end - run.first), 1.0)
 
-    def _log(self, metrics: dict[str, float], rate: float) -> None:
-        statistics = self.agent.collector.statistics
+    def _log(self, metrics: dict[str, float], rate: float, due: bool) -> None:
+        """Tells of the episodes that ended, and then of the row."""
+        run, statistics = self.run, self.agent.collector.statistics
+        episodes = statistics.take_finished()
+        for episode in episodes:
+            self.crew.post(EpisodeEnded(run, episode))
         recent = statistics.recent
         count = len(recent)
         row: Row = {
@@ -197,50 +220,41 @@ class Loop:
             "seconds": self.agent.progress["seconds"],
             "steps_per_second": rate,
         }
-        finished = statistics.take_finished()
-        if self.recorder is not None:
-            self.recorder.write(finished)
-        for sink in self.sinks:
-            sink.write(row)
-        self.row = row
-        for metric, line in self.monitor.watch(row):
-            if metric == "first_log_ratio":
-                line += f"; {self.agent.update.diagnostics.disagreement}"
-            self._once(line)
+        self._add_infos(row, episodes)
+        self.crew.post(RowLogged(run, row, due))
 
-    def _note_incidents(self) -> None:
-        """What went wrong in the environments goes to the run folder, and once to the terminal."""
-        incidents = self.agent.collector.incidents.take()
-        for incident in incidents:
-            self._once(incident.line())
-        if incidents and self.folder is not None:
-            with (self.folder / INCIDENTS).open("a") as file:
-                file.writelines(json.dumps(incident.report()) + "\n" for incident in incidents)
-
-    def _once(self, text: str) -> None:
-        key = text.split(":")[0]
-        if key not in self.said and self.terminal is not None:
-            self.terminal.say(f"warning: {text}")
-        self.said.add(key)
+    def _add_infos(self, row: Row, episodes: list[Episode]) -> None:
+        """What the last infos of recent episodes held."""
+        named = self.agent.run_settings.log_info
+        for key in named:
+            if key in row:
+                raise UsageError(f"log_info {key!r} is the name of a metric: rename it in the info")
+            if episodes and not any(key in numbers(episode.info) for episode in episodes):
+                there = sorted(set().union(*(numbers(episode.info) for episode in episodes)))
+                close = nearest(key, there) or f" (it has: {', '.join(there) or 'none'})"
+                self.run.warn(f"log_info {key!r}: no number of that name as episodes ended{close}")
+        row |= info_means(self.agent.collector.statistics.recent, named)
 
     def _checkpoint(self) -> None:
-        assert self.folder is not None
-        assert self.csv is not None
+        """Writes a checkpoint, where the run is written at all."""
+        self.run.checkpoint_wanted = False
+        if self.folder is None:
+            return
         agent = self.agent
-        agent.progress["csv_offset"] = self.csv.offset()
-        if self.recorder is not None:
-            agent.progress["record_offsets"] = list(self.recorder.offsets())
-        score = self.row.get("return_mean", math.nan)
-        best = agent.progress["best"]
-        better = not math.isnan(score) and (best is None or score > best)
-        if better:
-            agent.progress["best"] = score
+        agent.progress["callbacks"] = self.crew.keep()
         path = self.folder / store.FOLDER / store.checkpoint_name(agent.collector.steps)
         agent.save(path, shared=self.folder)
-        if better:
-            store.keep_best(self.folder, path)
+        self.crew.post(CheckpointSaved(self.run, path))
         store.prune(self.folder, agent.run_settings.keep)
         agent.prune(self.folder)
+
+    def _located(self, error: CallbackError) -> CallbackError:
+        """Says where to go on from."""
+        if self.folder is None or not store.checkpoints(self.folder):
+            return error
+        located = CallbackError(f"{error}; go on with: retain resume {self.folder}")
+        located.__cause__ = error.__cause__
+        return located
 
     def _report(self, error: NonFiniteError) -> NonFiniteError:
         """Saves the minibatch that broke, and says where and where to go on from."""

@@ -1,61 +1,77 @@
 """What returns are measured against: random actions, and what the environment itself names."""
 
 import copy
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from retain.data.episodes import Episodes
 from retain.envs.catalogue import CATALOGUE
-from retain.envs.contract import ObsArray
-from retain.envs.make import make
-from retain.errors import UsageError
+from retain.envs.contract import Backend, ObsArray
 from retain.nn.encoders import ACTION_MASK
-from retain.train.agent import Agent
-from retain.train.evaluate import EVALUATION
+from retain.train.contract import Player
+from retain.train.evaluate import evaluate
+from retain.types import Carry
 
 
-def random_return(agent: Agent, episodes: int) -> float:
-    """Mean return of uniformly random (allowed) actions in an agent's environment, made as the
-    agent's own are and seeded as its evaluation is.
+class RandomPlayer:
+    """Uniform actions, of those that are allowed, in another player's environment."""
+
+    def __init__(self, player: Player) -> None:
+        self.player, self.env, self.run_settings = player, player.env, player.run_settings
+        self.observation_space, self.action_space = player.observation_space, player.action_space
+        self.choices = copy.deepcopy(player.action_space)
+
+    def initial_carry(self, batch_size: int = 1) -> Carry:
+        """There is nothing to carry."""
+        return ()
+
+    def act(
+        self,
+        obs: ObsArray,
+        carry: Carry | None = None,
+        reset: bool | NDArray[np.bool_] = False,
+        *,
+        deterministic: bool = False,
+        reward: float | NDArray[np.float64] | None = None,
+    ) -> tuple[NDArray[np.generic], Carry]:
+        """An action for each of `[B, ...]` observations."""
+        masks = obs.get(ACTION_MASK) if isinstance(obs, dict) else None
+        size = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        rows = [self._one(None if masks is None else masks[index]) for index in range(size)]
+        return np.stack(rows), ()
+
+    def _one(self, mask: NDArray[Any] | None) -> NDArray[Any]:
+        space = self.choices
+        if mask is None:
+            return np.asarray(space.sample())
+        allowed = mask.astype(np.int8)
+        if isinstance(space, gym.spaces.MultiDiscrete):
+            parts = tuple(np.split(allowed, np.cumsum(space.nvec)[:-1]))
+            return np.asarray(space.sample(mask=parts))
+        return np.asarray(space.sample(mask=allowed))
+
+    def lent(self) -> AbstractContextManager[Backend]:
+        """The other's training environments, lent."""
+        return self.player.lent()
+
+    @contextmanager
+    def noise_of(self, seed: int) -> Iterator[None]:
+        """Draws its actions from this seed, now and afterwards."""
+        self.choices.seed(seed)
+        yield
+
+
+def random_return(player: Player, episodes: int) -> float:
+    """Mean return of uniformly random actions, in the very episodes that a player is evaluated in.
 
     Raises:
-        UsageError: the agent's environment was a callable that is not here.
+        UsageError: the player's environment is not here.
     """
-    if agent.env is None:
-        raise UsageError("this agent's environment was a callable: load(path, env=...)")
-    options = replace(agent.run_settings.env_options(), episodic_life=False)
-    backend = make(agent.env, 1, options)
-    seed = agent.run_settings.seed ^ EVALUATION
-    space = copy.deepcopy(backend.action_space)
-    space.seed(seed)
-    runs, every = Episodes(backend, seed), np.ones(1, dtype=np.bool_)
-    total = 0.0
-    try:
-        for _ in range(episodes):
-            obs, over = runs.begin(every), False
-            while not over:
-                action = np.asarray(random_action(space, obs))[None]
-                obs, reward, terminated, truncated = backend.step(action)
-                total += float(reward[0])
-                over = bool(terminated[0] or truncated[0])
-    finally:
-        backend.close()
-    return total / episodes
-
-
-def random_action(space: gym.Space[Any], obs: ObsArray) -> Any:
-    """A uniform action, of those that the observation `[1, ...]` allows."""
-    mask: NDArray[Any] | None = obs.get(ACTION_MASK) if isinstance(obs, dict) else None
-    if mask is None:
-        return space.sample()
-    allowed = mask[0].astype(np.int8)
-    if isinstance(space, gym.spaces.MultiDiscrete):
-        return space.sample(mask=tuple(np.split(allowed, np.cumsum(space.nvec)[:-1])))
-    return space.sample(mask=allowed)
+    return evaluate(RandomPlayer(player), episodes).return_mean
 
 
 def reference(env: str) -> float | None:

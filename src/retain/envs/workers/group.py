@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.envs.buffers import buffers_of, slot_of
-from retain.envs.contract import Backend, EnvStep, Fault, ObsArray
+from retain.envs.contract import Backend, EnvStep, Fault, Info, ObsArray
 from retain.envs.workers.block import group_arrays
 from retain.envs.workers.handle import PoolView
-from retain.envs.workers.protocol import DONE, FAULTS, Part
+from retain.envs.workers.protocol import DONE, Part
 
 
 class Group(Backend):
@@ -28,6 +28,7 @@ class Group(Backend):
         self._fresh = slot_of(pool.observation_space, self.arrays, 2)
         self.slot = 0
         self._lost = np.zeros(num_envs, dtype=np.bool_)
+        self.infos: dict[int, Info] = {}
         self._playing_back = True
 
     def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
@@ -58,6 +59,7 @@ class Group(Backend):
 
     def send(self, action: NDArray[Any]) -> None:
         """See the contract."""
+        self.infos.clear()
         self.history.record(action)
         self.arrays["action"][:] = action
         self.slot = 1 - self.slot
@@ -74,6 +76,10 @@ class Group(Backend):
             self._cut_lost()
         return EnvStep(out.slots[self.slot], out.reward, out.terminated, out.truncated)
 
+    def info(self, index: int) -> Info:
+        """See the contract; what is no plain data stays with the worker."""
+        return self.infos.get(index, {})
+
     def _cut_lost(self) -> None:
         """Episodes that could not be played again end where they were."""
         lost, out = np.flatnonzero(self._lost), self.buffers
@@ -82,6 +88,7 @@ class Group(Backend):
         out.reward[lost], out.terminated[lost], out.truncated[lost] = 0.0, False, True
         self._lost[:] = False
         for index in lost.tolist():
+            self.infos.pop(index, None)
             text = "the episode, played again, came to another observation"
             self.faults.append(Fault("not deterministic", index, text))
 
@@ -122,9 +129,7 @@ class Group(Backend):
         for handle in pool.handles:
             answer = pool.played_back(handle, self.history.clock)
             handle.pending.clear()
-            if answer == FAULTS:
-                pool.take_faults(handle)
-            elif answer != DONE:
+            if answer != DONE:
                 pool.replace(handle, "worker hung" if answer is None else "worker died")
         self._playing_back = False
         return self.buffers.slots[self.slot]

@@ -79,9 +79,6 @@ class PoolView(Protocol):
     def played_back(self, handle: Handle, longest: int) -> bytes | None:
         """Its answer, when that many steps have been played at most."""
 
-    def take_faults(self, handle: Handle) -> None:
-        """Hands what a worker tells of its environments to their groups."""
-
     def replace(self, handle: Handle, kind: Any) -> None:
         """A new process for a worker's environments, brought to where the old one was."""
 

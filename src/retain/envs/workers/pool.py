@@ -30,8 +30,8 @@ from retain.envs.options import EnvOptions
 from retain.envs.workers.block import arrays_in, block_layout, layout_bytes
 from retain.envs.workers.group import Group
 from retain.envs.workers.handle import Handle
-from retain.envs.workers.protocol import DONE, FAULTS, PLAY_BACK, Part, Watch
-from retain.errors import EnvironmentFailure, UsageError
+from retain.envs.workers.protocol import DONE, NEWS, PLAY_BACK, News, Part, Watch
+from retain.errors import EnvironmentFailure, UsageError, notice
 
 START_TIMEOUT = 120.0
 """Seconds for a worker to import what it needs and make its environments."""
@@ -124,6 +124,9 @@ class Pool:
             raise UsageError(said["usage"])
         if "error" in said:
             raise UsageError(f"an environment could not be made in a worker:\n{said['error']}")
+        if handle.number == 0:  # the others say the same
+            for text in dict.fromkeys(said["notices"]):
+                notice(text)
         spaces: tuple[gym.Space[Any], gym.Space[Any]] = said["spaces"]
         return spaces
 
@@ -149,30 +152,37 @@ class Pool:
                 continue
             handle.replaced = 0
             handle.pending.popleft()
-            if answer == FAULTS:
-                self.take_faults(handle)
 
     def _read(self, handle: Handle, limit: float) -> bytes | None:
         """A worker's next answer; empty when it is dead, None when it takes too long."""
-        if handle.watch.reached(handle.asked - len(handle.pending) + 1):
-            return os.read(handle.reply, 1)
-        ready = select.poll()
-        ready.register(handle.reply, select.POLLIN)
-        if not ready.poll(limit * 1000):
-            return None
-        return os.read(handle.reply, 1)
+        if not handle.watch.reached(handle.asked - len(handle.pending) + 1):
+            ready = select.poll()
+            ready.register(handle.reply, select.POLLIN)
+            if not ready.poll(limit * 1000):
+                return None
+        answer = os.read(handle.reply, 1)
+        return self._take_news(handle, limit) if answer == NEWS else answer
 
-    def take_faults(self, handle: Handle) -> None:
-        """Hands what a worker tells of its environments to their groups."""
-        for number, fault in pickle.loads(handle.messages.recv_bytes()):
+    def _take_news(self, handle: Handle, limit: float) -> bytes | None:
+        """Hands what a worker tells of its environments to their groups, and answers as `_read`."""
+        try:
+            if not handle.messages.poll(limit):
+                return None
+            news: News = pickle.loads(handle.messages.recv_bytes())
+        except (EOFError, OSError):
+            return b""
+        for number, fault in news[0]:
             index = handle.rows[number].start + fault.index
             self.groups[number].faults.append(Fault(fault.kind, index, fault.text))
+        for number, index, info in news[1]:
+            self.groups[number].infos[handle.rows[number].start + index] = info
+        return DONE
 
     def replace(self, handle: Handle, kind: Any) -> None:
         """A new process for a worker's environments, brought to where the old one was."""
         pending = [code for code in handle.pending if code != PLAY_BACK]
         answer: bytes | None = b"" if kind == "worker died" else None
-        while answer not in (DONE, FAULTS):
+        while answer != DONE:
             hung = answer is None
             status = None
             if not hung:
@@ -188,8 +198,6 @@ class Pool:
             self.groups[0].faults.append(fault)
             self._renew(handle)
             answer = self._catch_up(handle, pending)
-        if answer == FAULTS:
-            self.take_faults(handle)
         for code in pending:
             self.ask(handle, code)
 
@@ -216,7 +224,7 @@ class Pool:
         longest = max((len(actions) for _, part in parts for _, actions in part), default=0)
         self.ask_play_back(handle, parts)
         answer = self.played_back(handle, longest)
-        if answer in (DONE, FAULTS):
+        if answer == DONE:
             handle.pending.clear()
             for group, rows, (spare, _) in zip(self.groups, handle.rows, parts, strict=True):
                 group.compare(spare, rows, group.reset_code in pending)

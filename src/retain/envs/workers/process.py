@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from mmap import mmap
 from multiprocessing.connection import Connection
 from typing import Any
@@ -24,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.envs.buffers import Layout, buffers_of, cut_rows, slot_of
-from retain.envs.contract import ObsArray
+from retain.envs.contract import Info, ObsArray
 from retain.envs.in_process import InProcess
 from retain.envs.make import factory
 from retain.envs.workers.block import arrays_in, group_arrays
-from retain.envs.workers.protocol import DONE, FAULTS, PLAY_BACK, Watch
-from retain.errors import UsageError
+from retain.envs.workers.protocol import DONE, NEWS, PLAY_BACK, News, Watch, plain
+from retain.errors import Notice, UsageError
 
 
 def leave_with_parent(command: int) -> None:
@@ -46,6 +47,7 @@ class Worker:
     def __init__(self, command: int, reply: int, messages: int, block: int) -> None:
         self.command, self.reply, self.block = command, reply, block
         self.messages = Connection(messages)
+        self.infos: list[tuple[int, int, Info]] = []
 
     def build(self) -> None:
         """Makes the environments and maps the arrays; tells the parent the spaces in between."""
@@ -54,10 +56,22 @@ class Worker:
         for name, spec in cloudpickle.loads(start["specs"]).items():
             gym.registry.setdefault(name, spec)
         make_one = factory(cloudpickle.loads(start["env"]), start["options"])
-        self.groups = [InProcess([make_one] * (r.stop - r.start)) for r in start["rows"]]
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("default", Notice)
+            self.groups = [InProcess([make_one] * (r.stop - r.start)) for r in start["rows"]]
+        for warning in said:
+            if warning.category is not Notice:
+                warnings.showwarning(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
         first = self.groups[0]
         self.messages.send_bytes(
-            cloudpickle.dumps({"spaces": (first.observation_space, first.action_space)})
+            cloudpickle.dumps(
+                {
+                    "spaces": (first.observation_space, first.action_space),
+                    "notices": [str(w.message) for w in said if w.category is Notice],
+                }
+            )
         )
         layout: Layout = pickle.loads(self.messages.recv_bytes())
         shared = arrays_in(layout, memoryview(mmap(self.block, 0)))
@@ -81,19 +95,20 @@ class Worker:
             if not code:
                 return
             count += 1
-            answer = DONE
             if code == PLAY_BACK:
                 self.play_back()
             else:
                 self.run(code[0])
             faults = [(n, fault) for n, group in enumerate(self.groups) for fault in group.faults]
-            if faults:
+            news: News = (faults, self.infos)
+            said = bool(faults or self.infos)
+            self.done[0] = count
+            os.write(self.reply, NEWS if said else DONE)
+            if said:
                 for group in self.groups:
                     group.faults.clear()
-                self.messages.send_bytes(pickle.dumps(faults))
-                answer = FAULTS
-            self.done[0] = count
-            os.write(self.reply, answer)
+                self.infos = []
+                self.messages.send_bytes(pickle.dumps(news))
 
     def run(self, code: int) -> None:
         """A step or the resets of a group."""
@@ -107,7 +122,18 @@ class Worker:
             out = group._step(arrays["action"][rows])
             ended = out.terminated | out.truncated
             if ended.any():
+                self.note_infos(code // 2, ended)
                 self.reset_ahead(code // 2, ended)
+
+    def note_infos(self, number: int, ended: NDArray[np.bool_]) -> None:
+        """What environments said besides as their episodes ended, for the parent."""
+        for index in np.flatnonzero(ended).tolist():
+            info = self.groups[number].info(index)
+            readable = {
+                k: value for k, value in info.items() if isinstance(k, str) and plain(value)
+            }
+            if readable:
+                self.infos.append((number, index, readable))
 
     def reset_ahead(self, number: int, ended: NDArray[np.bool_]) -> None:
         """Begins the episodes that were announced, into rows of their own: the final observations

@@ -1,18 +1,40 @@
 """What a pool and its worker processes say to each other.
 
 A worker is told `2 * group` to step a group, `2 * group + 1` to reset where the group's mask says
-so, or `PLAY_BACK`. It answers `DONE`, or `FAULTS` after a message that lists them.
+so, or `PLAY_BACK`. It answers `DONE`, or `NEWS` and then a message of faults and of what
+environments said besides as their episodes ended. The message comes second because it may be larger
+than the pipe: the parent is reading by then.
 """
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from retain.envs.contract import Fault, Info
+
 PLAY_BACK = b"\xff"
-DONE, FAULTS = b".", b"!"
+DONE, NEWS = b".", b"!"
 Part = tuple[int, list[tuple[int, list[Any]]]]
 """What `PLAY_BACK`'s message holds for a group: its slot to write to, and seed and actions of some
 environments in order."""
+News = tuple[list[tuple[int, Fault]], list[tuple[int, int, Info]]]
+"""What `NEWS`'s message holds: faults, each after its group, and infos, each after its group and
+the environment's place among the worker's."""
+
+
+def plain(value: object) -> bool:
+    """Whether a value is numbers, text or arrays of numbers, alone or in containers: what another
+    process can read whatever it has imported."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and plain(inside) for key, inside in value.items())
+    if isinstance(value, list | tuple):
+        return type(value) in (list, tuple) and all(map(plain, value))
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind in "biufcSU"
+    return value is None or type(value) in (bool, int, float, str)
 
 
 class Watch:

@@ -8,7 +8,7 @@ from retain.nn.encoders.base import (
     encoder_name,
     register_encoder,
 )
-from retain.nn.encoders.compose import DictEncoder, action_mask, make_encoder
+from retain.nn.encoders.compose import DictEncoder, action_mask, allowed_actions, make_encoder
 from retain.nn.encoders.image import GridCNN, ImpalaResNet, NatureCNN, is_image, is_small_image
 from retain.nn.encoders.vector import MLP, FlatEncoder, OneHotEncoder, VectorEncoder, orthogonal
 
@@ -25,6 +25,7 @@ __all__ = [
     "OneHotEncoder",
     "VectorEncoder",
     "action_mask",
+    "allowed_actions",
     "encoder_class",
     "encoder_name",
     "is_image",

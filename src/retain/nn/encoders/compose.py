@@ -120,3 +120,10 @@ def action_mask(obs: Obs) -> Tensor | None:
     if isinstance(obs, dict) and ACTION_MASK in obs:
         return obs[ACTION_MASK].bool()
     return None
+
+
+def allowed_actions(obs: Obs) -> Tensor | None:
+    """`action_mask`, and all actions where it allows none: after an episode's end nothing may be
+    allowed, and what is computed there must be finite although it counts nowhere."""
+    mask = action_mask(obs)
+    return None if mask is None else mask | ~mask.any(-1, keepdim=True)

@@ -1,25 +1,23 @@
-"""Where a run's metrics go: a CSV file, TensorBoard, and the terminal."""
+"""A run on the terminal."""
 
-import csv
 import math
 import sys
 import time
-from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-Row = dict[str, float]
-
-TIMING = ("seconds", "steps_per_second")
-"""Columns that differ between two identical runs."""
+from retain.train.callbacks.base import Callback, Ended, Row, RowLogged, Started, Warned
+from retain.train.callbacks.registry import register_callback
 
 SHOWN = {
     "return_mean": "return (last 100)",
     "length_mean": "length (last 100)",
+    "is_success": "success (last 100)",
+    "eval_return_mean": "evaluation",
     "steps_per_second": "steps/s",
     "approx_kl": "KL",
     "clip_fraction": "clip fraction",
@@ -35,87 +33,6 @@ SHOWN = {
 }
 
 
-class Sink(Protocol):
-    """Takes a row of metrics at every update."""
-
-    def write(self, row: Row) -> None:
-        """Takes one row; the same keys every time."""
-
-    def close(self) -> None:
-        """Finishes what is open."""
-
-
-class CSVSink:
-    """metrics.csv, one row an update, numbers written so that they read back exactly.
-
-    Args:
-        offset: bytes of an existing file to keep: a resumed run drops what a killed one wrote
-            after its checkpoint.
-    """
-
-    def __init__(self, path: Path, offset: int = 0) -> None:
-        self.path = path
-        path.touch(exist_ok=True)
-        with path.open("r+b") as file:
-            file.truncate(offset)
-        self.file = path.open("a", newline="")
-        self.writer: Any = csv.writer(self.file)
-        self.empty = offset == 0
-
-    def write(self, row: Row) -> None:
-        """Appends one line."""
-        if self.empty:
-            self.writer.writerow(row)
-            self.empty = False
-        self.writer.writerow(
-            str(int(value)) if float(value).is_integer() else repr(value) for value in row.values()
-        )
-
-    def offset(self) -> int:
-        """Bytes written so far, all of them handed to the system."""
-        self.file.flush()
-        return self.path.stat().st_size
-
-    def close(self) -> None:
-        """Closes the file."""
-        self.file.close()
-
-
-class TensorBoardSink:
-    """TensorBoard events next to the CSV file.
-
-    Args:
-        first_step: events of an earlier process at or after this step are hidden.
-    """
-
-    def __init__(self, folder: Path, first_step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer: Any = SummaryWriter(
-            str(folder), purge_step=first_step, max_queue=10_000, flush_secs=30
-        )
-
-    def write(self, row: Row) -> None:
-        """Adds one scalar a metric."""
-        step = int(row["step"])
-        for name, value in row.items():
-            if name != "step" and math.isfinite(value):
-                self.writer.add_scalar(GROUPS.get(name, "train") + "/" + name, value, step)
-
-    def close(self) -> None:
-        """Flushes and closes."""
-        self.writer.close()
-
-
-GROUPS = {
-    "return_mean": "episode",
-    "length_mean": "episode",
-    "episodes": "episode",
-    "seconds": "time",
-    "steps_per_second": "time",
-}
-
-
 def show(value: float) -> str:
     """A metric for people."""
     if math.isnan(value):
@@ -123,21 +40,22 @@ def show(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-class TerminalSink:
-    """A live view on a terminal, plain lines elsewhere.
+@register_callback("terminal")
+class Terminal(Callback):
+    """A live view on a terminal, plain lines elsewhere."""
 
-    Args:
-        total: environment steps at the run's end.
-        first: environment steps done before.
-    """
-
-    def __init__(self, title: str, *, first: int, total: int, stream: TextIO | None = None) -> None:
-        self.first, self.total, self.title = first, total, title
+    def __init__(self, stream: TextIO | None = None) -> None:
         self.console = Console(file=stream or sys.stderr)
         self.began = self.drawn = time.monotonic()
         self.live: Live | None = None
-        self.last: Row | None = None
+        self.last: Row = {}
         self.printed: Row | None = None
+
+    def on_start(self, event: Started) -> None:
+        """Begins the view."""
+        run = event.run
+        self.first, self.total, self.title = run.steps, run.end, run.agent.name
+        self.began = self.drawn = time.monotonic()
         if self.console.is_terminal:
             self.progress = Progress(
                 TextColumn("[bold]{task.description}"),
@@ -147,21 +65,28 @@ class TerminalSink:
                 TextColumn("ETA {task.fields[eta]}"),
                 console=self.console,
             )
-            self.task = self.progress.add_task(title, total=total, completed=first, eta="-")
+            self.task = self.progress.add_task(
+                self.title, total=self.total, completed=self.first, eta="-"
+            )
             self.live = Live(self._view({}), console=self.console, auto_refresh=False)
             self.live.start()
 
-    def write(self, row: Row) -> None:
+    def on_row(self, event: RowLogged) -> None:
         """Redraws at most four times a second; without a terminal, a line every ten seconds."""
-        self.last = row
+        row = event.metrics
+        # An evaluation's numbers stay until the next one.
+        kept = {
+            k: v for k, v in self.last.items() if k.startswith("eval_") and row.get(k) != row.get(k)
+        }
+        self.last = row | kept
         now = time.monotonic()
         if self.live is not None:
             if now - self.drawn > 0.25:
                 self.drawn = now
-                self._draw(row)
+                self._draw(self.last)
         elif now - self.drawn > 10 or self.printed is None:
             self.drawn = now
-            self._line(row)
+            self._line(self.last)
 
     def _eta(self, step: float) -> str:
         rate = (step - self.first) / max(time.monotonic() - self.began, 1e-9)
@@ -194,15 +119,21 @@ class TerminalSink:
             soft_wrap=True,
         )
 
-    def say(self, text: str) -> None:
+    def on_warning(self, event: Warned) -> None:
         """A line of its own, above the live view."""
+        self.say(f"warning: {event.text}")
+
+    def say(self, text: str) -> None:
+        """A line for people."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def close(self) -> None:
+    def on_end(self, event: Ended) -> None:
         """Draws the last row and leaves the terminal as it was."""
         if self.live is not None:
-            if self.last is not None:
+            if self.last:
                 self._draw(self.last)
             self.live.stop()
-        elif self.last is not None and self.last is not self.printed:
+        elif self.last and self.last is not self.printed:
             self._line(self.last)
+        if event.reason == "asked":
+            self.say(f"{event.by} asked to stop at step {event.run.steps:,}")

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from retain.train.logs import Row
+from retain.train.callbacks.base import Callback, Row, RowLogged
+from retain.train.callbacks.registry import register_callback
+from retain.train.contract import State
 
 PARITY = 1e-3
 """|log ratio| of the first minibatch above which acting and training are said to disagree."""
@@ -77,3 +79,39 @@ class Monitor:
             if self.counts[number] >= rule.rows:
                 self.said.add(number)
                 yield rule.metric, f"{rule.text.format(value)} (docs/metrics.md#{rule.metric})"
+
+    def state(self) -> State:
+        """As JSON."""
+        return {
+            "first": self.first,
+            "counts": list(self.counts.values()),
+            "said": sorted(self.said),
+        }
+
+    def restore(self, state: State) -> None:
+        """Takes back what `state` gave."""
+        self.first = state["first"]
+        self.counts |= dict(zip(self.counts, state["counts"], strict=False))
+        self.said = set(state["said"])
+
+
+@register_callback("monitors")
+class Monitors(Callback):
+    """Says what has been out of its healthy range for long."""
+
+    def __init__(self) -> None:
+        self.monitor = Monitor()
+
+    def on_row(self, event: RowLogged) -> None:
+        """Looks at every metric."""
+        for metric, line in self.monitor.watch(event.metrics):
+            more = event.run.agent.explain(metric)
+            event.run.warn(f"{line}; {more}" if more else line)
+
+    def state(self) -> State:
+        """For how long each metric has been bad."""
+        return self.monitor.state()
+
+    def restore(self, state: State) -> None:
+        """Takes back what `state` gave."""
+        self.monitor.restore(state)

@@ -1,0 +1,249 @@
+"""Which memory learns what: PPO with each memory on tasks of POPGym, and what else must be held.
+
+    python benchmarks/popgym.py --jobs 2 --minutes 60
+    python benchmarks/popgym.py --table
+
+Every finished run is a line of results/popgym.jsonl, so the table grows from call to call: what is
+there is not run again. Seed 1 of everything comes first. All runs have the same settings but for
+the memory. A run's return is the mean of its training episodes over its last tenth. The table gives
+interquartile means over seeds with 95 % intervals (one seed: the value alone), after how many steps
+a memory came 90 % of the way from the task's random returns to the best memory's, and time.
+
+Morad et al. 2023 (arXiv:2303.01859) train for 15 million steps; here a run is a hundredth of that.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from machine import machine_line
+
+RESULTS = Path(__file__).parent / "results"
+RUNS, TABLE = RESULTS / "popgym.jsonl", RESULTS / "popgym.md"
+STEPS = 150_000
+POINTS = 30
+"""Points of a run's learning curve that are kept."""
+SETTINGS = {
+    "num_envs": 16, "num_steps": 128, "batch_size": 512, "learning_rate": 1e-3,
+    "entropy_coef": 0.01, "previous_action": False,
+}  # fmt: skip
+MEMORIES = ("none", "lstm", "gru", "mingru", "lru", "attention", "delta")
+TASKS = (
+    *(
+        f"popgym-{name}-v0"
+        for name in (
+            "RepeatPreviousEasy", "RepeatPreviousMedium", "RepeatFirstEasy", "AutoencodeEasy",
+            "CountRecallEasy", "ConcentrationEasy", "HigherLowerEasy", "PositionOnlyCartPoleEasy",
+            "NoisyPositionOnlyPendulumEasy", "LabyrinthEscapeEasy",
+        )
+    ),
+    "MiniGrid-MemoryS7-v0",
+    "TMaze100-v0",
+    "TMaze500-v0",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run came to."""
+
+    task: str
+    memory: str
+    seed: int
+    steps: int
+    options: tuple[str, ...]
+    curve: tuple[tuple[int, float], ...]
+    """Steps, and the mean return of the last 100 episodes."""
+    final: float
+    """Mean return of the episodes of the last tenth."""
+    seconds: float
+    """By the clock."""
+    cpu_seconds: float
+    """Of the training thread."""
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        return self.task, self.memory, self.seed, self.steps
+
+
+def make_known() -> None:
+    """Registers the tasks' environments."""
+    from retain.envs.native import NATIVE
+    from retain.envs.suite.recall import MemoryChain
+
+    # This file has the package's name: its own folder must not be looked through.
+    sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).parent]
+    for package in ("popgym", "minigrid"):
+        with contextlib.suppress(ModuleNotFoundError):
+            import_module(package)
+    NATIVE |= {f"TMaze{length}-v0": partial(MemoryChain, length=length) for length in (100, 500)}
+
+
+def train(task: str, memory: str, seed: int, steps: int) -> Run:
+    """One run, in a process of its own."""
+    import torch
+
+    import retain
+
+    torch.set_num_threads(1)
+    make_known()
+    name, *options = memory.split()
+    agent = retain.PPO(task, memory=name, memory_options=tuple(options), seed=seed, **SETTINGS)
+    began, cpu_began = time.perf_counter(), time.thread_time()
+    curve: list[tuple[int, float]] = []
+    late: list[float] = []
+    while agent.steps < steps:
+        seen = agent.collector.statistics.total
+        agent.learn(math.ceil(steps / POINTS))
+        recent = agent.collector.statistics.recent
+        new = [episode.ret for episode in recent][-(agent.collector.statistics.total - seen) :]
+        if recent:
+            curve.append((agent.steps, statistics.mean(e.ret for e in recent)))
+        if agent.steps > 0.9 * steps:
+            late += new
+    return Run(
+        task, memory, seed, steps, tuple(options), tuple(curve),
+        statistics.mean(late) if late else math.nan,
+        time.perf_counter() - began, time.thread_time() - cpu_began,
+    )  # fmt: skip
+
+
+def read(path: Path) -> dict[tuple[str, str, int, int], Run]:
+    """The runs of a results file."""
+    if not path.exists():
+        return {}
+    runs = []
+    for line in path.read_text().splitlines():
+        facts = json.loads(line)
+        facts |= {"options": tuple(facts["options"]), "curve": tuple(map(tuple, facts["curve"]))}
+        runs.append(Run(**facts))
+    return {run.key: run for run in runs}
+
+
+def missing(
+    tasks: Iterable[str], memories: Iterable[str], seeds: int, steps: int, path: Path
+) -> Iterator[tuple[str, str, int, int]]:
+    """Runs that are not in the file yet, seed 1 of everything first."""
+    done = read(path)
+    for seed in range(1, seeds + 1):
+        for task in tasks:
+            for memory in memories:
+                if (task, memory, seed, steps) not in done:
+                    yield task, memory, seed, steps
+
+
+def work(todo: list[tuple[str, str, int, int]], jobs: int, minutes: float, path: Path) -> None:
+    """Runs what is to do until the time is up; what has begun by then is finished."""
+    end = time.monotonic() + 60 * minutes
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running: dict[Future[Run], tuple[str, str, int, int]] = {}
+        while todo or running:
+            while todo and len(running) < jobs and time.monotonic() < end:
+                what = todo.pop(0)
+                running[pool.submit(train, *what)] = what
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                what = running.pop(future)
+                if error := future.exception():
+                    print(f"{what}: {error}", flush=True)
+                    continue
+                run = future.result()
+                with path.open("a") as file:
+                    file.write(json.dumps(asdict(run)) + "\n")
+                print(f"{run.task} {run.memory} seed {run.seed}: {run.final:.3g} "
+                      f"in {run.seconds:.0f} s, {len(todo)} to do", flush=True)  # fmt: skip
+
+
+def reached(run: Run, level: float) -> float:
+    """Steps after which the curve first is at the level; infinite if it never is."""
+    return next((step for step, value in run.curve if value >= level), math.inf)
+
+
+def cell(runs: list[Run], level: float) -> str:
+    """Interquartile mean, interval and steps to the level of one memory's seeds."""
+    from retain.study.statistics import iqm, iqm_interval
+
+    finals = [run.final for run in runs]
+    shown = f"{float(iqm(finals)):.2f}"
+    if len(runs) > 1:
+        interval = iqm_interval(finals)
+        shown += f" [{interval.low:.2f}, {interval.high:.2f}]"
+    steps = statistics.median(reached(run, level) for run in runs)
+    return shown + (f", {steps / 1000:.0f}k" if math.isfinite(steps) else "")
+
+
+def table(runs: Iterable[Run], memories: Iterable[str], steps: int) -> list[str]:
+    """Markdown rows, a task each, the best memory in bold."""
+    from retain.study.statistics import iqm
+
+    grouped: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        if run.steps == steps and not math.isnan(run.final):
+            grouped.setdefault(run.task, {}).setdefault(run.memory, []).append(run)
+    columns = [m for m in memories if any(m in by for by in grouped.values())]
+    lines = ["| task | seeds | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 2)]
+    for task in (t for t in TASKS if t in grouped):
+        by = grouped[task]
+        best = {m: float(iqm([run.final for run in rs])) for m, rs in by.items()}
+        low = min(run.curve[0][1] for rs in by.values() for run in rs if run.curve)
+        level = low + 0.9 * (max(best.values()) - low)
+        cells = [
+            f"**{cell(by[m], level)}**" if m in by and best[m] == max(best.values())
+            else cell(by[m], level) if m in by else "-"
+            for m in columns
+        ]  # fmt: skip
+        counts = sorted({len(by[m]) for m in columns if m in by})
+        seeds = "-".join(str(n) for n in (counts if len(counts) == 1 else (counts[0], counts[-1])))
+        lines.append(f"| {task.removeprefix('popgym-')} | {seeds} | " + " | ".join(cells) + " |")
+    rates = [
+        np.mean([run.steps / run.cpu_seconds for by in grouped.values() for run in by.get(m, [])])
+        for m in columns
+    ]
+    return [*lines, "| steps per CPU second | | " + " | ".join(f"{r:,.0f}" for r in rates) + " |"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after these")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--tasks", nargs="+", default=TASKS, metavar="TASK")
+    parser.add_argument("--memories", nargs="+", default=MEMORIES, metavar="MEMORY",
+                        help="names, with options in one argument: 'lstm chrono=500'")  # fmt: skip
+    parser.add_argument("--table", action="store_true", help="only write the table anew")
+    options = parser.parse_args()
+    if not options.table:
+        todo = list(missing(options.tasks, options.memories, options.seeds, options.steps, RUNS))
+        work(todo, options.jobs, options.minutes, RUNS)
+    runs = list(read(RUNS).values())
+    names = [*MEMORIES, *sorted({run.memory for run in runs} - set(MEMORIES))]
+    settings = ", ".join(f"{name} {value}" for name, value in SETTINGS.items())
+    lines = [
+        f"# Memories on tasks that need one\n\n{machine_line()}\n",
+        f"`python benchmarks/popgym.py`: PPO, {options.steps:,} steps a run; {settings}; the rest "
+        "as it is by default. Mean training return of the last tenth: interquartile mean over "
+        "seeds and 95 % interval, then steps to 90 % of the way from the first returns to the "
+        "best memory's (median; none if it never came there).\n",
+        *table(runs, names, options.steps),
+    ]
+    print("\n".join(lines))
+    TABLE.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

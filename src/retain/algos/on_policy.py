@@ -1,0 +1,351 @@
+"""What every algorithm that learns from fresh segments shares: it collects a segment, computes
+targets, cuts the segment into sequences at the stored carries, and makes passes over shuffled
+minibatches of them with the same forward that acted. An algorithm says what the targets and the
+loss are.
+
+*Who owns the memory.* There is one loss and one optimizer; they own every parameter, the memory's
+included. Without memory a sequence is one step; with memory it is the whole segment, or a chunk of
+it that begins with the carry acting left there.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from retain.algos.contract import Update
+from retain.algos.diagnostics import Diagnostics
+from retain.algos.optim import Adam, SafeStep
+from retain.algos.schedules import check_schedule, scheduled
+from retain.data.collector import Collector
+from retain.data.rollout import Rollout, Sequences
+from retain.errors import NonFiniteError, UsageError, check_range
+from retain.nn.normaliser import RewardNormaliser
+from retain.nn.torso import NetworkConfig
+from retain.ops import explained_variance
+from retain.settings import setting
+from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyConfig(NetworkConfig):
+    """Everything the on-policy algorithms read together."""
+
+    learning_rate: float = 2.5e-4
+    """Adam's step size."""
+    lr_schedule: str = "linear"
+    """How the step size moves: constant, linear or cosine to 0 at the run's end, or module:name."""
+    adam_eps: float = 1e-5
+    """Adam's epsilon."""
+    num_steps: int = 128
+    """Steps of each environment in a segment. More: less bias, fewer updates."""
+    epochs: int = 1
+    """Passes over a segment."""
+    batch_size: int | None = None
+    """Steps in a minibatch, a multiple of the sequence length. None = the whole segment."""
+    sequence_length: int | None = None
+    """With memory: steps that a gradient reaches back; divides num_steps. None = all of it."""
+    refresh_carries: bool = setting(False, needs="sequence_length")
+    """With sequence_length: recompute the stored carries between epochs."""
+    gamma: float = 0.99
+    """Discount of a step."""
+    max_grad_norm: float | None = 0.5
+    """Largest global gradient norm."""
+    normalise_reward: bool = setting(False, fixed="the saved statistics go with it")
+    """Rewards divided by the running standard deviation of the return."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot mean anything."""
+        super().__post_init__()
+        check_schedule(self.lr_schedule)
+        check_range(self, "num_steps", "epochs", "batch_size", "sequence_length", low=1)
+        check_range(self, "gamma", low=0, high=1)
+        check_range(self, "learning_rate", low=0)
+        check_range(self, "max_grad_norm", "adam_eps", low=0, above=True)
+        if self.sequence_length not in (None, self.sequence):
+            raise UsageError(f"sequence_length needs a memory (memory is {self.memory!r})")
+        if self.num_steps % self.sequence:
+            raise UsageError(
+                f"sequence_length {self.sequence} does not divide num_steps {self.num_steps}"
+                f"; nearest that does: {_nearest_divisor(self.num_steps, self.sequence)}"
+            )
+        if self.batch_size is not None and self.batch_size % self.sequence:
+            nearest = max(1, round(self.batch_size / self.sequence)) * self.sequence
+            raise UsageError(
+                f"batch_size {self.batch_size} is no multiple of the sequence length "
+                f"{self.sequence}; nearest that is: {nearest}"
+            )
+
+    @property
+    def sequence(self) -> int:
+        """Steps of one training sequence."""
+        if not self.remembers:
+            return 1
+        return self.sequence_length or self.num_steps
+
+    def small(self) -> dict[str, Any]:
+        """Settings of an agent of the same kind that trains for a moment (the doctor's)."""
+        return {
+            "num_envs": 4, "num_steps": 32, "batch_size": self.batch_size and 64,
+            "epochs": min(self.epochs, 2), "sequence_length": self.sequence_length and 16,
+        } | ({"sequence_length": 16} if self.remembers else {})  # fmt: skip
+
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return {
+            "num_envs": 16, "num_steps": 16, "batch_size": 64, "epochs": 4,
+            "sequence_length": None, "learning_rate": 5e-3, "lr_schedule": "linear",
+            "normalise_reward": False, "max_grad_norm": 0.5,
+        }  # fmt: skip
+
+    def short_segments(self) -> dict[str, Any]:
+        """Settings under which what is needed lies before the segment, and traces reach the end."""
+        return {"num_steps": 4, "num_envs": 64}
+
+
+def _nearest_divisor(total: int, wanted: int) -> int:
+    return min((d for d in range(1, total + 1) if total % d == 0), key=lambda d: abs(d - wanted))
+
+
+@dataclass
+class Loss:
+    """What a minibatch gives."""
+
+    total: Tensor
+    """Scalar to minimise."""
+    terms: dict[str, Tensor]
+    """What it is made of, and what else is worth a metric: scalars by name."""
+    gap: Tensor
+    """`[L, N]` how far training's forward lies from what acting computed, without gradient."""
+
+
+@dataclass
+class Minibatch:
+    """What a gradient step leaves for the metrics."""
+
+    terms: dict[str, Tensor]
+    gap: Tensor
+    """Flat."""
+    grad_norm: float | None = None
+
+
+class OnPolicyUpdate(Update[Collector]):
+    """Turns segments into gradient steps. Subclasses say what the targets and the loss are.
+
+    Args:
+        policy: what `networks` made.
+        seed: of the minibatch order and of whatever the loss samples.
+        num_envs: B, for the reward normaliser's running returns.
+    """
+
+    GAP: ClassVar[str] = "log_ratio"
+    """What `Loss.gap` is called in the metrics; 0 before a segment's first step."""
+    checks: ClassVar[tuple[str, ...]] = ("parity", "segment", "carried on", "segment's bootstrap")
+    probes = ("last action", "earlier segment")
+    config: Any
+
+    def __init__(self, config: Any, policy: Any, *, seed: int, num_envs: int) -> None:
+        self.config, self.policy = config, policy
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizer = Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_eps)
+        self.step = SafeStep(policy, self.optimizer, config.max_grad_norm)
+        self.reward_normaliser = (
+            RewardNormaliser(num_envs, config.gamma) if config.normalise_reward else None
+        )
+        self.gradient_steps = 0
+        self.diagnostics = Diagnostics(policy)
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """The one."""
+        return {"policy": self.optimizer}
+
+    def outputs(self, obs: Obs, reset: Tensor, action: Tensor, reward: Tensor) -> Tensor:
+        """`[T, B, 2]` the value, and the log-probability of one action, the same at each step."""
+        carry = self.policy.initial_carry(reset.shape[1])
+        dist, value, _ = self.policy(obs, carry, reset, action, reward)
+        return torch.stack((value, dist.log_prob(torch.zeros_like(action))), -1)
+
+    def expected(
+        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """`[1, B]` the critic's value."""
+        value: Tensor = self.policy(obs, carry, reset, action, reward)[1]
+        return value
+
+    @classmethod
+    @abstractmethod
+    def networks(
+        cls, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any
+    ) -> Any:
+        """The networks this algorithm trains.
+
+        Raises:
+            UsageError: it cannot learn such actions.
+        """
+
+    @abstractmethod
+    def targets(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """Advantage and value target of every step of a segment, `[T, B]` each."""
+
+    @abstractmethod
+    def loss(self, batch: Sequences, progress: float) -> Loss:
+        """The loss on a minibatch of sequences."""
+
+    def enough(self, loss: Loss) -> bool:
+        """Whether the update ends here, before this minibatch's step."""
+        return False
+
+    def statistics(self, gap: Tensor, progress: float) -> dict[str, float]:
+        """Metrics of the gaps of every step that was trained on, flat."""
+        return {f"max_{self.GAP}": gap.abs().max().item()}
+
+    def scale(self, progress: float) -> float:
+        """How much acting explores at `progress` in [0, 1] of the run: 1 samples the policy."""
+        return 1.0
+
+    def explore(self, progress: float) -> dict[str, float]:
+        """Lets the next segment explore as `scale` says; metrics of it."""
+        return {}
+
+    def turn(self, collector: Collector, progress: Callable[[], float]) -> dict[str, float]:
+        """A segment and an update on it.
+
+        Args:
+            progress: share of the run that is over by now, in [0, 1].
+        """
+        share = progress()
+        exploration = self.explore(share)
+        rollout = collector.collect(self.config.num_steps)
+        return self.update(rollout, share) | exploration
+
+    def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
+        """One update on a segment.
+
+        Args:
+            progress: share of the run that is over, in [0, 1], for the schedules.
+        Returns:
+            Metrics by name (docs/metrics.md): the losses' are means over the minibatches, the
+            gaps' are over every step that was trained on.
+        Raises:
+            NonFiniteError: a loss or gradient was not finite; the parameters are as they were,
+                and the minibatch travels on the error as `batch`.
+        """
+        config = self.config
+        learning_rate = scheduled(config.learning_rate, config.lr_schedule, progress)
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        if self.reward_normaliser is not None:
+            ended = rollout.terminated | rollout.truncated
+            rollout = replace(rollout, reward=self.reward_normaliser(rollout.reward, ended))
+        advantage, target = self.targets(rollout)
+        obs = self.policy.prepare(rollout.obs)
+        sequences = self.cut(rollout, obs, advantage, target)
+        done: list[Minibatch] = []
+        for epoch in range(config.epochs):
+            if epoch and config.refresh_carries:
+                sequences = self.cut(self._refreshed(rollout, obs), obs, advantage, target)
+            if not self._epoch(sequences, progress, done):
+                break
+        if self.policy.normaliser is not None:
+            # Only now: acting and training on this segment saw the same statistics.
+            self.policy.normaliser.update(rollout.obs)
+        metrics = self._metrics(done, progress) | self.diagnostics.look(rollout, obs, target)
+        return metrics | {
+            "explained_variance": explained_variance(value=rollout.value, target=target).item(),
+            "learning_rate": learning_rate,
+            "gradient_steps": float(self.gradient_steps),
+        }
+
+    def cut(self, rollout: Rollout, obs: Obs, advantage: Tensor, target: Tensor) -> Sequences:
+        """The segment as sequences, with what the loss reads."""
+        return rollout.sequences(obs=obs, advantage=advantage, target=target)
+
+    def _epoch(self, sequences: Sequences, progress: float, done: list[Minibatch]) -> bool:
+        """Trains on every sequence once; false if the loss ended the update."""
+        config = self.config
+        size = len(sequences)
+        if config.batch_size is not None:
+            size = max(1, config.batch_size // config.sequence)
+        for batch in sequences.minibatches(size, self.generator):
+            loss = self.loss(batch, progress)
+            terms = {name: term.detach() for name, term in loss.terms.items()}
+            minibatch = Minibatch(terms, loss.gap.flatten())
+            done.append(minibatch)
+            if len(done) == 1:
+                self.diagnostics.compare(loss.gap, batch)
+            if self.enough(loss):
+                return False
+            try:
+                minibatch.grad_norm = self.step(loss.total, loss.terms)
+            except NonFiniteError as error:
+                error.batch = _tensors(batch)
+                raise
+            self.gradient_steps += 1
+        return True
+
+    def _metrics(self, done: list[Minibatch], progress: float) -> dict[str, float]:
+        """The terms' means over the minibatches, and the statistics of all their gaps."""
+        names = list(done[0].terms)
+        values = torch.stack([minibatch.terms[name] for minibatch in done for name in names])
+        mean = values.view(len(done), len(names)).mean(0).tolist()
+        norms = [m.grad_norm for m in done if m.grad_norm is not None]
+        return {
+            **dict(zip(names, mean, strict=True)),
+            **self.statistics(torch.cat([minibatch.gap for minibatch in done]), progress),
+            f"first_{self.GAP}": done[0].gap.abs().max().item(),
+            "grad_norm": sum(norms) / max(len(norms), 1),
+        }
+
+    @torch.no_grad()
+    def _refreshed(self, rollout: Rollout, obs: Obs) -> Rollout:
+        """The rollout with the carries that the current parameters would have left."""
+        carry: Carry = rollout.carries[0]
+        carries = []
+        length = rollout.steps // len(rollout.carries)
+        for first in range(0, rollout.steps, length):
+            carries.append(carry)
+
+            def part(x: Tensor, first: int = first) -> Tensor:
+                return x[first : first + length]
+
+            previous = [
+                None if x is None else part(x)
+                for x in (rollout.previous_action, rollout.previous_reward)
+            ]
+            _, _, carry = self.policy(tree_map(part, obs), carry, part(rollout.reset), *previous)
+        return replace(rollout, carries=tuple(carries))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Optimizer, generator and reward statistics: tensors, and JSON for the rest."""
+        tensors = {"generator": self.generator.get_state()}
+        tensors |= with_prefix("optimizer.", self.optimizer.tensors())
+        if self.reward_normaliser is not None:
+            tensors |= with_prefix("reward.", self.reward_normaliser.state_dict())
+        facts = {"gradient_steps": self.gradient_steps, "diagnostics": self.diagnostics.state()}
+        return tensors, facts
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.generator.set_state(tensors["generator"])
+        self.optimizer.restore(under_prefix("optimizer.", tensors))
+        if self.reward_normaliser is not None:
+            self.reward_normaliser.load_state_dict(under_prefix("reward.", tensors))
+        self.gradient_steps = facts["gradient_steps"]
+        self.diagnostics.restore(facts["diagnostics"])
+
+
+def _tensors(batch: Sequences) -> dict[str, Tensor]:
+    """A minibatch as named tensors, to be saved when something in it broke."""
+    named: dict[str, Tensor] = {}
+    for name in ("action", "log_prob", "value", "advantage", "target", "reset"):
+        named[name] = getattr(batch, name)
+    for name, tree in (("obs", batch.obs), ("carry", batch.carry)):
+        named |= {f"{name}.{i}": leaf for i, leaf in enumerate(tree_leaves(tree))}
+    for name in ("previous_action", "previous_reward"):
+        if getattr(batch, name) is not None:
+            named[name] = getattr(batch, name)
+    return named

@@ -1,0 +1,141 @@
+"""A gated linear recurrence in blocks: quick, and with horizons that are spread from the start."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retain.errors import UsageError
+from retain.memory.base import Memory
+from retain.memory.horizons import spread_horizons
+from retain.memory.registry import register_memory
+from retain.ops import causal_convolution, gated_recurrence
+from retain.ops.products import linear
+from retain.types import Carry
+
+
+class LocalMixing(nn.Module):
+    """`e = W x + b`, and beside it the last few steps of it: `e + silu(convolution of e)`."""
+
+    def __init__(self, features_in: int, hidden: int, kernel: int) -> None:
+        super().__init__()
+        if kernel < 1:
+            raise UsageError(f"kernel is {kernel} (expected at least 1)")
+        self.embed = nn.Linear(features_in, hidden)
+        self.weight = nn.Parameter(torch.randn(kernel, hidden) / math.sqrt(kernel))
+
+    def forward(self, x: Tensor, before: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+        """`[T, B, D]` and the steps before `[B, kernel - 1, H]` to `[T, B, H]` and the last
+        steps."""
+        x = linear(x, self.embed.weight, self.embed.bias)
+        mixed, after = causal_convolution(input=x, weight=self.weight, reset=reset, before=before)
+        return x + F.silu(mixed), after
+
+    def step(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` for one step `[B, D]` whose episode is that of the steps before."""
+        x = F.linear(x, self.embed.weight, self.embed.bias)
+        rows = torch.cat((before, x.unsqueeze(1)), dim=1)
+        return x + F.silu((rows * self.weight).sum(1)), rows[:, 1:]
+
+
+class GatedBlock(nn.Module):
+    """y = x + h silu(o):  h a recurrence gated by z;  z, o, n = W LN(x) + b."""
+
+    def __init__(self, hidden: int, shortest: float, longest: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.gates = nn.Linear(hidden, 3 * hidden)
+        with torch.no_grad():
+            self.gates.bias[:hidden] = spread_horizons(hidden, shortest, longest)
+
+    def forward(self, x: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+        """`[T, B, H]` and the state before `[B, H]` to `[T, B, H]` and the last state."""
+        gates = linear(self.norm.forward(x), self.gates.weight, self.gates.bias)
+        y, end = gated_recurrence(gates=gates, reset=reset, initial=state)
+        return x + y, end
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` for one step `[B, H]` whose episode is that of the state."""
+        gates = F.linear(self.norm.forward(x), self.gates.weight, self.gates.bias)
+        z, o, n = gates.to(state.dtype).chunk(3, -1)
+        state = torch.lerp(state, n, z.sigmoid())
+        return torch.addcmul(x, state, F.silu(o)), state
+
+
+@register_memory("mingru")
+class MinGRU(Memory):
+    """Blocks of a gated recurrence whose gates read the input alone, behind a short convolution.
+
+    z, o, n = W LN(x) + b,  h' = (1 - sigmoid(z)) h + sigmoid(z) n,  y = x + h' silu(o)
+
+    The recurrence is the minGRU of Feng et al. 2024 (arXiv:2410.01201); since no gate reads the
+    state, all steps are worked out together (`retain.ops.gated_recurrence`). The convolution over
+    the last steps tells their order, which the recurrence alone learns badly, and the biases of z
+    give each channel a horizon of its own from the start, so that some hold for hundreds of steps.
+    The carry is `[B, layers + kernel - 1, H]`: each block's state, then the convolution's steps.
+
+    Args:
+        features_in: D, width of the input.
+        hidden: H, width of the state and of the output.
+        layers: blocks on top of each other.
+        kernel: steps that the convolution sees, the current one included.
+        shortest: horizon of the quickest channel at first, in steps.
+        longest: horizon of the slowest.
+    Raises:
+        UsageError: no such kernel or horizons.
+    """
+
+    receptive_field = None
+    blocks: list[GatedBlock]
+
+    def __init__(
+        self,
+        features_in: int,
+        *,
+        hidden: int,
+        layers: int = 1,
+        kernel: int = 4,
+        shortest: float = 2.0,
+        longest: float = 500.0,
+    ) -> None:
+        super().__init__()
+        self.features_in, self.features = features_in, hidden
+        self.rows = layers + kernel - 1
+        self.local = LocalMixing(features_in, hidden, kernel)
+        self.blocks = nn.ModuleList(  # type: ignore[assignment]
+            GatedBlock(hidden, shortest, longest) for _ in range(layers)
+        )
+
+    def initial_carry(self, batch_size: int) -> Carry:
+        """Zeros."""
+        return (self.local.weight.new_zeros(batch_size, self.rows, self.features),)
+
+    def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
+        """`[T, B, D]` to `[T, B, H]` and the carry after the last step."""
+        rows: Tensor = carry[0]  # type: ignore[assignment]
+        layers = len(self.blocks)
+        if len(x) == 1:
+            return self._step(x[0], torch.where(reset.view(-1, 1, 1), 0.0, rows))
+        x, before = self.local.forward(x, rows[:, layers:], reset)
+        ends = []
+        for block, state in zip(self.blocks, rows[:, :layers].unbind(1), strict=True):
+            x, end = block.forward(x, state, reset)
+            ends.append(end.unsqueeze(1))
+        return x, (torch.cat((*ends, before), dim=1),)
+
+    def _step(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Carry]:
+        """One step `[B, D]` that no reset is left in front of, in few operations."""
+        layers = len(self.blocks)
+        x, before = self.local.step(x, rows[:, layers:])
+        ends = []
+        for layer, block in enumerate(self.blocks):
+            x, end = block.step(x, rows[:, layer])
+            ends.append(end.unsqueeze(1))
+        return x.unsqueeze(0), (torch.cat((*ends, before), dim=1),)
+
+    @torch.no_grad()
+    def metrics(self, carry: Carry) -> dict[str, float]:
+        """The geometric mean of the channels' horizons where the input says nothing."""
+        bias = torch.cat([block.gates.bias[: self.features] for block in self.blocks])
+        return {"horizon": float((1 + (-bias).exp()).log().mean().exp())}

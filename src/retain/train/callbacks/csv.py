@@ -1,0 +1,85 @@
+"""metrics.csv: the run as a table."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Final
+
+from retain.train.callbacks.base import Callback, Ended, Row, RowLogged, Started
+from retain.train.callbacks.registry import register_callback
+from retain.train.contract import State
+
+TIMING: Final = ("seconds", "steps_per_second")
+"""Columns that differ between two identical runs."""
+
+
+def text(value: float) -> str:
+    """A number so that it reads back exactly."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+@register_callback("csv")
+class CSV(Callback):
+    """One row an update. A metric that comes up later gets a column then, NaN in the rows before.
+
+    A resumed run drops the rows that a killed one wrote after its checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def on_start(self, event: Started) -> None:
+        """Opens the file, cut to the rows that count."""
+        assert event.run.folder is not None
+        self.path = event.run.folder / "metrics.csv"
+        lines = self._lines()[: self.rows + 1] if self.rows else []
+        self.columns = lines[0].rstrip("\r\n").split(",") if lines else []
+        _replace(self.path, lines)
+        self.file = self.path.open("a", newline="")
+
+    def _lines(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return file.readlines()
+
+    def on_row(self, event: RowLogged) -> None:
+        """Appends one line."""
+        new = [name for name in event.metrics if name not in self.columns]
+        if new:
+            self._widen(new)
+        self._write(event.metrics)
+
+    def _write(self, row: Row) -> None:
+        csv.writer(self.file).writerow(text(row.get(name, math.nan)) for name in self.columns)
+        self.rows += 1
+
+    def _widen(self, new: list[str]) -> None:
+        """Adds columns."""
+        self.file.close()
+        self.columns += new
+        header = ",".join(self.columns) + "\r\n"
+        old = [line.rstrip("\r\n") + ",nan" * len(new) + "\r\n" for line in self._lines()[1:]]
+        _replace(self.path, [header, *old])
+        self.file = self.path.open("a", newline="")
+
+    def state(self) -> State:
+        """How many rows are on the disk."""
+        self.file.flush()
+        return {"rows": self.rows}
+
+    def restore(self, state: State) -> None:
+        """Takes back what `state` gave."""
+        self.rows = state["rows"]
+
+    def on_end(self, event: Ended) -> None:
+        """Closes the file."""
+        self.file.close()
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", newline="") as file:
+        file.writelines(lines)
+    temporary.replace(path)

@@ -1,0 +1,43 @@
+"""The callbacks of every run."""
+
+from collections.abc import Sequence
+
+from retain.errors import UsageError
+from retain.train.callbacks.base import Callback
+from retain.train.callbacks.registry import CallbackLike, make_callback
+from retain.train.config import RunConfig
+
+
+def all_callbacks(
+    settings: RunConfig, given: Sequence[CallbackLike], *, written: bool, shown: bool
+) -> list[Callback]:
+    """Ours and the user's, in the order they are told: those that find something out, the user's,
+    and those that log a row, which has all columns by then.
+
+    Args:
+        given: besides those that the settings name.
+        written: the run has a folder.
+        shown: it has a live view.
+    Raises:
+        UsageError: one cannot be made, or one of ours is there already.
+    """
+    before = {
+        "evaluation": settings.eval_every > 0,
+        "best": written,
+        "incidents": True,
+        "recorder": written and settings.record_episodes,
+        "monitors": True,
+    }
+    after = {
+        "curve": written,
+        "terminal": shown,
+        "tensorboard": written and settings.tensorboard,
+        "csv": written,
+    }
+    users = [make_callback(what) for what in (*settings.callbacks, *given)]
+    on = {name for name, wanted in (before | after).items() if wanted}
+    for user in users:
+        if user.name in on:
+            raise UsageError(f"the callback {user.name!r} is there already, in every run")
+    first, last = ([make_callback(n) for n, wanted in x.items() if wanted] for x in (before, after))
+    return [*first, *users, *last]

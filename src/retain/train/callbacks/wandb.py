@@ -1,0 +1,56 @@
+"""Weights & Biases (`pip install 'retain[wandb]'`)."""
+
+import os
+
+from retain.train.callbacks.base import Callback, Ended, RowLogged, Started
+from retain.train.callbacks.registry import register_callback
+from retain.train.callbacks.tracker import artefacts, extra, finite, settings_of, title
+from retain.train.contract import State
+
+
+@register_callback("wandb")
+class WandB(Callback):
+    """Logs a run to Weights & Biases; one that is resumed goes on there.
+
+    Rows that a killed run had sent after its checkpoint are not sent again: they would be the same.
+
+    Args:
+        project: else the variable WANDB_PROJECT, else "retain". WANDB_MODE=offline needs no
+            account.
+    """
+
+    def __init__(self, project: str | None = None) -> None:
+        self.wandb = extra("wandb")
+        self.project = project or os.environ.get("WANDB_PROJECT", "retain")
+        self.id: str | None = None
+
+    def on_start(self, event: Started) -> None:
+        """Begins a tracked run, or goes on with it."""
+        run = event.run
+        self.run = self.wandb.init(
+            project=self.project, name=title(run), group=run.agent.name, dir=run.folder,
+            config=settings_of(run), id=self.id, resume="allow" if self.id else None,
+        )  # fmt: skip
+        self.id = self.run.id
+
+    def on_row(self, event: RowLogged) -> None:
+        """Sends the row."""
+        self.run.log(finite(event.metrics), step=int(event.metrics["step"]))
+
+    def on_end(self, event: Ended) -> None:
+        """Sends what a finished run leaves behind."""
+        if event.reason == "finished":
+            artefact = self.wandb.Artifact(f"run-{self.id}", type="run")
+            for path in artefacts(event.run):
+                add = artefact.add_dir if path.is_dir() else artefact.add_file
+                add(str(path), name=path.name)
+            self.run.log_artifact(artefact)
+        self.run.finish(exit_code=int(event.reason == "failed"))
+
+    def state(self) -> State:
+        """Which tracked run it is."""
+        return {"id": self.id}
+
+    def restore(self, state: State) -> None:
+        """Takes back what `state` gave."""
+        self.id = state["id"]

@@ -1,0 +1,69 @@
+"""Settings over an agent's life: what may change between two parts of its training, and why not."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from retain.envs.options import EnvOptions
+from retain.errors import UsageError
+from retain.nn.actor_critic import ActorCriticConfig
+from retain.train.config import RunConfig, check_names, field_names
+
+FREE = ("workers", "worker_timeout", "native")
+"""Of the environments' options, what changes nothing in an episode."""
+NETWORKS = "the saved networks are built with it"
+EPISODES = "the saved episodes are played with it"
+
+
+def refuse_assignment(name: str) -> NoReturn:
+    """Why nothing is assigned to a living agent's settings.
+
+    Raises:
+        UsageError: always; says where settings change.
+    """
+    raise UsageError(
+        f"{name} cannot be assigned, since nothing would come of it: settings change between two "
+        "parts of the training, retain.load(path, learning_rate=...) or retain.resume(run, ...)"
+    )
+
+
+def guard(config_kind: type[Any]) -> None:
+    """Makes a frozen configuration say, where a field is assigned, how settings change."""
+
+    def refuse(self: object, name: str, value: object) -> NoReturn:
+        refuse_assignment(name)
+
+    config_kind.__setattr__ = refuse  # type: ignore[assignment]
+
+
+def fixed(config_kind: type[Any]) -> dict[str, str]:
+    """The settings that stay what they were when the agent was made, each with the reason."""
+    found = dict.fromkeys(field_names(ActorCriticConfig), NETWORKS)
+    found |= dict.fromkeys((n for n in field_names(EnvOptions) if n not in FREE), EPISODES)
+    found |= {"seed": "every episode's seed derives from it", "num_envs": EPISODES}
+    for field in (*fields(config_kind), *fields(RunConfig)):
+        if field.metadata.get("fixed") is not None:
+            found[field.name] = field.metadata["fixed"]
+    known = field_names(config_kind, RunConfig)
+    return {name: reason for name, reason in found.items() if name in known}
+
+
+def check_changes(changes: Mapping[str, Any], before: Mapping[str, Any], kind: type[Any]) -> None:
+    """Refuses what cannot change in the life of an agent.
+
+    Args:
+        before: the agent's settings so far; one that stays what it is passes.
+        kind: of the algorithm's configuration.
+    Raises:
+        UsageError: an unknown name, or a setting that is fixed; says why and what may change.
+    """
+    check_names(changes, field_names(RunConfig, kind))
+    reasons = fixed(kind)
+    for name, value in changes.items():
+        now = tuple(value) if isinstance(value, list) else value
+        if name in reasons and now != before[name]:
+            free = [f for f in field_names(kind) if f not in reasons]
+            raise UsageError(
+                f"{name} is {before[name]!r} for good: {reasons[name]} (what may change: "
+                f"{', '.join(free)})"
+            )

@@ -1,0 +1,79 @@
+"""One clear line for a call that Python itself would refuse, such as `learn(callback=...)`."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from retain.errors import UsageError, nearest
+from retain.train.foreign import POLICIES, answer, shown
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def explained(example: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator for what people call: arguments that it does not have, or lacks, are told in a
+    `UsageError` with the name that was meant.
+
+    Args:
+        example: a right call, for the line.
+    """
+
+    def decorate(method: Callable[P, R]) -> Callable[P, R]:
+        @wraps(method)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return method(*args, **kwargs)
+            except TypeError as error:
+                trace = error.__traceback__
+                if trace is None or trace.tb_next is not None:  # it was raised inside
+                    raise
+                line = _line(method, args, kwargs)
+            raise UsageError(f"{line}: {example}")
+
+        return call
+
+    return decorate
+
+
+def _line(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """What is wrong with a call that Python refused."""
+    parameters = dict(inspect.signature(method).parameters)
+    if parameters.pop("self", None) is not None:
+        args = args[1:]
+    name = method.__name__
+    for given in kwargs:
+        if given in parameters:
+            continue
+        theirs = shown(answer(given, list(parameters), kwargs[given]))
+        if theirs:
+            return f"{name} has no argument {given!r}, {theirs}"
+        return f"{name} has no argument {given!r}{nearest(given, parameters)}"
+    kinds = inspect.Parameter
+    places = [p for p in parameters.values() if p.kind is not kinds.KEYWORD_ONLY]
+    missing = [p.name for p in places[len(args) :] if p.default is kinds.empty]
+    missing = [one for one in missing if one not in kwargs]
+    if missing and len(args) <= len(places):
+        return f"{name} needs {missing[0]}"
+    return f"{name} takes {len(places)} arguments by place, the rest by name"
+
+
+def check_first(kind: str, env: object, rest: tuple[object, ...]) -> None:
+    """The environment comes first, and alone by its place.
+
+    Raises:
+        UsageError: a policy of Stable-Baselines3's comes first, or anything follows.
+    """
+    if isinstance(env, str) and env in POLICIES:
+        after = repr(rest[0]) if rest else "env"
+        raise UsageError(
+            f"{env!r} is a policy of Stable-Baselines3's, which there is none of here: the "
+            f"environment comes first, and settings make the networks: {kind}({after}, "
+            f'memory="none")'
+        )
+    if rest:
+        raise UsageError(
+            f"{kind} takes the environment alone by place, the rest by name (found {rest[0]!r}): "
+            f"{kind}(env, num_envs=8)"
+        )
