@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from retain.errors import UsageError
-from retain.study.compare import Outcome, Study, Variant, compare
+from retain.study.compare import Study, Variant, compare
+from retain.study.outcome import Outcome
 from retain.train.plot import half_width, plot
+from retain.train.presets import AUTO
 
 ALL = Variant("runs", {})
 
@@ -21,7 +23,7 @@ class Seeds(Study):
         preset: that the settings stand over.
     """
 
-    preset: str = "tuned"
+    preset: str = AUTO
 
     def folder(self, out: Path, variant: Variant, seed: int) -> Path:
         """The run folder of a seed."""

@@ -16,6 +16,7 @@ from retain.train.agent import Agent, named
 from retain.train.algorithms import AGENTS
 from retain.train.changes import changed
 from retain.train.config import RunConfig, build, check_names, field_names
+from retain.train.defaults import Derived
 from retain.train.files import refuse_links
 from retain.train.misuse import explained
 from retain.train.registry import algorithm_class
@@ -73,6 +74,7 @@ def load(
     spaces = saved_space(facts, "observation", where), saved_space(facts, "action", where)
     with fitting(where):
         agent = kind.of(env, *parts, spaces)
+        agent.derived = tuple(Derived(**one) for one in facts.get("derived", ()))
     if no_env is not None:
         agent.no_env = no_env
     agent.check_relevant(changes)
