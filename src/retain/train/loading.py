@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, build, check_names, field_names
-from retain.train.files import refuse_links
+from retain.train.files import refuse_links, shorten
 from retain.train.misuse import explained
 from retain.train.registry import algorithm_class
 from retain.train.spaces import space_from_json
@@ -65,7 +66,7 @@ def load(
         except CheckpointError as error:  # only acting needs none
             agent.no_env = str(error)
     spaces = saved_space(facts, "observation", where), saved_space(facts, "action", where)
-    with fitting(where):
+    with as_saved(where), fitting(where):
         agent._setup(env, run, config, spaces)
     agent.restore(folder)
     return agent
@@ -84,10 +85,8 @@ def settings_of(
     path = facts.get("algo_class") or algo
     if algo not in AGENTS and not trust and module_of(path) is not None:
         raise CheckpointError(refusal(where, "algo_class", path))
-    try:
+    with as_saved(where):
         kind = AGENTS[algo] if algo in AGENTS else algorithm_class(path)
-    except UsageError as error:
-        raise CheckpointError(f"{where}: {error}") from None
     if not trust:
         for name, value in texts({**facts["run"], **facts[algo]}):
             if name not in ELSEWHERE and module_of(value) is not None:
@@ -97,12 +96,23 @@ def settings_of(
                     f"{where}: env_kwargs has {value!r}, which may be the path of a file: "
                     "if you trust it, say --trust or trust=True (docs/security.md)"
                 )
-    try:
+    with as_saved(where):
         for part, values in ((RunConfig, facts["run"]), (kind.config_kind, facts[algo])):
             check_names(values, field_names(part))
         return kind, build(RunConfig, facts["run"]), build(kind.config_kind, facts[algo])
+
+
+@contextmanager
+def as_saved(where: object) -> Iterator[None]:
+    """A setting that cannot be is the file's mistake, not its reader's.
+
+    Raises:
+        CheckpointError: names the file.
+    """
+    try:
+        yield
     except UsageError as error:
-        raise CheckpointError(f"{where}: {error}") from None
+        raise CheckpointError(f"{where}: {shorten(error, 400)}") from None
 
 
 def saved_space(facts: dict[str, Any], name: str, where: Path) -> gym.Space[Any]:
@@ -111,11 +121,9 @@ def saved_space(facts: dict[str, Any], name: str, where: Path) -> gym.Space[Any]
     Raises:
         CheckpointError: it is none.
     """
-    try:
-        with fitting(f"{where}: {name}_space"):
-            return space_from_json(facts[f"{name}_space"])
-    except UsageError as error:
-        raise CheckpointError(f"{where}: {name}_space: {error}") from None
+    named = f"{where}: {name}_space"
+    with as_saved(named), fitting(named):
+        return space_from_json(facts[f"{name}_space"])
 
 
 def saved_env(facts: dict[str, Any], where: Path, *, trust: bool) -> str | None:
