@@ -258,7 +258,7 @@ def test_spaces_survive_json(space):
     ("settings", "message"),
     [
         ({"memry": "lstm"}, "unknown config field 'memry'; did you mean 'memory'"),
-        ({"memory": "lstn"}, "memory is 'lstn' .expected one of none, lstm, gru, window.; did you mean 'lstm'"),
+        ({"memory": "lstn"}, "unknown memory 'lstn'; did you mean 'lstm'"),
         ({"epochs": 2.5}, "epochs is 2.5 .expected int"),
         ({"squash": True}, "squash needs Box actions"),
         ({"hidden": (64, "a")}, "hidden is"),

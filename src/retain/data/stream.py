@@ -18,7 +18,15 @@ from retain.envs.contract import Backend, EnvStep, ObsArray
 from retain.envs.history import History
 from retain.envs.options import PLAIN, EnvOptions
 from retain.errors import CheckpointError
-from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
+from retain.types import (
+    Carry,
+    Obs,
+    restore_generator,
+    tree_leaves,
+    tree_map,
+    under_prefix,
+    with_prefix,
+)
 
 
 class Remembers(Protocol):
@@ -278,7 +286,7 @@ class Driver:
         self, tensors: dict[str, Tensor], facts: dict[str, Any], play: bool = True
     ) -> NDArray[np.bool_]:
         """Takes back what `state` gave; see `Stream.restore`."""
-        self.generator.set_state(tensors["generator"])
+        restore_generator(self.generator, tensors["generator"])
         self.steps = facts["steps"]
         self.statistics.restore(facts["statistics"])
         differs = np.concatenate(

@@ -79,6 +79,24 @@ class InProcess(Backend):
             self._reset_one(int(index), int(seeds[index]))
         return self._obs
 
+    def reset_rows(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
+        """`reset` in a worker, whose episodes the parent records."""
+        return self._reset(mask, seeds)
+
+    def step_rows(self, action: NDArray[Any]) -> EnvStep:
+        """`step` in a worker, likewise."""
+        return self._step(action)
+
+    def reset_into(self, rows: ObsArray, index: int, seed: int) -> bool:
+        """Begins an episode whose first observation goes to other rows; whether it began. What went
+        wrong is told by the reset that is asked for, of its own episode."""
+        kept, self._obs, before = self._obs, rows, len(self.faults)
+        self._reset_one(index, seed)
+        self._obs = kept
+        began = len(self.faults) == before
+        del self.faults[before:]
+        return began
+
     def _refuse_start(self, index: int, text: str) -> None:
         """An episode whose first observation nobody can act on is cut at its first step."""
         self._live[index] = _Unstarted(text)

@@ -97,6 +97,15 @@ def evaluate(
         return _play(agent, backend, episodes, deterministic, seed, clear_every)
 
 
+def separate(agent: Player) -> bool:
+    """Whether an agent can be evaluated in environments that are not the training's own."""
+    env, options = evaluation_options(agent)
+    backend = fresh(env, 1, options)
+    if backend is not None:
+        backend.close()
+    return backend is not None
+
+
 @contextmanager
 def environments(agent: Player, env: EnvLike | None, num_envs: int) -> Iterator[Backend]:
     """About `num_envs` environments to evaluate in: fresh ones where they can be made, else the

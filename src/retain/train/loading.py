@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,63 +13,27 @@ import gymnasium as gym
 from retain.envs.given import EnvLike, given_again
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
-from retain.train.agent import Agent
+from retain.train.agent import Agent, named
 from retain.train.algorithms import AGENTS
+from retain.train.changes import changed
 from retain.train.config import RunConfig, build, check_names, field_names
-from retain.train.files import refuse_links, shorten
-from retain.train.misuse import explained
-from retain.train.registry import algorithm_class
-from retain.train.spaces import space_from_json
-from retain.train.validation import fitting
-
-ELSEWHERE = ("device", "callbacks")
-"""Settings that are no module for `load`: one has colons of its own, the other is `resume`'s."""
-
-
-@explained('retain.load("runs/...")')
-def load(
-    path: str | os.PathLike[str],
-    *,
-    env: EnvLike | None = None,
-    which: str = "last",
-    trust: bool = False,
-    buffer_folder: str | None = None,
-) -> Agent:
-    """An agent from what `save` wrote or from a run folder.
-
-    Args:
-        env: another environment of the same spaces, or the object it was trained with; anything
-            that the constructor takes. None takes the id that was saved.
-        which: for a run folder, its "last" or its "best" checkpoint.
-        trust: import the modules that the saved configuration names, for its environment and its
-            parts; without it nothing of the folder can run code (docs/security.md).
-        buffer_folder: of the replay; a saved one is never taken.
-    Raises:
-        CheckpointError: nothing is there, or it is broken or damaged; the line names the file.
-    """
-    path = Path(path)
-    refuse_links(path)
-    folder = store.find_checkpoint(path, which)
-    where = folder / store.CONFIG
-    facts = store.load_config(folder)
-    kind, run, config = settings_of(facts, where, trust=trust)
-    if hasattr(config, "buffer_folder"):
-        config = replace(config, buffer_folder=buffer_folder)
-    agent = kind.__new__(kind)
-    if env is not None:
-        # The number of environments stays the agent's: its carry has as many rows.
-        env, kwargs = given_again(env, facts["env"], run.env_kwargs)
-        run = replace(run, env_kwargs=kwargs)
-    else:
-        try:
-            env = saved_env(facts, where, trust=trust)
-        except CheckpointError as error:  # only acting needs none
-            agent.no_env = str(error)
-    spaces = saved_space(facts, "observation", where), saved_space(facts, "action", where)
-    with as_saved(where), fitting(where):
-        agent._setup(env, run, config, spaces)
+    with nullcontext() if changes else as_saved(where), fitting(where):
+        agent = kind.of(env, *parts, spaces)
+        agent.derived = tuple(Derived(**one) for one in facts.get("derived", ()))
+    if no_env is not None:
+        agent.no_env = no_env
+    agent.check_relevant(changes)
     agent.restore(folder)
     return agent
+
+
+def load_settings(checkpoint: Path, *, trust: bool = False) -> tuple[RunConfig, Any]:
+    """The run's and the algorithm's settings in a checkpoint.
+
+    Raises:
+        CheckpointError: it is broken, or names code that nobody said to trust.
+    """
+    return settings_of(store.load_config(checkpoint), checkpoint / store.CONFIG, trust=trust)[1:]
 
 
 def settings_of(

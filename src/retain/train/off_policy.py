@@ -14,6 +14,7 @@ from retain.data.experience import Experience
 from retain.data.replay import Replay, check_capacity
 from retain.data.stream import observation_rows
 from retain.errors import UsageError
+from retain.nn.q_networks import OffPolicyNets
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.files import make_folder
@@ -28,6 +29,7 @@ class OffPolicyAgent(Agent):
 
     run_defaults: ClassVar[dict[str, Any]] = {"num_envs": 1}
     config: OffPolicyConfig
+    policy: OffPolicyNets
     update_kind: ClassVar[type[OffPolicyUpdate]]
     """The algorithm."""
     discrete_kind: ClassVar[type[OffPolicyUpdate] | None] = None
@@ -98,6 +100,13 @@ class OffPolicyAgent(Agent):
             self._replay = self.update.replay = replay
         return self._replay
 
+    @property
+    def collector(self) -> Experience:
+        """Acts in the training environments; see `Agent.collector`."""
+        found = super().collector
+        assert isinstance(found, Experience)
+        return found
+
     def _make_collector(self) -> Experience:
         return Experience(
             self.backends[0], self.policy, self.replay,
@@ -114,7 +123,8 @@ class OffPolicyAgent(Agent):
         """What the run's end would explore with."""
         return self.update.scale(1.0)
 
-    def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """As `Agent.learner_state`, with where the replay stands."""
         tensors, facts = self.update.state()
         if self._replay is not None:
             self._replay_state = self._replay.state()

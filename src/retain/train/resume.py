@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from retain.envs.given import EnvLike
 from retain.errors import CheckpointError, UsageError, nearest
@@ -13,6 +14,7 @@ from retain.train.callbacks.registry import CallbackLike, from_outside
 from retain.train.files import refuse_links
 from retain.train.loading import load
 from retain.train.lock import locked
+from retain.train.misuse import explained
 from retain.train.plot import plot_run
 from retain.train.replay_files import FOLDER, check_rows
 from retain.train.trainer import finished, go_on
@@ -22,6 +24,7 @@ BUFFER = "buffer"
 """Where a resumed run that kept its replay in files does so by itself: within its own folder."""
 
 
+@explained('retain.resume("runs/...")')
 def resume(
     path: str | os.PathLike[str],
     *,
@@ -32,6 +35,7 @@ def resume(
     checkpoint: str | None = None,
     trust: bool = False,
     buffer_folder: str | None = None,
+    **changes: Any,
 ) -> Agent:
     """Continues a run from its last checkpoint as if it had never stopped.
 
@@ -44,6 +48,8 @@ def resume(
         checkpoint: name of the checkpoint to go on from instead; newer ones are set aside.
         trust: import the modules that the run's configuration names; see `load`.
         buffer_folder: where the replay is kept in files, if it was; by default in the run folder.
+        changes: settings that are others from here on, e.g. learning_rate (see `load`); the
+            checkpoint that the run goes on from is written again with them.
     Raises:
         CheckpointError: the folder holds no run, or its newest checkpoint is broken; the line names
             the newest whole one.
@@ -59,7 +65,7 @@ def resume(
     with locked(run):
         start = _start(run, checkpoint)
         try:
-            agent = _loaded(run, start, env=env, trust=trust, buffer_folder=buffer_folder)
+            agent = _loaded(run, start, changes, env=env, trust=trust, buffer_folder=buffer_folder)
             objects = _take_callbacks(agent, run, callbacks, trust=trust)
             _set_aside(run, start)
             if steps is not None:
@@ -69,9 +75,12 @@ def resume(
             _ = agent.collector  # plays the episodes back, and reads the replay
         except CheckpointError as error:
             raise _with_advice(error, run, start) from None
-        if steps is not None:
-            config = store.read_json(run / store.CONFIG) | {"steps": steps}
-            store.write_json(run / store.CONFIG, config)
+        if steps is not None or changes:
+            now = store.read_json(run / store.CONFIG)
+            now |= agent.description() if changes else {}
+            store.write_json(run / store.CONFIG, now | ({} if steps is None else {"steps": steps}))
+        if changes:
+            agent.save(start, shared=run)
         go_on(agent, run, progress, objects)
     return agent
 
@@ -100,13 +109,19 @@ def _start(run: Path, name: str | None) -> Path:
 
 
 def _loaded(
-    run: Path, start: Path, *, env: EnvLike | None, trust: bool, buffer_folder: str | None
+    run: Path,
+    start: Path,
+    changes: dict[str, Any],
+    *,
+    env: EnvLike | None,
+    trust: bool,
+    buffer_folder: str | None,
 ) -> Agent:
-    """The agent of a checkpoint, with environments to go on in."""
+    """The agent of a checkpoint, with environments to go on in and other settings."""
     facts = store.load_config(start)
     if buffer_folder is None and facts[facts["algo"]].get("buffer_folder") is not None:
         buffer_folder = str(run / BUFFER)
-    agent = load(start, env=env, trust=trust, buffer_folder=buffer_folder)
+    agent = load(start, env=env, trust=trust, buffer_folder=buffer_folder, **changes)
     for key in ("start", "total", "seconds"):
         if key not in agent.progress:
             raise CheckpointError(f"{start / store.STATE}: progress has no {key!r}")
