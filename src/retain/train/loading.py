@@ -17,6 +17,62 @@ from retain.train.agent import Agent, named
 from retain.train.algorithms import AGENTS
 from retain.train.changes import changed
 from retain.train.config import RunConfig, build, check_names, field_names
+from retain.train.defaults import Derived
+from retain.train.files import refuse_links, shorten
+from retain.train.misuse import explained
+from retain.train.registry import algorithm_class
+from retain.train.spaces import space_from_json
+from retain.train.validation import fitting
+
+ELSEWHERE = ("device", "callbacks")
+"""Settings that are no module for `load`: one has colons of its own, the other is `resume`'s."""
+
+
+@explained('retain.load("runs/...")')
+def load(
+    path: str | os.PathLike[str],
+    *,
+    env: EnvLike | None = None,
+    which: str = "last",
+    trust: bool = False,
+    buffer_folder: str | None = None,
+    **changes: Any,
+) -> Agent:
+    """An agent from what `save` wrote or from a run folder.
+
+    Args:
+        env: another environment of the same spaces, or the object it was trained with; anything
+            that the constructor takes. None takes the id that was saved.
+        which: for a run folder, its "last" or its "best" checkpoint.
+        trust: import the modules that the saved configuration names, for its environment and its
+            parts; without it nothing of the folder can run code (docs/security.md).
+        buffer_folder: of the replay; a saved one is never taken.
+        changes: settings that are others from now on, e.g. learning_rate; everything that was
+            learned stays, the optimizer's moments too.
+    Raises:
+        CheckpointError: nothing is there, or it is broken or damaged; the line names the file.
+        UsageError: a setting that cannot change, or not to that; the line says why.
+    """
+    path = Path(path)
+    refuse_links(path)
+    folder = store.find_checkpoint(path, which)
+    where = folder / store.CONFIG
+    facts = store.load_config(folder)
+    kind, run, config = settings_of(facts, where, trust=trust)
+    if hasattr(config, "buffer_folder"):
+        config = replace(config, buffer_folder=buffer_folder)
+    no_env: str | None = None
+    if env is not None:
+        # The number of environments stays the agent's: its carry has as many rows.
+        env, kwargs = given_again(env, facts["env"], run.env_kwargs)
+        run = replace(run, env_kwargs=kwargs)
+    else:
+        try:
+            env = saved_env(facts, where, trust=trust)
+        except CheckpointError as error:  # only acting needs none
+            no_env = str(error)
+    parts = changed(run, config, named(changes))
+    spaces = saved_space(facts, "observation", where), saved_space(facts, "action", where)
     with nullcontext() if changes else as_saved(where), fitting(where):
         agent = kind.of(env, *parts, spaces)
         agent.derived = tuple(Derived(**one) for one in facts.get("derived", ()))
@@ -85,8 +141,8 @@ def saved_space(facts: dict[str, Any], name: str, where: Path) -> gym.Space[Any]
     Raises:
         CheckpointError: it is none.
     """
-    named = f"{where}: {name}_space"
-    with as_saved(named), fitting(named):
+    place = f"{where}: {name}_space"
+    with as_saved(place), fitting(place):
         return space_from_json(facts[f"{name}_space"])
 
 
