@@ -6,9 +6,14 @@ from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from rich.console import Console
+from rich.markdown import Markdown
+
 from retain.cli.flags import given, parse, value_of
+from retain.cli.progress import runs_progress
 from retain.envs.make import spaces_of
 from retain.errors import UsageError
+from retain.study.seeds import ALL, Seeds, seeds_table, train_seeds
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, values_of
@@ -33,6 +38,10 @@ class TrainOptions:
     """Environment steps to learn from, of all environments together."""
     out: Path | None = None
     """Run folder; by default a new one in runs/."""
+    seeds: int = 1
+    """Train seeds 1 to n of the same settings instead, side by side, and sum them up."""
+    jobs: int | None = None
+    """With seeds: runs side by side; by default one a core."""
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -51,8 +60,9 @@ def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
     kinds = RunConfig, AGENTS[algo].config_kind
     settings = {"memory": "none"} | readable(arguments, *kinds)
     start = Start(algo, kinds, AGENTS[algo].run_defaults, env, name, settings)
-    spaces = spaces_of(env, start.parts()[0].env_options()) if start.derives else ()
-    run, config = start.parts(*spaces)
+    run = start.run()
+    spaces = spaces_of(env, run.env_options()) if start.derives else ()
+    config = start.config(*spaces)
     return options_kind(algo)(env=env, preset=name, run=run, algo=config)  # type: ignore[call-arg]
 
 
@@ -68,11 +78,15 @@ def readable(arguments: Sequence[str], *kinds: type[Any]) -> dict[str, Any]:
     return found
 
 
+def chosen_of(options: Any, arguments: Sequence[str]) -> dict[str, Any]:
+    """The settings among the flags that were given."""
+    values = values_of(options.run, options.algo)
+    return {name: values[name] for name in given(arguments) if name in values}
+
+
 def agent_of(algo: str, options: Any, arguments: Sequence[str]) -> Agent:
     """The agent that the flags describe; those that were given are settings, the rest presets."""
-    values = values_of(options.run, options.algo)
-    chosen = {name: values[name] for name in given(arguments) if name in values}
-    return AGENTS[algo](options.env, preset=options.preset, **chosen)
+    return AGENTS[algo](options.env, preset=options.preset, **chosen_of(options, arguments))
 
 
 def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
@@ -86,6 +100,21 @@ def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
             raise UsageError(f"retain {verb} needs an algorithm (one of: {', '.join(AGENTS)})")
         arguments = ["ppo", *arguments]
     return algorithm_class(arguments[0]).algo, arguments[1:]
+
+
+def several(study: Seeds, out: Path, jobs: int | None) -> int:
+    """Trains several seeds, then says what came of them."""
+    try:
+        with runs_progress(study, study.seeds) as tick:
+            outcomes = train_seeds(study, out, jobs=jobs, tick=tick)
+    except Interrupted as stop:
+        print(f"stopped; the same command with --out {out} goes on where it was")
+        return 128 + stop.number
+    table = "\n".join(seeds_table(outcomes))
+    (out / "seeds.md").write_text(table + "\n")
+    Console().print(Markdown(table))
+    print(f"learning curve: {out / 'learning_curve.png'}")
+    return 0
 
 
 def command(arguments: list[str]) -> int:
@@ -104,8 +133,16 @@ def command(arguments: list[str]) -> int:
     if agent.derived:
         print(f"no preset knows {options.env}; settings that follow from the task:")
         print("\n".join(f"  {line}" for line in table(agent.derived)))
-    folder = options.out or new_run_folder(agent)
+    folder = options.out or new_run_folder(agent, several=options.seeds > 1)
     print(f"run folder: {folder}", flush=True)
+    if options.seeds != 1:
+        settings = chosen_of(options, rest)
+        study = Seeds(
+            options.env, algo, (ALL,), options.steps, options.seeds, settings, preset=options.preset
+        )
+        return several(study, folder, options.jobs)
+    if options.jobs is not None:
+        raise UsageError("jobs would do nothing: seeds is 1")
     try:
         agent.learn(options.steps, out=folder, progress=True)
     except Interrupted as stop:

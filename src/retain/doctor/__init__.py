@@ -22,7 +22,6 @@ from retain.envs.options import EnvOptions
 from retain.errors import UsageError
 from retain.memory import Memory
 from retain.train.agent import Agent
-from retain.train.contract import NO_ENV
 
 
 def examine(
@@ -59,7 +58,7 @@ def _parts(subject: Any, probes: bool, learning: float) -> list[tuple[Any, ...]]
         return [(memory_results, subject)]
     if isinstance(subject, Agent):
         if subject.env is None:
-            raise UsageError(NO_ENV)
+            raise UsageError(subject.no_env)
         env = _separate(subject.env)
         parts: list[tuple[Any, ...]] = [
             (environment_results, env, subject.run_settings.env_options(), subject.settings),

@@ -13,7 +13,7 @@ from retain.nn.encoders import action_mask, orthogonal
 from retain.nn.heads import make_head
 from retain.nn.lookup import find_submodules_directly
 from retain.nn.normaliser import ObsNormaliser
-from retain.nn.policy import Policy
+from retain.nn.policy import SegmentPolicy
 from retain.nn.stacked import PairMLP
 from retain.nn.torso import NetworkConfig, Torso
 from retain.settings import setting
@@ -44,7 +44,7 @@ class ActorCriticConfig(NetworkConfig):
             check_range(self, "sde_sample_freq", low=1)
 
 
-class ActorCritic(Policy):
+class ActorCritic(SegmentPolicy):
     """A policy and its value function over one timeline.
 
     Observations are first `prepare`d (normalised); everything else is `forward`, with T = 1 when
@@ -90,7 +90,7 @@ class ActorCritic(Policy):
         return self.head.coder
 
     @property
-    def redraw_every(self) -> int:
+    def redraw_every(self) -> int:  # type: ignore[override]
         """Steps between two draws of the noise that steps share; -1 draws once a segment."""
         return self.config.sde_sample_freq
 

@@ -68,6 +68,18 @@ class NetworkConfig:
         """Whether the network reads the previous reward."""
         return self.previous_reward
 
+    def small(self) -> dict[str, Any]:
+        """Settings of an agent of the same kind that trains for a moment (the doctor's)."""
+        return {}
+
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return {}
+
+    def short_segments(self) -> dict[str, Any]:
+        """Settings with segments so short that a cue lies in an earlier one (the doctor's)."""
+        return {}
+
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         check_range(

@@ -10,11 +10,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from retain.envs.make import make
 from retain.errors import UsageError, unknown
 from retain.study.outcome import Outcome, run_one
 from retain.train import checkpoint as store
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, check_names, field_names, parts_of
+from retain.train.files import make_folder
 from retain.train.relevance import Situation, check_relevant, irrelevant
 from retain.train.trainer import Interrupted
 
@@ -142,6 +144,9 @@ def compare(study: Study, out: Path, *, jobs: int | None = None, tick: Tick = in
         Interrupted: a signal stopped it; the same call goes on.
     """
     study.check()
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs is {jobs} (expected at least 1)")
+    make(study.env, 1).close()  # an environment that cannot be made is told here, once
     claim(study, out)
     runs = [(variant, seed) for seed in range(1, study.seeds + 1) for variant in study.variants]
     outcomes = train_all(study, runs, out, jobs=jobs, tick=tick)
@@ -209,5 +214,5 @@ def claim(study: Study, out: Path) -> None:
     path = out / "study.json"
     if path.exists() and store.read_json(path) != facts:
         raise UsageError(f"{out} holds another comparison; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     store.write_json(path, facts)

@@ -66,9 +66,9 @@ def run_one(
     agent: Agent
     if store.checkpoints(path):
         try:
-            agent = resume(path)
+            agent = resume(path, env=env, trust=True)
         except UsageError:  # finished, but not evaluated yet
-            agent = load(path)
+            agent = load(path, env=env, trust=True)
     else:
         agent = AGENTS[algo](env, **settings)
         agent.learn(steps, out=path)
