@@ -173,7 +173,7 @@ MANIFEST = record({"sha256": record({}, open_to=True)})
 
 
 DERIVED = record({"name": text, "value": anything, "reason": text})
-"""A setting that followed from the task, with its value (null, a number or a truth) and the reason."""
+"""A setting that followed from the task, with its value and the reason."""
 
 
 def check_config(facts: dict[str, Any], where: str) -> None:
