@@ -66,6 +66,12 @@ def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
     return options_kind(algo)(env=env, preset=name, run=run, algo=config)  # type: ignore[call-arg]
 
 
+def chosen_of(options: Any, arguments: Sequence[str]) -> dict[str, Any]:
+    """The settings among the flags that were given."""
+    values = values_of(options.run, options.algo)
+    return {name: values[name] for name in given(arguments) if name in values}
+
+
 def readable(arguments: Sequence[str], *kinds: type[Any]) -> dict[str, Any]:
     """The settings of some configurations that flags give one value; what cannot be read is left
     to the parser, which says what is wrong."""
@@ -76,12 +82,6 @@ def readable(arguments: Sequence[str], *kinds: type[Any]) -> dict[str, Any]:
             with suppress(ValueError):
                 found |= {} if text is None else {name: read(text, wanted)}
     return found
-
-
-def chosen_of(options: Any, arguments: Sequence[str]) -> dict[str, Any]:
-    """The settings among the flags that were given."""
-    values = values_of(options.run, options.algo)
-    return {name: values[name] for name in given(arguments) if name in values}
 
 
 def agent_of(algo: str, options: Any, arguments: Sequence[str]) -> Agent:

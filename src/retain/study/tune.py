@@ -95,9 +95,7 @@ def _keep(out: Path, found: list[Tuned]) -> None:
     path = out / "tuned.json"
     chosen = {tuned.variant: tuned.settings for tuned in found}
     if path.exists():
-        before = {
-            facts["variant"]: facts["settings"] for facts in store.read_json(path)["variants"]
-        }
+        before = {f["variant"]: f["settings"] for f in store.read_json(path)["tuned"]}
         if any(before.get(name, settings) != settings for name, settings in chosen.items()):
             raise UsageError(f"{out} holds a comparison of other tuned settings; choose another")
-    store.write_json(path, {"variants": [asdict(tuned) for tuned in found]})
+    store.write_json(path, {"tuned": [asdict(tuned) for tuned in found]})

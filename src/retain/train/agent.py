@@ -76,10 +76,10 @@ class Agent(Acting):
     """What the algorithm changes in `RunConfig` before a preset does."""
     _settled: ClassVar[set[str]] = set()
     """What nobody assigns: the configuration, and the settings as if they were attributes."""
-    derived: tuple[Derived, ...] = ()
-    """Settings that follow from the task, where no preset knows it."""
     update: Update[Any]
     """What trains the policy; each kind of agent has a collector of its own."""
+    derived: tuple[Derived, ...] = ()
+    """Settings that follow from the task, where no preset knows it."""
     no_env = NO_ENV
     """Why a loaded agent has no environment."""
 

@@ -74,10 +74,10 @@ def load(
     spaces = saved_space(facts, "observation", where), saved_space(facts, "action", where)
     with fitting(where):
         agent = kind.of(env, *parts, spaces)
+        agent.derived = tuple(Derived(**one) for one in facts.get("derived", ()))
     if no_env is not None:
         agent.no_env = no_env
     agent.check_relevant(changes)
-    agent.derived = tuple(Derived(**one) for one in facts.get("derived", ()))
     agent.restore(folder)
     return agent
 

@@ -22,6 +22,7 @@ class RandomPlayer:
 
     def __init__(self, player: Player) -> None:
         self.player, self.env, self.run_settings = player, player.env, player.run_settings
+        self.no_env = player.no_env
         self.observation_space, self.action_space = player.observation_space, player.action_space
         self.no_env = player.no_env
         self.choices = copy.deepcopy(player.action_space)
