@@ -141,6 +141,13 @@ def factory(env: EnvLike, options: EnvOptions) -> Callable[[], gym.Env[Any, Any]
     return partial(make_single, env, options)
 
 
+def spaces_of(env: EnvLike, options: EnvOptions = PLAIN) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """The spaces of observations and actions that a policy would see."""
+    backend = make(env, 1, options)
+    backend.close()
+    return backend.observation_space, backend.action_space
+
+
 def make(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend:
     """A batch of environments with explicit resets, in this process.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from retain.data.episodes import RECENT, SUCCESS
 from retain.errors import CheckpointError, UsageError, nearest
@@ -234,9 +234,15 @@ def mean_and_interval(
     last = min(steps[-1] for steps, _ in curves)
     grid = np.linspace(first, last, 200)
     values = np.stack([np.interp(grid, steps, ys) for steps, ys in curves])
-    n = len(curves)
-    spread = values.std(0, ddof=1) / math.sqrt(n)
-    return grid, values.mean(0), _STUDENT.get(n - 1, 1.96) * spread
+    half = np.apply_along_axis(half_width, 0, values)
+    return grid, values.mean(0), half
+
+
+def half_width(values: ArrayLike) -> float:
+    """Half the width of Student's 95 % interval of a mean."""
+    array = np.asarray(values, np.float64)
+    n = len(array)
+    return float(_STUDENT.get(n - 1, 1.96) * array.std(ddof=1) / math.sqrt(n))
 
 
 _STUDENT = {

@@ -16,6 +16,7 @@ from typing import Any
 
 from retain.settings import default_of
 from retain.train.config import RunConfig
+from retain.train.presets import AUTO
 
 CLASSES = {
     "memory": "str | type[Memory]",
@@ -44,7 +45,7 @@ def describe(agent: type[Any]) -> None:
     kind = inspect.Parameter
     parameters = [
         kind("env", kind.POSITIONAL_OR_KEYWORD, annotation="EnvLike"),
-        kind("preset", kind.KEYWORD_ONLY, default="tuned", annotation=str),
+        kind("preset", kind.KEYWORD_ONLY, default=AUTO, annotation=str),
     ]
     for field in settings_of(agent.config_kind):
         default = agent.run_defaults.get(field.name, default_of(field))
@@ -137,7 +138,7 @@ def _class(agent: type[Any]) -> Iterator[str]:
     yield "        self,"
     yield "        env: EnvLike,"
     yield "        *,"
-    yield '        preset: str = "tuned",'
+    yield f'        preset: str = "{AUTO}",'
     for field in settings_of(config):
         default = agent.run_defaults.get(field.name, default_of(field))
         yield f"        {field.name}: {written(field)} = {default!r},".replace("'", '"')

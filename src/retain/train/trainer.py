@@ -92,10 +92,11 @@ def stop_signals(active: bool) -> Iterator[StopFlag]:
             signal.signal(number, handler)
 
 
-def new_run_folder(agent: Learner, parent: str = "runs") -> Path:
-    """A fresh folder name: environment, algorithm, memory, seed and time."""
+def new_run_folder(agent: Learner, parent: str = "runs", *, several: bool = False) -> Path:
+    """A fresh folder name: environment, algorithm, memory, seed (or seeds) and time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path(parent) / f"{agent.name}-seed{agent.run_settings.seed}-{stamp}"
+    seed = "seeds" if several else f"seed{agent.run_settings.seed}"
+    return Path(parent) / f"{agent.name}-{seed}-{stamp}"
 
 
 def train(
