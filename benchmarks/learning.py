@@ -1,20 +1,24 @@
 """Learning results: every task of the table on several seeds, with the presets users get.
 
     python benchmarks/learning.py --seeds 5 --jobs 2 --write
+    python benchmarks/learning.py --only A2C "QRDQN CartPoleNoVel" --minutes 30 --write
 
-Prints one row a task: the return of 20 deterministic evaluation episodes of the final agent for
+Every finished run is a line of results/learning.jsonl, and none is trained twice: the same command
+goes on where it was stopped, by --minutes or otherwise (delete the lines to train again). Prints
+one row a task: the return of 20 deterministic evaluation episodes of the final agent for
 each seed (not of the best checkpoint), the number of seeds that meet the goal, and time. Where a
 goal is about training itself ("within"), the mean of ten training episodes in a row counts
 instead, with the episode at which it got there; training stops then.
-With --write and --only, the other rows of the table stay.
+With --write, rows of tasks without all their seeds stay as the table has them.
 """
 
 import argparse
 import contextlib
+import json
 import statistics
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +26,7 @@ from pathlib import Path
 from machine import machine_line
 
 RESULTS = Path(__file__).parent / "results"
+RUNS = RESULTS / "learning.jsonl"
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,16 @@ TASKS = (
     Task("PendulumNoVel-v1", "none", 30_000, -800, 5, "", "DDPG", below=True),
     Task("CartPoleNoVel-v1", "lstm", 100_000, 400, None, "", "DQN"),
     Task("CartPoleNoVel-v1", "none", 100_000, 100, 5, "", "DQN", below=True),
+    Task("CartPole-v1", "none", 500_000, 500, None, "rl-zoo 500", "A2C"),
+    Task("CartPoleNoVel-v1", "lstm", 200_000, 475, None, "", "A2C"),
+    Task("CartPole-v1", "none", 100_000, 500, None, "rl-zoo PPO 500", "VTrace"),
+    Task("CartPoleNoVel-v1", "lstm", 200_000, 475, None, "", "VTrace"),
+    Task("CartPole-v1", "none", 200_000, 500, None, "rl-zoo DQN 500 at 50k", "PQN"),
+    Task("CartPoleNoVel-v1", "lstm", 200_000, 400, None, "", "PQN"),
+    Task("CartPole-v1", "none", 50_000, 500, None, "rl-zoo 500", "QRDQN"),
+    Task("CartPoleNoVel-v1", "lstm", 100_000, 400, None, "", "QRDQN"),
+    Task("Pendulum-v1", "none", 20_000, -200, None, "rl-zoo SAC -157", "TQC"),
+    Task("PendulumNoVel-v1", "lstm", 30_000, -200, None, "", "TQC"),
 )  # fmt: skip
 
 
@@ -88,8 +103,12 @@ class ReachedError(Exception):
     """Ten training episodes in a row have the mean asked for."""
 
 
-def one(task: Task, seed: int) -> tuple[float, float, int]:
-    """Trains one seed; its return, training seconds, and training episodes."""
+Result = tuple[float, float, int]
+"""A run's return, training seconds, and training episodes."""
+
+
+def one(task: Task, seed: int) -> Result:
+    """Trains one seed."""
     import retain
 
     kind = getattr(retain, task.algo)
@@ -115,7 +134,7 @@ def one(task: Task, seed: int) -> tuple[float, float, int]:
     return agent.evaluate(20).return_mean, seconds, len(returns)
 
 
-def row(task: Task, results: list[tuple[float, float, int]]) -> str:
+def row(task: Task, results: list[Result]) -> str:
     """The table's line for a task."""
     returns = [value for value, _, _ in results]
     shown = [
@@ -139,31 +158,83 @@ def key(task: Task) -> str:
     return f"| {task.algo} | {task.env} | {task.what} | {task.steps // 1000}k | "
 
 
+def identity(task: Task, seed: int) -> dict[str, object]:
+    """What a run was, as the file of runs keeps it."""
+    return {
+        "algo": task.algo,
+        "env": task.env,
+        "what": task.what,
+        "steps": task.steps,
+        "seed": seed,
+    }
+
+
+def known() -> dict[str, Result]:
+    """The runs that are done, by their identity."""
+    lines = RUNS.read_text().splitlines() if RUNS.exists() else []
+    return {json.dumps(run["run"]): tuple(run["result"]) for run in map(json.loads, lines)}
+
+
+def missing(tasks: list[Task], seeds: int) -> list[tuple[Task, int]]:
+    """The runs still to be trained, a seed of every task before the next seed."""
+    done = known()
+    every = [(task, seed) for seed in range(1, seeds + 1) for task in tasks]
+    return [(task, seed) for task, seed in every if json.dumps(identity(task, seed)) not in done]
+
+
+def train(todo: list[tuple[Task, int]], jobs: int, until: float) -> None:
+    """Trains runs and notes each in the file; none begins after `until`."""
+    todo = list(todo)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running: dict[Future[Result], tuple[Task, int]] = {}
+        while running or (todo and time.monotonic() < until):
+            while todo and len(running) < jobs and time.monotonic() < until:
+                task, seed = todo.pop(0)
+                running[pool.submit(one, task, seed)] = (task, seed)
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                note(*running.pop(future), future.result())
+
+
+def note(task: Task, seed: int, result: Result) -> None:
+    """One line more in the file of runs."""
+    line = {"run": identity(task, seed), "result": result, "machine": machine_line()}
+    with RUNS.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(f"{key(task)}seed {seed}: {result[0]:.1f}", flush=True)
+
+
+def chosen(task: Task, only: list[str]) -> bool:
+    """Whether one of the names is part of what a task is."""
+    said = f"{task.algo} {task.env} {task.what} {task.steps // 1000}k"
+    return not only or any(name in said for name in only)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", default="", help="part of an environment's or memory's name")
+    parser.add_argument("--only", nargs="*", default=[], help="parts of what rows are called")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after")
     parser.add_argument("--write", action="store_true", help="write results/learning.md")
     options = parser.parse_args()
-    tasks = [t for t in TASKS if options.only in f"{t.algo} {t.env} {t.what} {t.steps // 1000}k"]
-    table = RESULTS / "learning.md"
+    tasks = [task for task in TASKS if chosen(task, options.only)]
+    until = time.monotonic() + 60 * options.minutes
+    train(missing(tasks, options.seeds), options.jobs, until)
+    table, done = RESULTS / "learning.md", known()
     old = table.read_text().splitlines() if table.exists() else []
     rows = {k: next((line for line in old if line.startswith(k)), "") for k in map(key, TASKS)}
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        futures = {
-            task: [pool.submit(one, task, seed) for seed in range(1, options.seeds + 1)]
-            for task in tasks
-        }
-        for task, waiting in futures.items():
-            rows[key(task)] = row(task, [future.result() for future in waiting])
+    for task in tasks:
+        names = [json.dumps(identity(task, seed)) for seed in range(1, options.seeds + 1)]
+        if all(name in done for name in names):
+            rows[key(task)] = row(task, [done[name] for name in names])
             print(rows[key(task)], flush=True)
-            if options.write:
-                write(table, [line for line in rows.values() if line])
+    if options.write:
+        write(table, [line for line in rows.values() if line])
 
 
 def write(table: Path, rows: list[str]) -> None:
-    """The whole table, after every task: a run of an hour may be interrupted."""
+    """The whole table."""
     head = [
         f"# Learning\n\n{machine_line()}\n",
         "`python benchmarks/learning.py`: presets; 20 deterministic episodes of the final agent, "

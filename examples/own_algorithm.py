@@ -1,7 +1,7 @@
-"""An algorithm of your own: a config, a loss, and a class that binds the two.
+"""An algorithm of your own: what differs from its neighbour, with any memory, on any environment.
 
-    python examples/own_algorithm.py
-    retain train own_algorithm:SPO --env CartPoleNoVel-v1 --memory lstm     # from this folder
+python examples/own_algorithm.py                                  # trains on CartPole
+retain train own_algorithm:PenaltyPPO --env CartPoleNoVel-v1 --memory lstm   # from this folder
 """
 
 import sys
@@ -16,53 +16,48 @@ from retain.ops import normalise, value_loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class SPOConfig(PolicyGradientConfig):
-    """Everything SPO reads."""
+class PenaltyConfig(PolicyGradientConfig):
+    """Everything it reads."""
 
-    learning_rate: float = 1e-3
-    """Adam's step size."""
     epochs: int = 4
     """Passes over a segment."""
     batch_size: int | None = 256
-    """Steps in a minibatch, a multiple of the sequence length."""
-    epsilon: float = 0.2
-    """How far the probability ratio may move from 1."""
+    """Steps in a minibatch."""
+    kl_coef: float = 1.0
+    """Weight of the divergence from the policy that acted."""
 
 
-class SPOUpdate(PolicyGradientUpdate):
-    """Simple policy optimisation (Xie et al. 2024, arXiv:2401.16025): a penalty for a clip.
+class PenaltyUpdate(PolicyGradientUpdate):
+    """PPO held back by a penalty on the KL divergence instead of by clipping
+    (Schulman et al. 2017, eq. 8)."""
 
-    L = -(r A - |A| (r - 1)^2 / (2 epsilon)); the one loss owns every parameter.
-    """
-
-    config: SPOConfig
+    config: PenaltyConfig
 
     def parts(
         self, batch: Sequences, log_prob: Tensor, value: Tensor, progress: float
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The penalised policy loss, and half the squared error of the values."""
-        ratio, advantage = (log_prob - batch.log_prob).exp(), normalise(batch.advantage)
-        penalty = advantage.abs() * (ratio - 1).square() / (2 * self.config.epsilon)
-        policy = -(ratio * advantage - penalty).mean()
-        return policy, value_loss(value=value, target=batch.target).loss, {}
+        ratio = (log_prob - batch.log_prob).exp()
+        kl = (ratio - 1 - ratio.log()).mean()
+        policy = self.config.kl_coef * kl - (ratio * normalise(batch.advantage)).mean()
+        return policy, value_loss(value=value, target=batch.target).loss, {"kl": kl}
 
 
-@retain.register_algorithm("spo")
-class SPO(retain.OnPolicyAgent):
-    """SPO with any memory, in any environment."""
+@retain.register_algorithm("ppo-penalty")
+class PenaltyPPO(retain.OnPolicyAgent):
+    """PPO with a KL penalty."""
 
-    config_kind = SPOConfig
-    update_kind = SPOUpdate
+    config_kind = PenaltyConfig
+    config: PenaltyConfig
+    update_kind = PenaltyUpdate
 
 
 def main(steps: int = 50_000) -> None:
-    """Trains, evaluates, and asks the doctor about what it can examine."""
-    agent = SPO("CartPole-v1", seed=1)
+    """Trains it, and has the doctor look at it."""
+    agent = PenaltyPPO("CartPole-v1", seed=1, learning_rate=1e-3)
     agent.learn(steps)
-    print(f"SPO: return {agent.evaluate(10).return_mean:.0f}")
-    for memory in ("none", "lstm"):
-        report = retain.doctor(SPO("CartPoleNoVel-v1", memory=memory), probes=False)
-        print(f"the doctor, with {memory}: {sum(r.verdict == 'ok' for r in report.results)} ok")
+    print(f"PPO with a penalty: return {agent.evaluate(10).return_mean:.0f}")
+    report = retain.doctor(PenaltyPPO("CartPoleNoVel-v1", memory="gru", num_envs=4), probes=False)
+    print(f"doctor: {len(report.results)} checks, {len(report.failed)} failed")
 
 
 if __name__ == "__main__":

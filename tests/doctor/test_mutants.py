@@ -396,7 +396,12 @@ CLEAN = [ppo_agent, lambda: ppo_agent("none"), lambda: ppo_agent("gru", previous
          lambda: ppo_agent("window", "PendulumNoVel-v1", use_sde=False, normalise_obs=True),
          squashed, sac_agent, ddpg_agent, lambda: sac_agent("gru", memory_owner="separate"),
          lambda: retain.TD3("PendulumNoVel-v1", memory="window"),
-         lambda: retain.DQN("CartPoleNoVel-v1", memory="lstm")]  # fmt: skip
+         lambda: retain.DQN("CartPoleNoVel-v1", memory="lstm"),
+         lambda: retain.A2C("PendulumNoVel-v1", memory="lstm", use_sde=True),
+         lambda: retain.VTrace("CartPoleNoVel-v1", memory="gru", normalise_reward=True),
+         lambda: retain.PQN("CartPoleNoVel-v1", memory="lstm", previous_action=True),
+         lambda: retain.QRDQN("CartPoleNoVel-v1", memory="window"),
+         lambda: retain.TQC("PendulumNoVel-v1", memory="gru", memory_owner="separate")]  # fmt: skip
 
 
 @pytest.mark.parametrize("build", CLEAN)

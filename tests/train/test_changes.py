@@ -3,6 +3,7 @@
 import csv
 
 import pytest
+import torch
 
 import retain
 from retain.algos import schedules
@@ -10,6 +11,7 @@ from retain.cli import main as cli
 from retain.errors import UsageError
 from retain.train.changes import fixed
 from retain.train.checkpoint import read_json
+from retain.types import restore_generator
 
 SMALL = {"num_envs": 2, "num_steps": 16, "batch_size": 16, "preset": "none", "seed": 3}
 
@@ -182,3 +184,13 @@ def test_a_function_of_another_process_is_asked_for_when_training_needs_it(tmp_p
     ):
         again.learn(32)
     retain.load(tmp_path / "agent", lr_schedule=warm).learn(32)
+
+
+def test_a_generator_of_another_kind_of_device_leaves_ours_as_it_was_seeded():
+    ours, other = torch.Generator().manual_seed(3), torch.Generator().manual_seed(4)
+    restore_generator(ours, torch.zeros(16, dtype=torch.uint8))  # as a GPU's
+    assert torch.rand(1, generator=ours) == torch.rand(
+        1, generator=torch.Generator().manual_seed(3)
+    )
+    restore_generator(ours, other.get_state())
+    assert torch.rand(1, generator=ours) == torch.rand(1, generator=other)

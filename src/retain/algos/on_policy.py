@@ -29,7 +29,15 @@ from retain.nn.policy import SegmentPolicy
 from retain.nn.torso import NetworkConfig
 from retain.ops import explained_variance
 from retain.settings import setting
-from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
+from retain.types import (
+    Carry,
+    Obs,
+    restore_generator,
+    tree_leaves,
+    tree_map,
+    under_prefix,
+    with_prefix,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +77,8 @@ class OnPolicyConfig(NetworkConfig):
         check_range(self, "max_grad_norm", "adam_eps", low=0, above=True)
         if self.sequence_length not in (None, self.sequence):
             raise UsageError(f"sequence_length needs a memory (memory is {self.memory!r})")
+        if self.refresh_carries and self.epochs == 1:
+            raise UsageError("refresh_carries would do nothing: epochs is 1")
         if self.num_steps % self.sequence:
             raise UsageError(
                 f"sequence_length {self.sequence} does not divide num_steps {self.num_steps}"
@@ -331,7 +341,7 @@ class OnPolicyUpdate(Update[Collector]):
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
-        self.generator.set_state(tensors["generator"])
+        restore_generator(self.generator, tensors["generator"])
         self.optimizer.restore(under_prefix("optimizer.", tensors))
         if self.reward_normaliser is not None:
             self.reward_normaliser.load_state_dict(under_prefix("reward.", tensors))

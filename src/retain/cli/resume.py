@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -24,6 +24,11 @@ class ResumeOptions:
     """The run folder."""
     steps: int | None = None
     """Go on until so many steps instead, also where the run is finished; schedules go by it."""
+    checkpoint: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Checkpoint to go on from instead of the newest, by its name or its step; newer ones are set
+    aside."""
+    trust: bool = False
+    """Import the modules that the run's configuration names (docs/security.md)."""
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -31,14 +36,16 @@ def defaults(arguments: Sequence[str]) -> ResumeOptions | None:
     """The options before flags: the saved settings of the run that the arguments name, if any.
 
     Raises:
+        CheckpointError: they are broken, or name a module that nobody said to trust.
         UsageError: a flag sets what cannot change in a run.
     """
     for folder in (Path(argument) for argument in arguments if not argument.startswith("-")):
         if not store.checkpoints(folder):
             continue
-        run, config = load_settings(store.find_checkpoint(folder))
+        newest = store.checkpoints(folder)[-1]
+        run, config = load_settings(newest, trust="--trust" in arguments)
         known = field_names(type(run), type(config))
-        names = [name for name in given(arguments) if name in known]
+        names = [name for name in given(arguments) if name in known and name != "buffer_folder"]
         check_free(names, values_of(run, config), type(config))
         kind = make_dataclass(
             "ResumeOptions", [("algo", type(config))], bases=(ResumeOptions,), frozen=True,
@@ -65,8 +72,10 @@ def command(arguments: list[str]) -> int:
     callbacks = changes.pop("callbacks", None)
     try:
         agent = resume(
-            options.folder, steps=options.steps, progress=True, callbacks=callbacks, **changes
-        )
+            options.folder, steps=options.steps, progress=True, callbacks=callbacks,
+            checkpoint=options.checkpoint, trust=options.trust,
+            buffer_folder=changes.pop("buffer_folder", None), **changes,
+        )  # fmt: skip
     except Interrupted as stop:
         print(stop)
         return 128 + stop.number

@@ -34,6 +34,8 @@ class ActorCriticConfig(NetworkConfig):
     """gSDE: new exploration noise every so many steps; -1 = once a segment."""
     log_std_init: float = setting(0.0, needs="box_actions")
     """Box actions: logarithm of the standard deviation to start from."""
+    scale_actions: bool = setting(False, needs="box_actions")
+    """Box actions: the Gaussian's [-1, 1] is the whole Box, whatever its bounds."""
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
@@ -76,6 +78,7 @@ class ActorCritic(SegmentPolicy):
             squash=config.squash,
             use_sde=config.use_sde,
             log_std_init=config.log_std_init,
+            unit=config.scale_actions,
         )
         self.value = orthogonal(nn.Linear(self.trunks.features, 1), 1.0)
         self.normaliser = ObsNormaliser(observation_space) if config.normalise_obs else None

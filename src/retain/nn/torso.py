@@ -40,8 +40,8 @@ class NetworkConfig:
     previous_reward: bool = False
     """The network also reads the last reward (zero at an episode's start)."""
     encoder: str = "auto"
-    """What reads an observation: auto (by its space), mlp, nature, impala, any other registered
-    name, or module:name of a class."""
+    """What reads an observation: auto (by its space), mlp, grid, nature, impala, any other
+    registered name, or module:name of a class."""
     encoder_hidden: tuple[int, ...] = ()
     """MLP widths before the memory, for vectors; empty passes them through unchanged."""
     precision: Literal["float32", "bfloat16"] = setting("float32", needs="images")

@@ -1,14 +1,16 @@
 """One setting on several seeds: trained side by side, and summed up."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retain.errors import UsageError
-from retain.study.compare import Outcome, Study, Variant, compare
+from retain.study.compare import Study, Tick, Variant, compare
+from retain.study.outcome import Outcome
 from retain.train.plot import half_width, plot
+from retain.train.presets import AUTO
 
 ALL = Variant("runs", {})
 
@@ -21,7 +23,7 @@ class Seeds(Study):
         preset: that the settings stand over.
     """
 
-    preset: str = "tuned"
+    preset: str = AUTO
 
     def folder(self, out: Path, variant: Variant, seed: int) -> Path:
         """The run folder of a seed."""
@@ -43,9 +45,7 @@ class Seeds(Study):
         return self.settings | {"preset": self.preset}
 
 
-def train_seeds(
-    study: Seeds, out: Path, *, jobs: int | None = None, tick: Callable[[int, int], None]
-) -> list[Outcome]:
+def train_seeds(study: Seeds, out: Path, *, jobs: int | None = None, tick: Tick) -> list[Outcome]:
     """Trains a run for each seed in a folder of its own, and draws all into one picture.
 
     Args:

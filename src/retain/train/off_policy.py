@@ -17,7 +17,10 @@ from retain.errors import UsageError
 from retain.nn.q_networks import OffPolicyNets
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
+from retain.train.files import make_folder
+from retain.train.lock import take
 from retain.train.replay_files import FOLDER, add_rows, load_rows, prune_rows
+from retain.train.validation import fitting
 from retain.types import tree_leaves, under_prefix, with_prefix
 
 
@@ -73,7 +76,10 @@ class OffPolicyAgent(Agent):
             config, pieces = self.config, self.update.pieces
             B = self.run_settings.num_envs
             carry = self.policy.initial_carry(B) if pieces.stored else None
-            folder = config.buffer_folder
+            folder = Path(config.buffer_folder) if config.buffer_folder is not None else None
+            if folder is not None:
+                make_folder(folder, "buffer_folder")
+                self._buffer_lock = take(folder)  # until this agent is gone
             replay = Replay(
                 self.observation_space,
                 self.policy.event_shape,
@@ -84,12 +90,13 @@ class OffPolicyAgent(Agent):
                 stride=pieces.stride,
                 span=pieces.span,
                 priority_exponent=config.priority_exponent if config.prioritized else None,
-                folder=Path(folder) if folder is not None else None,
+                folder=folder,
                 seed=self._seeds[2],
             )
             if self._replay_source is not None and self._replay_state is not None:
                 load_rows(replay, *self._replay_source)
-                replay.restore(*self._replay_state)
+                with fitting("the saved state of the replay"):
+                    replay.restore(*self._replay_state)
             self._replay = self.update.replay = replay
         return self._replay
 
