@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check learn bench clean
+.PHONY: demo test check learn faults bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,10 @@ check: $(STAMP)  ## lint, format, types, layers
 
 learn: $(STAMP)  ## the slow learning tests, several seeds each
 	$(BIN)/python -m pytest -m learning -n 2 tests/learning
+
+faults: $(STAMP)  ## kill and starve runs: prints how many of 100 kills ended bit-identical
+	$(BIN)/python tests/faults/drive.py --kills 100
+	$(BIN)/python -m pytest -m faults tests/faults
 
 bench: $(STAMP)  ## throughput against Stable-Baselines3, on- and off-policy, and the fused unroll
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]' -c constraints.txt

@@ -28,7 +28,7 @@ def examine(env: str, memory: str, seed: int) -> tuple[float, int, list[str]]:
 
     torch.set_num_threads(1)
     began = time.perf_counter()
-    report = retain.doctor(retain.PPO(env, memory=memory, seed=seed))
+    report = retain.doctor(retain.PPO(env, memory=memory, seed=seed), learning=0.0)
     seconds = time.perf_counter() - began
     return seconds, len(report.results), [f"{r.name}: {r.measured}" for r in report.failed]
 

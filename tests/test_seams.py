@@ -2,6 +2,9 @@
 
 import ast
 from pathlib import Path
+from typing import Any
+
+from retain.train.agent import Agent
 
 SRC = Path(__file__).parents[1] / "src" / "retain"
 FOREIGN = {
@@ -9,6 +12,7 @@ FOREIGN = {
     "_replace", "_asdict", "_make", "_fields",  # named tuples
     "_modules", "_parameters",  # torch modules
     "_version",  # tensors
+    "_saved_kwargs",  # gymnasium.utils.RecordConstructorArgs, which has no other name for it
 }  # fmt: skip
 """Names with an underscore that other packages made public."""
 
@@ -51,6 +55,14 @@ def reached(text):
 def test_no_file_reaches_for_anothers_underscore():
     found = {str(path.relative_to(SRC)): reached(path.read_text()) for path in SRC.rglob("*.py")}
     assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_what_an_agent_is_made_of_is_typed():
+    hints = {name: kind for part in reversed(Agent.__mro__)
+             for name, kind in vars(part).get("__annotations__", {}).items()}  # fmt: skip
+    hints["collector"] = Agent.collector.fget.__annotations__["return"]
+    for name in ("config", "policy", "update", "collector", "run_settings"):
+        assert hints[name] not in (Any, "Any"), name
 
 
 def test_the_search_finds_what_it_must():

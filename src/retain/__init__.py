@@ -3,8 +3,18 @@
 Names load on first use, so that importing a part (an environment worker does) costs only that part.
 """
 
+import signal
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if (
+    sys.orig_argv[1:3] in (["-m", "retain"], ["-m", "retain.cli"])
+    or Path("".join(sys.orig_argv[1:2])).name == "retain"
+):
+    # Ctrl-C while the command line still loads ends it quietly; cli.main takes it back.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from retain._version import __version__
 from retain.envs.register import register_envs

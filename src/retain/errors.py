@@ -34,6 +34,10 @@ class CallbackError(RetainError):
     """A callback raised; the run stopped after its checkpoint. The cause is what was raised."""
 
 
+class StorageError(RetainError):
+    """There is no room to write a run; the line says how to go on once there is."""
+
+
 class CheckpointError(RetainError):
     """A run folder or checkpoint is missing, incomplete or from another configuration."""
 

@@ -9,7 +9,7 @@ One step of the timeline, the same from the environment to the loss (docs/timeli
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, Union
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 Carry: TypeAlias = Union[Tensor, tuple["Carry", ...]]  # noqa: UP007 (a forward reference)
 """What a memory hands from one step to the next: nested tuples of tensors `[B, ...]`."""
@@ -43,6 +43,13 @@ def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, without it."""
     return {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
+
+
+def restore_generator(generator: Generator, state: Tensor) -> None:
+    """Takes back a generator's state; one of another kind of device, whose noise is different
+    anyway, leaves the generator as it was seeded."""
+    if state.shape == generator.get_state().shape:
+        generator.set_state(state)
 
 
 def tree_leaves(tree: Any) -> list[Tensor]:

@@ -86,7 +86,7 @@ def test_pieces_from_nothing_store_nothing_and_burn_in():
     )
     agent.learn(160)
     assert agent.replay.carry is None
-    batch = agent.update._batch(0.0)
+    batch = agent.update.batch(0.0)
     assert batch.before == 5
     assert batch.sample.reset.shape[0] == 5 + 8 + 1
     torso, carry = agent.policy.critic.torso, batch.carries[0]

@@ -42,7 +42,7 @@ SETTINGS = {"num_envs": 3, "num_steps": 16, "batch_size": 16, "memory_hidden": 8
 
 def agent(env=Tagged, **changes):
     settings = {"memory": "lstm", "seed": 4} | SETTINGS | changes
-    return retain.PPO(env, **retain.PPO.useful(settings))
+    return retain.PPO(env, preset="none", **retain.PPO.useful(settings))
 
 
 def test_reset_marks_exactly_the_first_observation_of_each_episode():

@@ -147,6 +147,26 @@ def test_a_fault_of_an_environment_is_named(env, check, verdict):
     assert results[check].mend
 
 
+def test_a_raw_scale_fails_an_agent_that_reads_it_as_it_is():
+    def scale(**settings):
+        settings = {"num_envs": 1, "num_steps": 8, "batch_size": 8} | settings
+        agent = retain.PPO(Wide, **settings)
+        found = environment_results(Wide, settings=agent.settings)
+        return next(result for result in found if result.name == "observation scale")
+
+    result = scale(normalise_obs=False)
+    assert result.verdict == "fail"
+    assert result.mend.startswith("--normalise-obs")
+    assert scale().verdict == "ok"  # what is derived normalises
+
+
+def test_traces_of_an_episode_are_no_lack_of_determinism():
+    results = {result.name: result for result in environment_results(Remembers)}
+    assert results["determinism"].verdict == "ok"
+    assert "see reset isolation" in results["determinism"].measured
+    assert results["reset isolation"].verdict == "fail"
+
+
 @pytest.mark.parametrize("env", [Sound, "CartPole-v1", "PendulumNoVel-v1", "Acrobot-v1",
                                  "MountainCarContinuous-v0", "CueTarget-v0"])  # fmt: skip
 def test_sound_environments_pass_without_a_word(env):

@@ -8,6 +8,7 @@ import retain
 from retain.envs.groups import make_groups
 from retain.envs.make import make
 from retain.envs.options import EnvOptions
+from retain.envs.vector import Vector
 from retain.errors import UsageError
 from retain.train.playback import play_back
 
@@ -153,3 +154,29 @@ def test_bfloat16_gives_the_same_features_up_to_rounding():
 def test_what_cannot_be_is_one_line(env, options, message):
     with pytest.raises(UsageError, match=message):
         make_groups(env, 2, EnvOptions(**options))
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_ale_pys_own_vector_environment_is_the_same_timeline(mode):
+    from ale_py.vector_env import AtariVectorEnv
+
+    vector = AtariVectorEnv(
+        "breakout", 2, autoreset_mode=mode, reward_clipping=False, max_num_frames_per_episode=160
+    )
+    theirs, ours = Vector(vector), make(GAME, 2, EnvOptions(time_limit=40))
+    assert theirs.replays
+    assert theirs.fresh(2) is None  # there is no single version of it
+    dice, ends = np.random.default_rng(0), 0
+    for backend in (ours, theirs):
+        backend.reset(np.ones(2, dtype=bool), np.array([9, 5]))
+    for step in range(50):
+        action = dice.integers(0, 4, 2)
+        one, two = ours.step(action), theirs.step(action)
+        for left, right in zip(one, two, strict=True):
+            np.testing.assert_array_equal(left, right)
+        ended = one.terminated | one.truncated
+        if ended.any():
+            ends += 1
+            first = [backend.reset(ended, np.array([step, 7])) for backend in (ours, theirs)]
+            np.testing.assert_array_equal(*first)
+    assert ends

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from retain.errors import UsageError
-from retain.memory import LRU, MinGRU, make_memory
+from retain.memory import LRU, GatedDelta, MinGRU, make_memory
 from retain.memory.horizons import spread_horizons
 
 D, H = 3, 32
@@ -41,6 +41,8 @@ def test_chrono_is_off_by_default_and_must_be_a_horizon():
 def test_the_metrics_tell_the_horizons():
     memory = MinGRU(D, hidden=H, shortest=4.0, longest=25.0)
     assert memory.metrics(memory.initial_carry(1))["horizon"] == pytest.approx(10.0, rel=1e-4)
+    memory = GatedDelta(D, hidden=H, heads=1)
+    assert memory.metrics(memory.initial_carry(1))["horizon"] == pytest.approx(8.0, rel=1e-4)
     memory = LRU(D, hidden=H, radius_min=0.9, radius_max=0.9)
     assert memory.metrics(memory.initial_carry(1))["horizon"] == pytest.approx(10.0, rel=1e-4)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from retain.errors import UsageError
-from retain.nn.encoders import MLP, NatureCNN, make_encoder
+from retain.nn.encoders import MLP, GridCNN, NatureCNN, VectorEncoder, make_encoder
 from retain.nn.stacked import PairMLP, activation_function
 from retain.ops.mlp import tanh
 
@@ -57,6 +57,36 @@ def test_nature_cnn_reads_channels_first_or_last_and_scales_bytes(shape):
     assert torch.equal(scaled, features)
     with pytest.raises(UsageError, match="too small"):
         NatureCNN(gym.spaces.Box(0, 255, (20, 20, 3), np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(7, 7, 3), (3, 8, 8), (8, 8, 1), (8, 8), (35, 20, 2)])
+def test_small_images_get_a_small_network_and_bytes_their_scale(shape):
+    space = gym.spaces.Box(0, 10, shape, np.uint8)
+    encoder = make_encoder(space, (), "tanh")
+    assert isinstance(encoder, GridCNN)
+    images = torch.randint(0, 11, (2, 3, *shape), dtype=torch.uint8)
+    features = encoder(images)
+    assert features.shape == (2, 3, 128)
+    one = GridCNN(gym.spaces.Box(0, 1, shape, np.uint8))  # the same of images that reach 1
+    one.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(one(images / 10), features, atol=1e-5, rtol=1e-5)
+    assert size_of(encoder) < 200_000
+
+
+def size_of(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_what_is_no_small_image_stays_a_vector():
+    for space in (gym.spaces.Box(-np.inf, np.inf, (8, 8, 3)), gym.spaces.Box(0, 1, (8, 8)),
+                  gym.spaces.Box(0, 255, (4, 4, 3), np.uint8)):  # fmt: skip
+        assert isinstance(make_encoder(space, (), "tanh"), VectorEncoder)
+
+
+def test_bytes_in_a_vector_are_scaled_by_the_largest_of_their_space():
+    encoder = make_encoder(gym.spaces.Box(0, 200, (2,), np.uint8), (), "tanh")
+    seen = encoder(torch.tensor([[[50, 200]]], dtype=torch.uint8))
+    assert seen.flatten().tolist() == pytest.approx([0.25, 1.0])
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ import pytest
 import retain
 from retain.errors import UsageError
 from retain.study import Study, compare
-from retain.study.compare import Outcome, Variant, variants_of
+from retain.study.compare import Variant, variants_of
 from retain.study.memory_length import WHOLE, effective_length, returns_when_cleared
-from retain.study.report import memory_lines, table, verdict, write_report
+from retain.study.outcome import Outcome
+from retain.study.report import memory_lines, write_report
 
 SMALL = {"num_envs": 8, "num_steps": 42, "batch_size": 84, "hidden": [16], "memory_hidden": 16,
          "epochs": 2}  # fmt: skip
@@ -28,7 +29,7 @@ def study(**changes):
 
 
 def outcome(value, pace=1000.0, **cleared):
-    return Outcome(value, value, value, pace, cleared)
+    return Outcome(value, value, value, pace, cleared, random=0.0)
 
 
 def test_every_variant_and_seed_is_trained_once_and_read_afterwards(tmp_path):
@@ -36,6 +37,7 @@ def test_every_variant_and_seed_is_trained_once_and_read_afterwards(tmp_path):
     found = compare(study(), tmp_path, jobs=2, tick=lambda done, total: seen.append((done, total)))
     assert {name: len(runs) for name, runs in found.items()} == {"none": 2, "lstm": 2}
     assert found["none"][0].cleared == {}
+    assert found["none"][0].random == found["lstm"][0].random
     assert set(found["lstm"][0].cleared) == {"1", "2", "4", "8", "16", "32", "64", WHOLE}
     assert seen[-1][1] == 4000
     times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
@@ -52,31 +54,10 @@ def test_every_variant_and_seed_is_trained_once_and_read_afterwards(tmp_path):
     path = write_report(study(), found, tmp_path)
     text = path.read_text()
     assert "2 seeds each" in text
+    assert "Random actions come to" in text
+    assert "a good return is 1." in text
     assert "| lstm |" in text
     assert (tmp_path / "compare.png").stat().st_size > 5000
-
-
-def test_verdicts_say_helps_hurts_or_neither():
-    three = study(seeds=5)
-    low, high = (
-        [outcome(v) for v in (1, 2, 3, 4, 5)],
-        [outcome(v, 500.0) for v in (11, 12, 13, 14, 15)],
-    )
-    assert verdict(three, {"none": low, "lstm": high}).startswith(
-        "memory helps: lstm against none +10 ["
-    )
-    assert "memory hurts here" in verdict(three, {"none": high, "lstm": low})
-    same = [outcome(v, 500.0) for v in (1, 2, 3, 4, 5)]
-    text = verdict(three, {"none": low, "lstm": same})
-    assert text.startswith("memory does not help here: none is as good and 2.0x faster")
-    assert "cannot go below p = 0.00794" in text
-    assert "never reach 0.05" in verdict(study(seeds=3), {"none": low[:3], "lstm": high[:3]})
-    rates = study(variants=variants_of("learning_rate", [1e-3, 3e-4]))
-    text = verdict(rates, {"learning_rate 0.001": low, "learning_rate 0.0003": high})
-    assert text.startswith("learning_rate 0.0003 helps")
-    lines = table({"none": low, "lstm": high})
-    assert "| lstm | 13 [" in lines[3]
-    assert "| 1 [1, 1] | 0.008 |" in lines[3]
 
 
 def test_effective_length_is_where_half_of_the_gain_is():
@@ -93,9 +74,10 @@ def test_effective_length_is_where_half_of_the_gain_is():
     assert effective_length(returns) == pytest.approx(8 / 2, abs=1e-9)
     assert effective_length(dict.fromkeys(returns, 3.0)) is None
     assert effective_length(returns | {"8": 0.0, "16": 0.5}) == pytest.approx(12 / 2)
-    runs = [outcome(1.0, **returns)]
-    assert "4.0 steps" in memory_lines({"none": [outcome(0.0)], "lstm": runs})[-1]
-    assert memory_lines({"none": [outcome(0.0)]}) == []
+    none = [outcome(0.0), outcome(0.0)]
+    runs = [outcome(1.0, **returns), outcome(1.1, **returns)]
+    assert "4.0 steps" in memory_lines(study(), {"none": none, "lstm": runs})[-1]
+    assert memory_lines(study(), {"none": none, "gru": none}) == []
 
 
 def test_clearing_a_memory_at_every_step_is_having_none():
@@ -128,9 +110,8 @@ def test_a_stopped_comparison_goes_on_and_ends_the_same(tmp_path):
         [*command, "--out", str(tmp_path / "whole")], capture_output=True, text=True
     )
     assert whole.returncode == 0, whole.stderr
-    assert (
-        "does not help here" in whole.stdout or "helps" in whole.stdout or "hurts" in whole.stdout
-    )
+    assert "no verdict: " in whole.stdout  # two seeds can carry none
+    assert "What to try" in whole.stdout
     out = tmp_path / "parts"
     stopped = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL, text=True, start_new_session=True)  # fmt: skip

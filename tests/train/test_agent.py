@@ -258,7 +258,7 @@ def test_spaces_survive_json(space):
     ("settings", "message"),
     [
         ({"memry": "lstm"}, "unknown config field 'memry'; did you mean 'memory'"),
-        ({"memory": "lstn"}, "memory is 'lstn' .expected one of none, lstm, gru, window.; did you mean 'lstm'"),
+        ({"memory": "lstn"}, "unknown memory 'lstn'; did you mean 'lstm'"),
         ({"epochs": 2.5}, "epochs is 2.5 .expected int"),
         ({"squash": True}, "squash needs Box actions"),
         ({"hidden": (64, "a")}, "hidden is"),
@@ -274,3 +274,14 @@ def test_loading_what_is_not_there_is_one_clear_line(tmp_path):
         retain.load(tmp_path / "nothing")
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         retain.load(tmp_path)
+
+
+def test_the_same_seed_gives_the_same_weights_for_any_number_of_threads():
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        agent = retain.PPO("CartPole-v1", seed=7, hidden=(256, 256))
+        found.append({name: x.clone() for name, x in agent.policy.state_dict().items()})
+    torch.set_num_threads(before)
+    assert all(torch.equal(x, found[1][name]) for name, x in found[0].items())

@@ -1,6 +1,7 @@
 """Callbacks: told in order, without a trace in training, kept across a resume, named when they fail."""
 
 import csv
+import shutil
 from typing import ClassVar
 
 import pytest
@@ -115,14 +116,14 @@ def test_a_run_that_is_asked_to_stop_resumes_as_one_never_stopped(tmp_path, caps
     settings = {"eval_every": 256, "eval_episodes": 2, "record_episodes": True}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     ppo(**settings).learn(1000, out=whole, callbacks=[Diary()])
-    agent = ppo(**settings).learn(1000, out=parts, callbacks=[Diary(), StopsAt(384)], progress=True)
-    assert agent.steps == 384
+    agent = ppo(**settings).learn(1000, out=parts, callbacks=[Diary(), StopsAt(256)], progress=True)
+    assert agent.steps == 256
     assert not finished(agent)
-    assert "StopsAt asked to stop at step 384" in capsys.readouterr().err
+    assert "StopsAt asked to stop at step 256" in capsys.readouterr().err
     again = Diary()
     resume(parts, callbacks=[again])
     assert again.notes[0] == "resumed"
-    assert "checkpoint 384" not in again.notes
+    assert "checkpoint 256" not in again.notes
     assert rows(parts) == rows(whole)
     assert rows(parts)[-1]["mine"] == "7"  # it counted on
     for name in (store.MODEL, store.TRAINING):
@@ -136,10 +137,12 @@ def test_a_run_that_is_asked_to_stop_resumes_as_one_never_stopped(tmp_path, caps
 
 class Fails(retain.Callback):
     def __init__(self, hook):
-        self.hook, self.ended = hook, False
+        self.hook, self.ended, self.raised, self.told_more = hook, False, False, False
 
     def _maybe(self, hook):
+        self.told_more |= self.raised and hook != "on_end"
         if hook == self.hook:
+            self.raised = True
             raise ZeroDivisionError("no\nluck")
 
     def on_start(self, event):
@@ -175,9 +178,27 @@ def test_a_callback_that_raises_stops_the_run_after_its_checkpoint(tmp_path, hoo
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value.__cause__, ZeroDivisionError | TypeError)
     assert fails.ended
+    assert not fails.told_more
     assert store.checkpoints(tmp_path)[-1].name == store.checkpoint_name(steps)
     assert [row["step"] for row in rows(tmp_path)][-1:] == ([str(steps)] if steps else [])
     assert diary.notes[-1] == ("finished" if hook == "on_end" else "failed")
+
+
+def test_a_metric_that_comes_up_late_has_a_column_for_all_rows(tmp_path):
+    class Late(retain.Callback):
+        def on_row(self, event):
+            if event.run.steps > 256:
+                event.metrics["late"] = float(event.run.steps)
+
+    folders = tmp_path / "whole", tmp_path / "parts"
+    ppo().learn(600, out=folders[0], callbacks=[Late()])
+    ppo().learn(600, out=folders[1], callbacks=[Late(), StopsAt(512)])
+    # As if it had been killed right after its checkpoint at 256.
+    for path in store.checkpoints(folders[1])[2:]:
+        shutil.rmtree(path)
+    resume(folders[1], callbacks=[Late()])
+    for folder in folders:
+        assert [row["late"] for row in rows(folder)] == ["nan", "nan", "384", "512", "640"]
 
 
 def test_one_that_raises_at_the_start_leaves_nothing_behind(tmp_path):

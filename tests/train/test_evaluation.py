@@ -3,6 +3,7 @@
 import csv
 import shutil
 
+import gymnasium as gym
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -40,6 +41,15 @@ def test_it_is_due_at_multiples_and_at_the_end_and_its_episodes_are_its_own(tmp_
     assert agent.evaluate(3).returns != same.returns  # `retain eval` plays others
     with pytest.raises(UsageError, match="eval_episodes 5 would do nothing: eval_every is 0"):
         retain.PPO("CartPole-v1", eval_episodes=5)
+
+
+def test_it_is_refused_where_only_the_training_environment_exists():
+    class Alone(type(gym.make("CartPole-v1").unwrapped)):
+        spec = None
+
+    agent = retain.PPO(Alone(), num_envs=1, num_steps=32, batch_size=32, eval_every=64)
+    with pytest.raises(retain.RetainError, match="eval_every needs environments of its own"):
+        agent.learn(64)
 
 
 def test_evaluating_leaves_the_noise_of_acting_alone():

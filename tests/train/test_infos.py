@@ -5,11 +5,13 @@ import csv
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import retain
 from retain.data.episodes import Episodes, info_means, numbers
 from retain.envs.groups import make_groups
 from retain.envs.options import EnvOptions
+from retain.envs.vector import Vector
 from retain.train import checkpoint as store
 from retain.train.resume import resume
 
@@ -34,6 +36,14 @@ class Says(gym.Env):
         info = {"is_success": self.length > 4, "left": np.float32(self.length - self.t),
                 "many": np.zeros((300, 300)), "odd": object(), "reset": self.t}  # fmt: skip
         return np.zeros(1, np.float32), 1.0, over, False, info
+
+
+class Quiet(Says):
+    """Says nothing but whether it succeeded, and that only at the end."""
+
+    def step(self, action):
+        obs, reward, over, cut, info = super().step(action)
+        return obs, reward, over, cut, {"is_success": info["is_success"]} if over else {}
 
 
 @pytest.mark.parametrize(("workers", "groups"), [(0, 1), (2, 2)])
@@ -67,6 +77,22 @@ def test_the_last_info_comes_with_the_episode(workers, groups):
     assert numbers(found[0].info) == {
         "is_success": float(found[0].length > 4), "left": 0.0, "reset": float(found[0].length)
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
+def test_a_vector_environment_says_it_in_every_mode(mode):
+    backend = Vector(SyncVectorEnv([Quiet] * 3, autoreset_mode=mode))
+    runs = Episodes(backend, 7)
+    runs.begin(np.ones(3, dtype=bool))
+    for _ in range(20):
+        step = backend.step(np.zeros(3, dtype=np.int64))
+        if step.terminated.any():
+            runs.finish(step.terminated)
+            runs.begin(step.terminated)
+    found = runs.statistics.take_finished()
+    assert len(found) > 9
+    for episode in found:
+        assert numbers(episode.info) == {"is_success": float(episode.length > 4)}
 
 
 def test_atari_says_what_its_games_say():

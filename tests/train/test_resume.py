@@ -112,7 +112,7 @@ def test_killed_run_resumes_bit_identically(tmp_path, memory, steps, other):
     assert_same_run(killed, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_resume(tmp_path, number):
     folder = tmp_path / "run"
     process = start(folder, "lstm", 10_000_000)

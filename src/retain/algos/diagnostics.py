@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from retain.data.rollout import Rollout, Sequences
 from retain.memory import Memory
-from retain.nn.actor_critic import ActorCritic
+from retain.nn.policy import SegmentPolicy
 from retain.types import Carry, Obs, tree_leaves
 
 DISAGREE = 1e-3
@@ -92,7 +92,7 @@ def where_largest(log_ratio: Tensor, batch: Sequences) -> str:
 class Diagnostics:
     """What PPO's updates tell about the values and the memory (docs/metrics.md)."""
 
-    def __init__(self, policy: ActorCritic) -> None:
+    def __init__(self, policy: SegmentPolicy) -> None:
         self.policy = policy
         self.disagreement: str | None = None
         """Where acting and training disagreed most, once they did."""

@@ -26,7 +26,7 @@ from retain.errors import NonFiniteError, UsageError
 from retain.nn.q_networks import Actor, OffPolicyNets
 from retain.nn.torso import Torso
 from retain.ops import n_step_return, q_loss
-from retain.types import Carry, Obs, under_prefix, with_prefix
+from retain.types import Carry, Obs, restore_generator, under_prefix, with_prefix
 
 
 class OffPolicyUpdate(Update[Experience]):
@@ -400,7 +400,7 @@ class OffPolicyUpdate(Update[Experience]):
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
-        self.generator.set_state(tensors["generator"])
+        restore_generator(self.generator, tensors["generator"])
         for name, optimizer in self._optimizers.items():
             optimizer.restore(under_prefix(f"{name}.", tensors))
         self.gradient_steps, self.due = facts["gradient_steps"], facts["due"]

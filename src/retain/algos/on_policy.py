@@ -25,10 +25,19 @@ from retain.data.collector import Collector
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import NonFiniteError, UsageError, check_range
 from retain.nn.normaliser import RewardNormaliser
+from retain.nn.policy import SegmentPolicy
 from retain.nn.torso import NetworkConfig
 from retain.ops import explained_variance
 from retain.settings import setting
-from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
+from retain.types import (
+    Carry,
+    Obs,
+    restore_generator,
+    tree_leaves,
+    tree_map,
+    under_prefix,
+    with_prefix,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +159,7 @@ class OnPolicyUpdate(Update[Collector]):
     probes = ("last action", "earlier segment")
     config: Any
 
-    def __init__(self, config: Any, policy: Any, *, seed: int, num_envs: int) -> None:
+    def __init__(self, config: Any, policy: SegmentPolicy, *, seed: int, num_envs: int) -> None:
         self.config, self.policy = config, policy
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_eps)
@@ -183,7 +192,7 @@ class OnPolicyUpdate(Update[Collector]):
     @abstractmethod
     def networks(
         cls, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any
-    ) -> Any:
+    ) -> SegmentPolicy:
         """The networks this algorithm trains.
 
         Raises:
@@ -332,7 +341,7 @@ class OnPolicyUpdate(Update[Collector]):
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Takes back what `state` gave."""
-        self.generator.set_state(tensors["generator"])
+        restore_generator(self.generator, tensors["generator"])
         self.optimizer.restore(under_prefix("optimizer.", tensors))
         if self.reward_normaliser is not None:
             self.reward_normaliser.load_state_dict(under_prefix("reward.", tensors))

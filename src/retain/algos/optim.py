@@ -142,8 +142,10 @@ class SafeStep:
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        size = float(norm)
-        if size - size != 0.0:  # NaN or infinite
+        size: float
+        value: float
+        size, value = torch.stack((norm, loss.detach())).tolist()
+        if size - size != 0.0 or value - value != 0.0:  # NaN or infinite
             raise NonFiniteError(self._diagnosis(parts))
         clips = self.max_norm is not None and size > self.max_norm
         self.optimizer.quick_step(gradients, norm / self.max_norm if clips else None)
@@ -157,5 +159,5 @@ class SafeStep:
         if parameter is not None:
             return f"parameter {parameter} is not finite"
         if term is not None:
-            return f"{term} is not finite (gradient of {gradient})"
+            return f"{term} is not finite (gradient of {gradient or 'none'})"
         return f"the gradient of {gradient} is not finite"

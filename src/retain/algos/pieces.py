@@ -12,6 +12,12 @@ from retain.nn.encoders import allowed_actions
 from retain.ops import masked_mean
 from retain.types import Carry, Obs, tree_map
 
+MEGABYTE = 1 << 20
+CARRY_FACTOR = 32
+"""Stored carries may take up to this many times the memory of the replay's observations."""
+CARRY_FLOOR = 256 * MEGABYTE
+"""They may always take this much, in bytes: small observations need not mean small machines."""
+
 
 class PieceSettings(Protocol):
     """The settings that pieces are cut by."""
@@ -93,6 +99,26 @@ def pieces_of(config: PieceSettings, receptive_field: int | None, *, unrolls: bo
     return found
 
 
+def check_carries(*, carries: int, observations: int, sequence_length: int) -> None:
+    """A replay's stored carries must not dwarf what they belong to.
+
+    Args:
+        carries: bytes that a full replay stores of them.
+        observations: bytes that it stores of observations.
+    Raises:
+        UsageError: they do; gives the numbers and what to do about it.
+    """
+    most = max(CARRY_FACTOR * observations, CARRY_FLOOR)
+    if carries <= most:
+        return
+    raise UsageError(
+        f"the replay would store {carries / MEGABYTE:,.0f} MiB of carries for "
+        f"{observations / MEGABYTE:,.0f} MiB of observations (expected at most "
+        f"{most / MEGABYTE:,.0f}); raise sequence_length (now {sequence_length}), turn "
+        "store_carries off and give burn_in, or choose a memory with a smaller carry"
+    )
+
+
 @dataclass
 class Batch:
     """A sample with its observations prepared, and the features computed from it so far.
@@ -150,30 +176,3 @@ class Batch:
         rows = slice(first, last)
         previous = [x[rows] for x in self.previous]
         return tree_map(lambda x: x[rows], self.obs), previous, self.sample.reset[rows]
-
-
-MEGABYTE = 1 << 20
-CARRY_FACTOR = 32
-"""Stored carries may take up to this many times the memory of the replay's observations."""
-CARRY_FLOOR = 256 * MEGABYTE
-"""They may always take this much, in bytes: small observations need not mean small machines."""
-
-
-def check_carries(*, carries: int, observations: int, sequence_length: int) -> None:
-    """A replay's stored carries must not dwarf what they belong to.
-
-    Args:
-        carries: bytes that a full replay stores of them.
-        observations: bytes that it stores of observations.
-    Raises:
-        UsageError: they do; gives the numbers and what to do about it.
-    """
-    most = max(CARRY_FACTOR * observations, CARRY_FLOOR)
-    if carries <= most:
-        return
-    raise UsageError(
-        f"the replay would store {carries / MEGABYTE:,.0f} MiB of carries for "
-        f"{observations / MEGABYTE:,.0f} MiB of observations (expected at most "
-        f"{most / MEGABYTE:,.0f}); raise sequence_length (now {sequence_length}), turn "
-        "store_carries off and give burn_in, or choose a memory with a smaller carry"
-    )

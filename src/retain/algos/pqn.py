@@ -18,7 +18,7 @@ from retain.algos.on_policy import Loss, OnPolicyConfig, OnPolicyUpdate
 from retain.algos.optim import falling
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import UsageError, check_range
-from retain.nn.greedy import GreedyPolicy
+from retain.nn.greedy import GreedyHead, GreedyPolicy
 from retain.ops import lambda_return, q_loss
 
 
@@ -98,7 +98,9 @@ class PQNUpdate(OnPolicyUpdate):
 
     def explore(self, progress: float) -> dict[str, float]:
         """Sets epsilon."""
-        self.policy.head.epsilon.fill_(self.scale(progress))
+        head = self.policy.head
+        assert isinstance(head, GreedyHead)
+        head.epsilon.fill_(self.scale(progress))
         return {"exploration": self.scale(progress)}
 
     def targets(self, rollout: Rollout) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,8 @@
 """`retain compare`"""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from retain.cli.flags import parse
 from retain.errors import UsageError
-from retain.study.compare import Study, compare, variants_of
-from retain.study.report import memory_lines, short_table, verdict, write_report
+from retain.study.compare import Study, Tick, compare, variants_of
+from retain.study.report import (
+    advice_lines,
+    memory_lines,
+    short_table,
+    tuned_lines,
+    write_report,
+    yardstick_line,
+)
+from retain.study.tune import TRIALS, Tuned, tune
+from retain.study.verdict import judge
 from retain.train.trainer import Interrupted
 
 
@@ -36,6 +47,10 @@ class CompareOptions:
     """Environment steps of each run."""
     episodes: int = 20
     """Whole episodes that each final agent plays."""
+    tune: bool = False
+    """First give every variant the same small search for its settings; compare the tuned ones."""
+    trials: int = TRIALS
+    """With --tune: trials for each variant, of --steps each."""
     jobs: int | None = None
     """Runs side by side; by default one a core."""
     out: Path = Path("runs/compare")
@@ -71,7 +86,7 @@ def study_of(options: CompareOptions) -> Study:
         variants = variants_of(name.replace("-", "_"), [value(text) for text in texts])
     return Study(
         options.env, options.algo, variants, options.steps, options.seeds, settings,
-        options.episodes,
+        options.episodes, options.trials if options.tune else 0,
     )  # fmt: skip
 
 
@@ -83,25 +98,36 @@ def command(arguments: list[str]) -> int:
         verb="compare",
         description="Train variants of a setting on several seeds and say whether they differ.",
     )
-    study = study_of(options)
+    study, tuned = study_of(options), list[Tuned]()
+    try:
+        if study.trials:
+            with bar("search", len(study.variants) * study.trials, study.steps) as tick:
+                study, tuned = tune(study, options.out, jobs=options.jobs, tick=tick)
+        with bar("comparison", len(study.variants) * study.seeds, study.steps) as tick:
+            found = compare(study, options.out, jobs=options.jobs, tick=tick)
+    except Interrupted as stop:
+        print(f"stopped; the same command goes on where it was ({options.out})")
+        return 128 + stop.number
+    path, verdict = write_report(study, found, options.out, tuned), judge(study, found)
+    out = Console()
+    for lines in (
+        tuned_lines(study, tuned),
+        [*short_table(found), "", yardstick_line(study, found), "", *memory_lines(study, found)],
+    ):
+        out.print(Markdown("\n".join(lines)))
+    out.print(f"\n{verdict}", highlight=False)
+    out.print("\n".join(advice_lines(verdict)), highlight=False)
+    out.print(f"report: {path}", highlight=False)
+    return 0
+
+
+@contextmanager
+def bar(what: str, runs: int, steps: int) -> Iterator[Tick]:
+    """A progress bar on stderr, and what moves it."""
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(), console=console, disable=not console.is_terminal,
     ) as progress:  # fmt: skip
-        runs = len(study.variants) * study.seeds
-        task = progress.add_task(f"{runs} runs", total=study.steps * runs)
-        try:
-            found = compare(
-                study, options.out, jobs=options.jobs,
-                tick=lambda done, total: progress.update(task, completed=min(done, total)),
-            )  # fmt: skip
-        except Interrupted as stop:
-            print(f"stopped; the same command goes on where it was ({options.out})")
-            return 128 + stop.number
-    path = write_report(study, found, options.out)
-    out = Console()
-    out.print(Markdown("\n".join([*short_table(found), "", *memory_lines(found)])))
-    out.print(f"\n{verdict(study, found)}", highlight=False)
-    out.print(f"report: {path}", highlight=False)
-    return 0
+        task = progress.add_task(f"{what}: {runs} runs", total=steps * runs)
+        yield lambda done, total: progress.update(task, completed=min(done, total))

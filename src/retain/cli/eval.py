@@ -26,6 +26,8 @@ class EvalOptions:
     """Which checkpoint of a run."""
     seed: int | None = None
     """Of the episodes; None derives one from the run's seed."""
+    trust: bool = False
+    """Import the module that the saved configuration names (docs/security.md)."""
     video: Path | None = None
     """Draw the first episode into this .gif or .mp4."""
     json: bool = False
@@ -42,7 +44,7 @@ def command(arguments: list[str]) -> int:
     )
     if options.video is not None:
         check_video(options.video)
-    agent = load(options.folder, which=options.which)
+    agent = load(options.folder, which=options.which, trust=options.trust)
     played: dict[str, Any] = {"deterministic": not options.stochastic, "seed": options.seed}
     result = agent.evaluate(options.episodes, **played)
     facts: dict[str, Any] = result.summary()

@@ -5,12 +5,12 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 import tyro
 
-from retain.errors import UsageError, nearest
+from retain.cli.values import checked
+from retain.errors import UsageError
 from retain.train import foreign
 
 Options = TypeVar("Options")
@@ -58,35 +58,6 @@ def _values_by_name(info: Any) -> Any:
     )
 
 
-def _names(kind: Any) -> list[str]:
-    names: list[str] = []
-    for field in fields(kind):
-        if is_dataclass(field.type):
-            names += _names(field.type)
-        else:
-            names.append("--" + field.name.replace("_", "-"))
-    return names
-
-
-def _check_flags(kind: Any, arguments: Sequence[str]) -> None:
-    """Refuses an unknown flag with the nearest known one.
-
-    Raises:
-        UsageError: names both.
-    """
-    known = [*_names(kind), "--help"]
-    known += ["--no-" + name.removeprefix("--") for name in known]
-    for argument in arguments:
-        flag = argument.split("=", 1)[0].replace("_", "-")
-        if not argument.startswith("--") or flag in known:
-            continue
-        theirs = _theirs(flag, known, arguments)
-        if theirs:
-            raise UsageError(f"unknown flag {flag!r}, {theirs}")
-        close = nearest(flag, known)
-        raise UsageError(f"unknown flag {flag!r}{close or '; --help lists all of them'}")
-
-
 def _theirs(flag: str, known: Sequence[str], arguments: Sequence[str]) -> str:
     """What an unknown flag is here, if it is another library's name for something."""
     name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
@@ -110,7 +81,7 @@ def parse(
     Raises:
         UsageError: an unknown flag or a value of the wrong kind.
     """
-    _check_flags(kind, arguments)
+    arguments = checked(kind, arguments, _theirs)
     printed = io.StringIO()
     try:
         with redirect_stderr(printed):
@@ -118,7 +89,7 @@ def parse(
                 kind,
                 prog=f"retain {verb}",
                 description=description,
-                args=list(arguments),
+                args=arguments,
                 default=default if default is not None else tyro.MISSING_NONPROP,
                 config=(tyro.conf.OmitArgPrefixes,),
                 registry=FLAGS,
@@ -131,18 +102,21 @@ def parse(
 
 
 def _one_line(box: str, verb: str) -> str:
-    """tyro's boxed message as one line, with the nearest choice where one was mistyped."""
-    text: list[str] = []
-    for line in box.splitlines()[1:]:
-        inner = line.strip("│ ").strip()
-        if set(inner) <= set("─╰╯"):
-            break
-        text.append(inner)
-    message = " ".join(text).rstrip(".") or f"cannot read the options; see retain {verb} --help"
-    wrong = re.search(r"invalid choice '(.*?)' .*?\((.*)\)", message)
-    if wrong is not None:
-        message += nearest(wrong[1], re.findall(r"'(.*?)'", wrong[2]))
-    return message[0].lower() + message[1:]
+    """The parser's boxed message as one line; the box is of ASCII where the terminal is."""
+    inner = [line.strip("│|╭╮╰╯─-+ ") for line in box.splitlines()]
+    rest = iter([*inner, ""])
+    next(filter(None, rest), None)  # the title
+    text = [next(filter(None, rest), ""), *iter(rest.__next__, "")]
+    message = " ".join(text).rstrip(".").strip()
+    message = re.sub(r"^Error parsing [\w.{}-]+: ", "", message)
+    message = re.sub(r"^Missing from retain (\w+): (\w+) (.*) \(required\)", _needs, message)
+    message = re.sub(r"^Unrecognized options: (.*)", r"unexpected \1 (expected options)", message)
+    return message or f"cannot read the options; see retain {verb} --help"
+
+
+def _needs(found: re.Match[str]) -> str:
+    verb, name, text = found.groups()
+    return f"retain {verb} needs {name} (expected {text[0].lower()}{text[1:].rstrip('.')})"
 
 
 def given(arguments: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """`retain VERB ...`: finds the verb, and turns every expected error into one line."""
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from retain.errors import (
     NonFiniteError,
     Notice,
     RetainError,
+    StorageError,
     nearest,
 )
 
@@ -81,18 +83,42 @@ def run(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         close = nearest(verb, VERBS) or f" (expected one of: {', '.join(VERBS)})"
         return fail(f"unknown verb {verb!r}{close}", USAGE_ERROR)
-    command: Callable[[list[str]], int] = import_module(f"retain.cli.{verb}").command
     try:
+        command: Callable[[list[str]], int] = import_module(f"retain.cli.{verb}").command
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # as `retain` left it while it loaded
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with notices():
             return command(rest)
-    except (CallbackError, NonFiniteError, EnvironmentFailure) as error:
-        return fail(str(error), FAILURE)
+    except (CallbackError, NonFiniteError, EnvironmentFailure, StorageError) as error:
+        return fail(one_line(error), FAILURE)
     except RetainError as error:
-        return fail(str(error), USAGE_ERROR)
+        return fail(one_line(error), USAGE_ERROR)
     except KeyboardInterrupt:
         return fail("stopped", 130)
+    except MemoryError as error:
+        return fail(f"out of memory: {one_line(error) or 'no more to be had'}", FAILURE)
+    except RuntimeError as error:  # torch has no class of its own for its memory
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        return fail(f"out of memory: {one_line(error)}", FAILURE)
+    except OSError as error:
+        name = "" if error.filename is None else f"{error.filename}: "
+        return fail(f"{name}{error.strerror or one_line(error)}", USAGE_ERROR)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks; of a traceback in it, the last line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any(line.startswith("Traceback") for line in lines):
+        lines = [lines[0].removesuffix(":") + ":", lines[-1]]
+    return " ".join(lines)
 
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    from retain.train.streams import Unbreakable
+
+    sys.stdout, sys.stderr = Unbreakable(sys.stdout), Unbreakable(sys.stderr)
+    status = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.exit(status)

@@ -17,6 +17,8 @@ class PlaybackOptions:
     """A run folder."""
     episode: int = -1
     """Which, in the order of their ends from 0; -1 is the last, -2 the one before, ..."""
+    trust: bool = False
+    """Import the module that the run's configuration names (docs/security.md)."""
     video: Path | None = None
     """Draw it into this .gif or .mp4."""
 
@@ -29,7 +31,7 @@ def command(arguments: list[str]) -> int:
         verb="playback",
         description="Play an episode of a run's training again, from its seed and its actions.",
     )
-    result = play_back(options.folder, options.episode, video=options.video)
+    result = play_back(options.folder, options.episode, video=options.video, trust=options.trust)
     record = result.record
     print(
         f"episode {result.number}: environment {record.env}, seed {record.seed}, "

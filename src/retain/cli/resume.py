@@ -1,39 +1,81 @@
 """`retain resume DIR`"""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
-from retain.cli.flags import parse
+from retain.cli.flags import given, parse
+from retain.train import checkpoint as store
+from retain.train.changes import check_free
+from retain.train.config import RunConfig, field_names, values_of
+from retain.train.loading import load_settings
 from retain.train.resume import resume
 from retain.train.trainer import Interrupted, finished
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResumeOptions:
-    """What `retain resume` reads."""
+    """What `retain resume` reads, besides the settings of the run's algorithm."""
 
     folder: tyro.conf.Positional[Path]
     """The run folder."""
-    callbacks: tuple[str, ...] | None = None
-    """In place of the run's own (see retain train); module:Name must be said again."""
     steps: int | None = None
     """Go on until so many steps instead, also where the run is finished; schedules go by it."""
+    checkpoint: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Checkpoint to go on from instead of the newest, by its name or its step; newer ones are set
+    aside."""
+    trust: bool = False
+    """Import the modules that the run's configuration names (docs/security.md)."""
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def defaults(arguments: Sequence[str]) -> ResumeOptions | None:
+    """The options before flags: the saved settings of the run that the arguments name, if any.
+
+    Raises:
+        CheckpointError: they are broken, or name a module that nobody said to trust.
+        UsageError: a flag sets what cannot change in a run.
+    """
+    for folder in (Path(argument) for argument in arguments if not argument.startswith("-")):
+        if not store.checkpoints(folder):
+            continue
+        newest = store.checkpoints(folder)[-1]
+        run, config = load_settings(newest, trust="--trust" in arguments)
+        known = field_names(type(run), type(config))
+        names = [name for name in given(arguments) if name in known and name != "buffer_folder"]
+        check_free(names, values_of(run, config), type(config))
+        kind = make_dataclass(
+            "ResumeOptions", [("algo", type(config))], bases=(ResumeOptions,), frozen=True,
+            kw_only=True,
+        )  # fmt: skip
+        options: ResumeOptions = kind(folder=folder, run=run, algo=config)
+        return options
+    return None
 
 
 def command(arguments: list[str]) -> int:
     """Continues a run to its end."""
-    options = parse(
-        ResumeOptions,
+    default = defaults(arguments)
+    options: Any = parse(
+        ResumeOptions if default is None else type(default),
         arguments,
         verb="resume",
-        description="Continue a stopped run bit-identically, from its last checkpoint.",
+        default=default,
+        description="Continue a stopped run bit-identically, from its last checkpoint, or with "
+        "other settings from there on.",
     )
+    changes = values_of(options.run, *([options.algo] if default is not None else []))
+    changes = {name: changes[name] for name in given(arguments) if name in changes}
+    callbacks = changes.pop("callbacks", None)
     try:
         agent = resume(
-            options.folder, steps=options.steps, progress=True, callbacks=options.callbacks
-        )
+            options.folder, steps=options.steps, progress=True, callbacks=callbacks,
+            checkpoint=options.checkpoint, trust=options.trust,
+            buffer_folder=changes.pop("buffer_folder", None), **changes,
+        )  # fmt: skip
     except Interrupted as stop:
         print(stop)
         return 128 + stop.number

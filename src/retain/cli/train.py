@@ -1,18 +1,28 @@
 """`retain train ALGO`"""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from rich.console import Console
+from rich.markdown import Markdown
 
 from retain.cli.flags import given, parse, value_of
+from retain.cli.progress import runs_progress
+from retain.envs.make import spaces_of
 from retain.errors import UsageError
+from retain.study.seeds import ALL, Seeds, seeds_table, train_seeds
 from retain.train.agent import Agent
 from retain.train.algorithms import AGENTS
-from retain.train.config import RunConfig, field_names, parts_of, values_of
-from retain.train.presets import TUNED, preset
+from retain.train.config import RunConfig, values_of
+from retain.train.defaults import table
+from retain.train.presets import AUTO
 from retain.train.registry import algorithm_class
+from retain.train.start import Start
 from retain.train.trainer import Interrupted, finished, new_run_folder
+from retain.typed import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +31,17 @@ class TrainOptions:
 
     env: str = "CartPole-v1"
     """A gymnasium id, or module:id; `retain envs` lists the well-known ones."""
-    preset: str = TUNED
-    """Settings to begin with: tuned, another name, a TOML file's path, or none for the defaults."""
+    preset: str = AUTO
+    """Settings to begin with: auto (known to work, or derived from the task), cleanrl, sb3, none
+    (the algorithm's defaults), another name, or a TOML file's path."""
     steps: int = 100_000
     """Environment steps to learn from, of all environments together."""
     out: Path | None = None
     """Run folder; by default a new one in runs/."""
+    seeds: int = 1
+    """Train seeds 1 to n of the same settings instead, side by side, and sum them up."""
+    jobs: int | None = None
+    """With seeds: runs side by side; by default one a core."""
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -38,23 +53,39 @@ def options_kind(algo: str) -> type[TrainOptions]:
 
 
 def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
-    """The options before flags: the preset of the environment and memory that the flags name."""
+    """The options before flags: the preset of the environment and memory that the flags name, or
+    where there is none, what follows from them and from the flags."""
     env = value_of("--env", arguments) or TrainOptions.env
-    memory = value_of("--memory", arguments) or "none"
-    name = value_of("--preset", arguments) or TUNED
+    name = value_of("--preset", arguments) or AUTO
     kinds = RunConfig, AGENTS[algo].config_kind
-    chosen = preset(algo, env, memory, name, known=field_names(*kinds))
-    values: dict[str, Any] = AGENTS[algo].run_defaults | chosen
-    values["memory"] = memory
-    run, config = parts_of(values, *kinds)
+    settings = {"memory": "none"} | readable(arguments, *kinds)
+    start = Start(algo, kinds, AGENTS[algo].run_defaults, env, name, settings)
+    spaces = spaces_of(env, start.parts()[0].env_options()) if start.derives else ()
+    run, config = start.parts(*spaces)
     return options_kind(algo)(env=env, preset=name, run=run, algo=config)  # type: ignore[call-arg]
+
+
+def chosen_of(options: Any, arguments: Sequence[str]) -> dict[str, Any]:
+    """The settings among the flags that were given."""
+    values = values_of(options.run, options.algo)
+    return {name: values[name] for name in given(arguments) if name in values}
+
+
+def readable(arguments: Sequence[str], *kinds: type[Any]) -> dict[str, Any]:
+    """The settings of some configurations that flags give one value; what cannot be read is left
+    to the parser, which says what is wrong."""
+    found: dict[str, Any] = {}
+    for kind in kinds:
+        for name, wanted in get_type_hints(kind).items():
+            text = value_of("--" + name.replace("_", "-"), arguments)
+            with suppress(ValueError):
+                found |= {} if text is None else {name: read(text, wanted)}
+    return found
 
 
 def agent_of(algo: str, options: Any, arguments: Sequence[str]) -> Agent:
     """The agent that the flags describe; those that were given are settings, the rest presets."""
-    values = values_of(options.run, options.algo)
-    chosen = {name: values[name] for name in given(arguments) if name in values}
-    return AGENTS[algo](options.env, preset=options.preset, **chosen)
+    return AGENTS[algo](options.env, preset=options.preset, **chosen_of(options, arguments))
 
 
 def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
@@ -70,6 +101,21 @@ def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
     return algorithm_class(arguments[0]).algo, arguments[1:]
 
 
+def several(study: Seeds, out: Path, jobs: int | None) -> int:
+    """Trains several seeds, then says what came of them."""
+    try:
+        with runs_progress(study, 1) as tick:
+            outcomes = train_seeds(study, out, jobs=jobs, tick=tick)
+    except Interrupted as stop:
+        print(f"stopped; the same command with --out {out} goes on where it was")
+        return 128 + stop.number
+    table = "\n".join(seeds_table(outcomes))
+    (out / "seeds.md").write_text(table + "\n")
+    Console().print(Markdown(table))
+    print(f"learning curve: {out / 'learning_curve.png'}")
+    return 0
+
+
 def command(arguments: list[str]) -> int:
     """Trains, shows progress, and says where the run is."""
     algo, rest = algorithm("train", arguments)
@@ -79,12 +125,23 @@ def command(arguments: list[str]) -> int:
         rest,
         verb=f"train {algo}",
         default=default,
-        description="Train an agent. Defaults shown are the preset of --env and --memory. "
-        f"Algorithms: {', '.join(AGENTS)}.",
+        description="Train an agent. Defaults shown are the preset of --env and --memory, or where "
+        f"there is none, what follows from the task. Algorithms: {', '.join(AGENTS)}.",
     )
     agent = agent_of(algo, options, rest)
-    folder = options.out or new_run_folder(agent)
+    if agent.derived:
+        print(f"no preset knows {options.env}; settings that follow from the task:")
+        print("\n".join(f"  {line}" for line in table(agent.derived)))
+    folder = options.out or new_run_folder(agent, several=options.seeds > 1)
     print(f"run folder: {folder}", flush=True)
+    if options.seeds != 1:
+        settings = chosen_of(options, rest)
+        study = Seeds(
+            options.env, algo, (ALL,), options.steps, options.seeds, settings, preset=options.preset
+        )
+        return several(study, folder, options.jobs)
+    if options.jobs is not None:
+        raise UsageError("jobs would do nothing: seeds is 1")
     try:
         agent.learn(options.steps, out=folder, progress=True)
     except Interrupted as stop:

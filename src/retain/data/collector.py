@@ -12,8 +12,8 @@ from retain.data.rollout import Rollout
 from retain.data.stream import Driver, Stream, as_tensors, observation_rows
 from retain.envs.contract import Backend, ObsArray
 from retain.envs.options import PLAIN, EnvOptions
-from retain.nn.actor_critic import ActorCritic
 from retain.nn.distributions import Distribution
+from retain.nn.policy import SegmentPolicy
 from retain.types import Carry, Obs, tree_map
 
 
@@ -86,7 +86,7 @@ class Collector(Driver):
     def __init__(
         self,
         backends: Sequence[Backend],
-        policy: ActorCritic,
+        policy: SegmentPolicy,
         *,
         seed: int,
         options: EnvOptions = PLAIN,

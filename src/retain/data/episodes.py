@@ -13,6 +13,7 @@ from torch import Tensor
 
 from retain.envs.contract import Backend, Info, ObsArray
 from retain.envs.seeding import episode_seed
+from retain.errors import CheckpointError
 
 RECENT = 100
 """Finished episodes that the running means of return and length look back on."""
@@ -156,11 +157,21 @@ class Episodes:
         return tensors, {"seed": self.seed}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> ObsArray:
-        """Plays every current episode again to where it was; all environments' observations."""
+        """Plays every current episode again to where it was; all environments' observations.
+
+        Raises:
+            CheckpointError: they are not such as these environments have.
+        """
         self.count_from(tensors, facts)
-        actions = tensors["actions"].numpy() if "actions" in tensors else np.zeros((0,))
+        length = tensors["length"].numpy()
+        rows = (*self.index.shape, *(self.backend.action_space.shape or ()))
+        actions = tensors["actions"].numpy() if "actions" in tensors else np.zeros((0, *rows))
+        fits = self.number.shape == self.returns.shape == length.shape == self.index.shape
+        fits = fits and actions.shape[1:] == rows
+        if not (fits and (length >= 0).all() and (length <= len(actions)).all()):
+            raise CheckpointError("the saved episodes do not fit their environments")
         return self.backend.play_back(
-            episode_seed(self.seed, self.index, self.number), tensors["length"].numpy(), actions
+            episode_seed(self.seed, self.index, self.number), length, actions
         )
 
     def count_from(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

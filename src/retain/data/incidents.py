@@ -10,7 +10,8 @@ from retain.data.episodes import Episodes
 from retain.envs.contract import Backend, Fault
 
 PATIENCE = 3
-"""Episodes of one environment in a row that may end in an exception before the run stops."""
+"""Episodes of one environment in a row that may end in an exception or an unusable answer before
+the run stops."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Incidents:
                 int(backend.history.seeds[fault.index]), backend.history.actions_of(fault.index),
             )  # fmt: skip
             self._found.append(incident)
-            if fault.kind == "raised" and env not in self._raised:
+            if fault.kind in ("raised", "unusable") and env not in self._raised:
                 self._raised.add(env)
                 self._raising[env] = self._raising.get(env, 0) + 1
                 if self._raising[env] >= PATIENCE and self.fatal is None:

@@ -17,7 +17,16 @@ from retain.data.incidents import Incidents
 from retain.envs.contract import Backend, EnvStep, ObsArray
 from retain.envs.history import History
 from retain.envs.options import PLAIN, EnvOptions
-from retain.types import Carry, Obs, tree_leaves, tree_map, under_prefix, with_prefix
+from retain.errors import CheckpointError
+from retain.types import (
+    Carry,
+    Obs,
+    restore_generator,
+    tree_leaves,
+    tree_map,
+    under_prefix,
+    with_prefix,
+)
 
 
 class Remembers(Protocol):
@@ -161,14 +170,20 @@ class Stream:
         Returns:
             `[B]` true where an environment did not come back to its saved observation: it is not
             deterministic given its seed. Its episode is cut there and a new one begun.
+        Raises:
+            CheckpointError: it was saved by another configuration.
         """
-        self.previous_action = tensors["previous_action"].to(self.device)
-        self.previous_reward = tensors["previous_reward"].numpy()
-        self.reset_flags = tensors["reset_flags"].numpy()
-        leaves = iter(range(len(tree_leaves(self.carry))))
-        self.carry = tree_map(
-            lambda _: tensors[f"carry.{next(leaves)}"].to(self.device), self.carry
-        )
+        now: list[Any] = [self.previous_action, self.previous_reward, self.reset_flags]
+        before = [tensors[name] for name in ("previous_action", "previous_reward", "reset_flags")]
+        leaves = tree_leaves(self.carry)
+        now += leaves
+        before += [tensors[f"carry.{number}"] for number in range(len(leaves))]
+        if [tuple(x.shape) for x in now] != [tuple(x.shape) for x in before]:
+            raise CheckpointError("what was saved between two steps does not fit the policy")
+        self.previous_action = before[0].to(self.device)
+        self.previous_reward, self.reset_flags = before[1].numpy(), before[2].numpy()
+        carried = iter(before[3:])
+        self.carry = tree_map(lambda _: next(carried).to(self.device), self.carry)
         differs = np.zeros(self.num_envs, dtype=np.bool_)
         if "episodes.number" not in tensors or (tensors["episodes.number"] < 0).all():
             return differs
@@ -271,7 +286,7 @@ class Driver:
         self, tensors: dict[str, Tensor], facts: dict[str, Any], play: bool = True
     ) -> NDArray[np.bool_]:
         """Takes back what `state` gave; see `Stream.restore`."""
-        self.generator.set_state(tensors["generator"])
+        restore_generator(self.generator, tensors["generator"])
         self.steps = facts["steps"]
         self.statistics.restore(facts["statistics"])
         differs = np.concatenate(

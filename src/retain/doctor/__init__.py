@@ -12,6 +12,7 @@ from typing import Any
 from retain.doctor.encoder import check_encoder, encoder_results
 from retain.doctor.environment import check_environment, environment_results
 from retain.doctor.invariants import agent_results
+from retain.doctor.learning import SECONDS, learning_results
 from retain.doctor.memory import check_memory, memory_results
 from retain.doctor.probes import probe_results
 from retain.doctor.report import Report, Result, guarded
@@ -21,44 +22,52 @@ from retain.envs.options import EnvOptions
 from retain.errors import UsageError
 from retain.memory import Memory
 from retain.train.agent import Agent
-from retain.train.contract import NO_ENV
 
 
 def examine(
-    subject: Any, *, probes: bool = True, saw: Callable[[Result], None] = lambda result: None
+    subject: Any,
+    *,
+    probes: bool = True,
+    learning: float | None = None,
+    saw: Callable[[Result], None] = lambda result: None,
 ) -> Report:
     """Every check that applies.
 
     Args:
         subject: an agent (left as it is), an environment (as an agent takes it), or a `Memory`.
         probes: also train the tiny tasks with known answers; most of the time goes there.
+        learning: seconds of training with the agent's own settings in its own environment; None is
+            thirty with the probes, and none without.
         saw: called with each result as it comes.
     Raises:
         UsageError: the subject is none of these.
     """
     report = Report()
-    for part, *arguments in _parts(subject, probes):
+    if learning is None:
+        learning = SECONDS if probes else 0.0
+    for part, *arguments in _parts(subject, probes, learning):
         for result in guarded(part, *arguments):
             report.results.append(result)
             saw(result)
     return report
 
 
-def _parts(subject: Any, probes: bool) -> list[tuple[Any, ...]]:
+def _parts(subject: Any, probes: bool, learning: float) -> list[tuple[Any, ...]]:
     """What gives the results, and its arguments."""
     if isinstance(subject, Memory):
         return [(memory_results, subject)]
     if isinstance(subject, Agent):
         if subject.env is None:
-            raise UsageError(NO_ENV)
+            raise UsageError(subject.no_env)
         env = _separate(subject.env)
         parts: list[tuple[Any, ...]] = [
-            (environment_results, env, subject.run_settings.env_options()),
+            (environment_results, env, subject.run_settings.env_options(), subject.settings),
             (memory_results, subject.policy.torsos[0].memory),
             (encoder_results, subject.policy.torsos[0].encoder, subject.observation_space),
             (agent_results, subject),
         ]
-        return parts + ([(probe_results, subject)] if probes else [])
+        parts += [(probe_results, subject)] if probes else []
+        return parts + ([(learning_results, subject, env, learning)] if learning > 0 else [])
     if isinstance(subject, (str, *OBJECTS)) or callable(subject):
         env, decided = given(subject, {})
         options = EnvOptions(env_kwargs=decided.get("env_kwargs", {}))

@@ -1,6 +1,6 @@
 """Is the environment what it says? Everything is seen through gymnasium's own interface."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ STEPS = 300
 """Steps of an episode that are looked at, at most."""
 EPISODES = 5
 LARGE = 30.0
-"""Observations or returns beyond it are hard to learn from as they are."""
+"""Observations or rewards beyond it are hard to learn from as they are."""
 
 
 @dataclass
@@ -84,23 +84,32 @@ def check_environment(env: EnvLike, options: EnvOptions = PLAIN) -> Report:
     return Report(list(environment_results(env, options))).require()
 
 
-def environment_results(env: EnvLike, options: EnvOptions = PLAIN) -> Iterator[Result]:
-    """The results of every check."""
+def environment_results(
+    env: EnvLike, options: EnvOptions = PLAIN, settings: Mapping[str, Any] | None = None
+) -> Iterator[Result]:
+    """The results of every check.
+
+    Args:
+        settings: of the agent that is to learn there; None where there is none.
+    """
     made = make_single(env, options)
     flat_space(made.observation_space)  # refuses what no policy could read
     player = Player(made)
     try:
         episodes = [player.play(seed, choices=seed) for seed in range(EPISODES)]
         yield _spaces(player)
-        yield _deterministic(player, lambda: Player(make_single(env, options)), episodes[0])
-        yield _isolated(player, lambda: Player(make_single(env, options)))
+        isolated = _isolated(player, lambda: Player(make_single(env, options)))
+        yield _deterministic(
+            player, lambda: Player(make_single(env, options)), episodes[0], isolated.verdict == "ok"
+        )
+        yield isolated
         yield _seeded(episodes)
         yield _finite(episodes)
         yield _autoreset(player, episodes)
         yield _ends(player, episodes)
         yield _aliasing(player)
         yield _reward_scale(episodes)
-        yield _observation_scale(made, episodes)
+        yield _observation_scale(made, episodes, settings)
     finally:
         made.close()
 
@@ -127,11 +136,20 @@ def _short(obs: Any) -> str:
     return f"{array.dtype}{array.shape} in [{array.min():.3g}, {array.max():.3g}]"
 
 
-def _deterministic(player: Player, fresh: Callable[[], Player], first: Trace) -> Result:
+def _deterministic(
+    player: Player, fresh: Callable[[], Player], first: Trace, isolated: bool
+) -> Result:
+    """Whether an episode is its seed and its actions. Where episodes leave traces in the next, that
+    is said once, and two fresh environments decide."""
     again, other = player.play(0, choices=0), fresh()
     twin = other.play(0, choices=0)
     other.env.close()
     differs = [t for t in (first.same(again), first.same(twin)) if t is not None]
+    if differs and not isolated and first.same(twin) is None:
+        return Result(
+            "determinism", "ok",
+            "same seed, same actions: same episode in two fresh environments (see reset isolation)",
+        )  # fmt: skip
     return judged(
         "determinism", not differs,
         "same seed, same actions: same episode" if not differs
@@ -283,19 +301,38 @@ def _reward_scale(episodes: list[Trace]) -> Result:
     )  # fmt: skip
 
 
-def _observation_scale(env: gym.Env[Any, Any], episodes: list[Trace]) -> Result:
-    space = flat_space(env.observation_space)
-    images = {
-        key for key, leaf in (space.spaces.items() if isinstance(space, gym.spaces.Dict)
-                              else [("", space)]) if leaf.dtype == np.uint8
-    }  # fmt: skip
-    values = [
-        np.abs(np.asarray(x, np.float64)).max(initial=0.0)
-        for trace in episodes for obs in trace.obs for key, x in obs if key not in images
-    ]  # fmt: skip
-    largest = float(max(values, default=0.0))
+def _observation_scale(
+    env: gym.Env[Any, Any], episodes: list[Trace], settings: Mapping[str, Any] | None
+) -> Result:
+    """Raw entries beyond `LARGE`; a warning where nobody says yet whether they are normalised."""
+    largest = _largest(env.observation_space, [obs for trace in episodes for obs in trace.obs])
+    normalised = settings is not None and bool(settings["normalise_obs"])
     return judged(
-        "observation scale", largest <= LARGE, f"largest entry {largest:.3g}",
-        "Entries of very different size are learned at very different speed.",
-        "--normalise-obs.", otherwise="warn",
+        "observation scale", largest <= LARGE or normalised,
+        f"largest entry {largest:.3g}" + ", normalised" * normalised,
+        f"Entries beyond {LARGE:g} are read as they are: they drown the others, and saturate what "
+        "reads them.",
+        "--normalise-obs (floats), or scale them in the environment.",
+        otherwise="warn" if settings is None else "fail",
     )  # fmt: skip
+
+
+def _largest(space: gym.Space[Any], observations: list[Any]) -> float:
+    """The largest entry of the Boxes that no encoder scales by itself."""
+    flat = flat_space(space)
+    entries = flat.spaces if isinstance(flat, gym.spaces.Dict) else {"": flat}
+    raw = {k for k, x in entries.items() if isinstance(x, gym.spaces.Box) and x.dtype != np.uint8}
+    return max(
+        (float(np.abs(np.asarray(x, np.float64)).max(initial=0.0))
+         for obs in observations for key, x in obs if key in raw), default=0.0,
+    )  # fmt: skip
+
+
+def raw_scale(env: EnvLike, options: EnvOptions) -> float:
+    """The largest raw entry in a random episode where it is beyond `LARGE`, else 0."""
+    made = make_single(env, options)
+    try:
+        largest = _largest(made.observation_space, Player(made).play(0).obs)
+    finally:
+        made.close()
+    return largest if largest > LARGE else 0.0

@@ -15,13 +15,13 @@ from retain.train.agent import Agent
 from retain.train.loading import load
 from retain.types import Obs, tree_map
 
-CHECKS: dict[str, Callable[[Agent], Result]] = {**on_policy.CHECKS, **off_policy.CHECKS}
-"""What an algorithm can name in `Update.checks`."""
+CHECKS: dict[str, Callable[[Any], Result]] = {**on_policy.CHECKS, **off_policy.CHECKS}
+"""What an algorithm can name in `Update.checks`, for agents of its own kind."""
 
 
 def agent_results(agent: Agent) -> Iterator[Result]:
     """The results of every invariant that applies to the agent; it is left as it is."""
-    checks: list[Callable[[Agent], Result | Iterator[Result]]] = []
+    checks: list[Callable[[Any], Result | Iterator[Result]]] = []
     checks += [CHECKS[name] for name in agent.update.checks]
     checks += [_perturbed, _memory_learns, _owned, _evaluation, _round_trip]
     checks += [_normaliser] if agent.config.normalise_obs else []
@@ -125,9 +125,9 @@ def _owned(agent: Agent) -> Result:
 
 def _snapshot(agent: Agent) -> list[Tensor]:
     tensors, _ = agent.collector.state()
-    learner, _ = agent._learner_state()
+    learner, _ = agent.learner_state()
     everything = [*tensors.values(), *learner.values(), *agent.policy.state_dict().values()]
-    generators = [agent._act_generator.get_state(), torch.get_rng_state()]
+    generators = [agent.act_generator.get_state(), torch.get_rng_state()]
     return [x.detach().clone() for x in everything] + generators
 
 
@@ -167,6 +167,7 @@ def _round_trip(agent: Agent) -> Result:
 def _normaliser(agent: Agent) -> Result:
     fresh = variant(agent, learning_rate=0.0)
     normaliser = fresh.policy.normaliser
+    assert normaliser is not None
     seen: list[list[Tensor]] = []
 
     def keep(module: nn.Module, *_: Any) -> None:

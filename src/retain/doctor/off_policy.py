@@ -2,18 +2,18 @@
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from retain.data.replay import ACTED, RESET
 from retain.doctor.report import Result, bootstrap_result, judged
 from retain.doctor.variants import CLOSE, learn_a_little, on_clock, variant
-from retain.train.agent import Agent
+from retain.train.off_policy import OffPolicyAgent
 from retain.types import tree_leaves, tree_map
 
 STARTS = "pieces of the replay start where acting was"
 
 
-def _acted(agent: Agent) -> Agent:
+def _acted(agent: OffPolicyAgent) -> OffPolicyAgent:
     """A small agent that acted for two turns, its networks and statistics standing still."""
     still = variant(agent, update_ratio=0.0)
     first = {name: x.clone() for name, x in still.policy.state_dict().items()}
@@ -23,7 +23,7 @@ def _acted(agent: Agent) -> Agent:
     return still
 
 
-def _replayed(agent: Agent) -> Result:
+def _replayed(agent: OffPolicyAgent) -> Result:
     """The carry that acting has, against one unroll over the replay's rows."""
     still = _acted(agent)
     nets, replay, stream = still.policy, still.update.replay, still.collector.stream
@@ -54,7 +54,7 @@ def _replayed(agent: Agent) -> Result:
     )  # fmt: skip
 
 
-def _starts(agent: Agent) -> Result:
+def _starts(agent: OffPolicyAgent) -> Result:
     """The carries that pieces start from, against an unroll from the environments' first steps."""
     if agent.policy.receptive_field is not None:
         return Result(STARTS, "ok", "the memory is bounded: its past is rebuilt from the timeline")
@@ -81,7 +81,7 @@ def _starts(agent: Agent) -> Result:
 
 
 @torch.no_grad()
-def _carry_at(agent: Agent, index: int, row: int) -> list[Tensor]:
+def _carry_at(agent: OffPolicyAgent, index: int, row: int) -> list[Tensor]:
     """The leaves of the critic's carry before a row, by one unroll from the first row on."""
     replay, nets = agent.update.replay, agent.policy
     rows = np.arange(row)
@@ -98,14 +98,15 @@ def _carry_at(agent: Agent, index: int, row: int) -> list[Tensor]:
     return [leaf[0] for leaf in tree_leaves(after)]
 
 
-def _actor_alone(agent: Agent) -> Result:
+def _actor_alone(agent: OffPolicyAgent) -> Result:
     fresh = variant(agent)
     learn_a_little(fresh)
     update, nets = fresh.update, fresh.policy
     nets.zero_grad(set_to_none=True)
     batch = update.batch(0.0)
     loss, _ = update.actor_loss(batch, update.actor_features(batch))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert nets.actor is not None
     leaked = sum(float(p.grad.abs().sum()) for p in nets.critic.parameters() if p.grad is not None)
     mine = sum(float(p.grad.abs().sum()) for p in nets.actor.parameters() if p.grad is not None)
     return judged(
@@ -117,13 +118,13 @@ def _actor_alone(agent: Agent) -> Result:
     )  # fmt: skip
 
 
-def _targets(agent: Agent) -> Result:
+def _targets(agent: OffPolicyAgent) -> Result:
     """Targets are copies, the memory included, and move by tau towards the online networks."""
     fresh = variant(agent, tau=0.25, update_ratio=0.0)
     learn_a_little(fresh)
     nets, update = fresh.policy, fresh.update
-    pairs = [(nets.critic, nets.target_critic)]
-    if nets.target_actor is not None:
+    pairs: list[tuple[nn.Module, nn.Module]] = [(nets.critic, nets.target_critic)]
+    if nets.actor is not None and nets.target_actor is not None:
         pairs.append((nets.actor, nets.target_actor))
     shared = sum(
         p.data_ptr() == q.data_ptr()
@@ -148,7 +149,7 @@ def _targets(agent: Agent) -> Result:
     )  # fmt: skip
 
 
-def _bootstrap(agent: Agent) -> Result:
+def _bootstrap(agent: OffPolicyAgent) -> Result:
     """Targets of transitions that end an episode, where every successor is worth its clock."""
     here = on_clock(agent, n_step=1, update_ratio=0.0)
     for _ in range(3):
@@ -156,6 +157,7 @@ def _bootstrap(agent: Agent) -> Result:
     update, worst = here.update, 0.0
     for _ in range(8):
         batch = update.batch(0.0)
+        assert isinstance(batch.obs, Tensor)  # the clock's
         rows = slice(batch.before, batch.before + batch.length)
         target = update.bootstrapped(batch, batch.obs[batch.before + 1 :][..., 2] + 1.0)
         clock = batch.obs[rows][..., 2] + 0.25

@@ -5,16 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retain.data.rollout import Rollout
 from retain.doctor.report import Result, bootstrap_result, judged
 from retain.doctor.variants import CLOSE, observations, on_clock, variant
-from retain.train.agent import Agent
+from retain.train.on_policy import OnPolicyAgent
 from retain.types import tree_leaves, tree_map
 
 SAMPLES = 16_384
 """Actions that a Monte-Carlo gradient is estimated from."""
 
 
-def _parity(agent: Agent) -> Result:
+def _parity(agent: OnPolicyAgent) -> Result:
     still = variant(agent, learning_rate=0.0)
     what = still.update.GAP
     worst = max(still.iterate(lambda: 0.0)[f"max_{what}"] for _ in range(3))
@@ -27,7 +28,7 @@ def _parity(agent: Agent) -> Result:
     )  # fmt: skip
 
 
-def _again(agent: Agent, rollout: Any) -> tuple[Tensor, Tensor]:
+def _again(agent: OnPolicyAgent, rollout: Rollout) -> tuple[Tensor, Tensor]:
     """Log-probabilities and values of a segment, in one forward from its first carry."""
     with torch.no_grad():
         dist, value, _ = agent.policy(
@@ -37,7 +38,7 @@ def _again(agent: Agent, rollout: Any) -> tuple[Tensor, Tensor]:
         return dist.log_prob(rollout.action), value
 
 
-def _segment_again(agent: Agent) -> Result:
+def _segment_again(agent: OnPolicyAgent) -> Result:
     still = variant(agent)
     still.collector.collect(32)
     rollout = still.collector.collect(32)
@@ -53,7 +54,7 @@ def _segment_again(agent: Agent) -> Result:
     )  # fmt: skip
 
 
-def _carried_on(agent: Agent) -> Result:
+def _carried_on(agent: OnPolicyAgent) -> Result:
     still = variant(agent)
     first, second = still.collector.collect(32), still.collector.collect(32)
     pairs = zip(tree_leaves(first.carry_out), tree_leaves(second.carries[0]), strict=True)
@@ -68,7 +69,7 @@ def _carried_on(agent: Agent) -> Result:
     )  # fmt: skip
 
 
-def _entropy(agent: Agent) -> Result:
+def _entropy(agent: OnPolicyAgent) -> Result:
     """The entropy bonus' gradient against the score function's, on the last layer."""
     policy, head = variant(agent).policy, "head."
     obs = observations(agent, 1, 1)
@@ -78,7 +79,7 @@ def _entropy(agent: Agent) -> Result:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # away from where every gradient of an entropy is zero
         for parameter in chosen:
-            parameter += 0.7 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.7 * torch.randn(parameter.shape, generator=generator))
     action = torch.zeros((1, SAMPLES, *policy.event_shape), dtype=policy.action_dtype)
     dist, _, _ = policy(
         policy.prepare(rows), policy.initial_carry(SAMPLES), torch.ones(1, SAMPLES).bool(),
@@ -109,12 +110,12 @@ def _entropy(agent: Agent) -> Result:
     )  # fmt: skip
 
 
-def _bootstrap(agent: Agent) -> Result:
+def _bootstrap(agent: OnPolicyAgent) -> Result:
     return bootstrap_result(bootstrap_gap(agent))
 
 
 @torch.no_grad()
-def bootstrap_gap(agent: Agent) -> float:
+def bootstrap_gap(agent: OnPolicyAgent) -> float:
     """Against a step loop over single environments, and the advantage's own equation."""
     here = on_clock(agent, normalise_reward=False)
     rollout = here.collector.collect(32)
@@ -128,6 +129,7 @@ def bootstrap_gap(agent: Agent) -> float:
         _, _, carry = policy(prepared, carry, rollout.reset[t : t + 1], *rows)
         if not rollout.truncated[t].any() and t < T - 1:
             continue
+        assert isinstance(rollout.obs, Tensor)  # the clock's
         final = rollout.obs[t : t + 1].clone()
         final[..., 2] += 0.25  # the clock's own successor
         last = torch.as_tensor(stream.obs).unsqueeze(0) if t == T - 1 else final
@@ -146,7 +148,7 @@ def bootstrap_gap(agent: Agent) -> float:
     return max(worst, _advantage_gap(here, rollout))
 
 
-def _advantage_gap(agent: Agent, rollout: Any) -> float:
+def _advantage_gap(agent: OnPolicyAgent, rollout: Rollout) -> float:
     """The targets that are trained on at steps that end an episode, against r + gamma V."""
     _, target = agent.update.targets(rollout)
     ended = rollout.terminated | rollout.truncated

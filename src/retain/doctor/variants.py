@@ -1,7 +1,7 @@
 """Small agents of the same kind as one that is examined, and what they are tried on."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +12,8 @@ from retain.envs.make import EnvLike, separate
 from retain.envs.options import BARE
 from retain.train.agent import Agent
 from retain.types import Obs
+
+Kind = TypeVar("Kind", bound=Agent)
 
 CLOSE = 1e-4
 """How far apart two computations of the same number may be."""
@@ -24,7 +26,7 @@ def small(agent: Agent, **changes: Any) -> dict[str, Any]:
     return now | changes
 
 
-def variant(agent: Agent, env: EnvLike | None = None, **changes: Any) -> Agent:
+def variant(agent: Kind, env: EnvLike | None = None, **changes: Any) -> Kind:
     """A small agent of the same kind; with the same parameters where the environment is."""
     chosen = small(agent, **changes)
     new = type(agent).exactly(separate(agent.env) if env is None else env, chosen)  # type: ignore[arg-type]
@@ -85,7 +87,7 @@ class Clock(gym.Env[Any, Any]):
         return self._see(), 1.0, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {}
 
 
-def on_clock(agent: Agent, **changes: Any) -> Agent:
+def on_clock(agent: Kind, **changes: Any) -> Kind:
     """An agent of the same kind in the `Clock`."""
     plain = BARE | {"normalise_obs": False, "encoder": "auto", "encoder_hidden": ()}
     make: Callable[[], Any] = lambda: Clock(agent.action_space)  # noqa: E731

@@ -39,8 +39,9 @@ class EnvStep(NamedTuple):
 class Fault:
     """Something that went wrong in an environment, and was dealt with."""
 
-    kind: Literal["raised", "worker died", "worker hung", "not deterministic"]
-    """raised: the environment did; its episode is cut as truncated. Workers that died or hung are
+    kind: Literal["raised", "unusable", "worker died", "worker hung", "not deterministic"]
+    """raised: the environment did; unusable: it answered what is not finite, or allowed no action.
+    Its episode is cut as truncated. Workers that died or hung are
     replaced and their episodes played back. not deterministic: an episode, played back, did not
     come to where it was, and is cut as truncated."""
     index: int

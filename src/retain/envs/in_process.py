@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from retain.envs.buffers import Buffers, buffers_layout, buffers_of, fresh_arrays
 from retain.envs.contract import Backend, EnvStep, Fault, Info, ObsArray
+from retain.envs.sanity import Sanity
 from retain.envs.spaces import action_converter, dig, entries, flat_space
+from retain.envs.wrappers import ACTION_MASK
 from retain.errors import UsageError
 
 
@@ -27,7 +29,8 @@ class _Unstarted:
 class InProcess(Backend):
     """A list of gymnasium environments without autoreset.
 
-    An environment that raises ends its episode there as truncated, and leaves a `Fault`.
+    An environment that raises, or answers what nobody can act on (`Sanity`), ends its episode there
+    as truncated, and leaves a `Fault`.
 
     Args:
         factories: make one environment each; all of the same spaces.
@@ -51,6 +54,7 @@ class InProcess(Backend):
         self._paths = {key: path for key, (path, _) in entries(first.observation_space).items()}
         self.action_space = first.action_space
         self._convert = action_converter(self.action_space)
+        self._sanity = Sanity(self.observation_space, self.action_space, self.num_envs)
         layout = buffers_layout(self.observation_space, self.num_envs)
         self.adopt(buffers_of(self.observation_space, fresh_arrays(layout)))
 
@@ -75,14 +79,47 @@ class InProcess(Backend):
             self._reset_one(int(index), int(seeds[index]))
         return self._obs
 
+    def reset_rows(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
+        """`reset` in a worker, whose episodes the parent records."""
+        return self._reset(mask, seeds)
+
+    def step_rows(self, action: NDArray[Any]) -> EnvStep:
+        """`step` in a worker, likewise."""
+        return self._step(action)
+
+    def reset_into(self, rows: ObsArray, index: int, seed: int) -> bool:
+        """Begins an episode whose first observation goes to other rows; whether it began. What went
+        wrong is told by the reset that is asked for, of its own episode."""
+        kept, self._obs, before = self._obs, rows, len(self.faults)
+        self._reset_one(index, seed)
+        self._obs = kept
+        began = len(self.faults) == before
+        del self.faults[before:]
+        return began
+
+    def _refuse_start(self, index: int, text: str) -> None:
+        """An episode whose first observation nobody can act on is cut at its first step."""
+        self._live[index] = _Unstarted(text)
+        self.faults.append(Fault("unusable", index, f"at the reset, {text}"))
+        self._blank(index)
+
+    def _blank(self, index: int) -> None:
+        """An observation that can be acted on, whatever that does."""
+        for key, column in (self._obs if isinstance(self._obs, dict) else {"": self._obs}).items():
+            column[index] = 1 if key == ACTION_MASK else 0
+
     def _reset_one(self, index: int, seed: int) -> None:
         try:
             observation, _ = self.envs[index].reset(seed=seed)
             self._write(index, observation)
             self._live[index] = self.envs[index]
+            wrong = self._sanity.find(self._obs).get(index)
+            if wrong is not None:
+                self._refuse_start(index, wrong)
         except Exception:
             text = traceback.format_exc()
             self._live[index] = _Unstarted(text)
+            self._blank(index)
             self.faults.append(Fault("raised", index, text))
 
     def _step(self, action: NDArray[Any]) -> EnvStep:
@@ -98,6 +135,10 @@ class InProcess(Backend):
             except Exception:
                 self._cut(index)
                 self.faults.append(Fault("raised", index, traceback.format_exc()))
+        over = terminated | truncated
+        for index, text in self._sanity.find(self._obs, reward, over).items():
+            self._cut(index)
+            self.faults.append(Fault("unusable", index, text))
         return EnvStep(self._obs, reward, terminated, truncated)
 
     def _cut(self, index: int) -> None:

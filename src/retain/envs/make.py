@@ -60,24 +60,27 @@ def _bare(env: EnvLike, options: EnvOptions, render_mode: str | None) -> gym.Env
         raise UsageError(
             f"{env_name(env)} returned {type(made).__name__} (expected a gymnasium.Env)"
         )
-    return made
+    return _with_spaces(env, made)
 
 
 def _call(make: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
     """What a callable makes of the arguments."""
     try:
         return make(**kwargs)
-    except TypeError as error:
-        if not kwargs:
-            raise
-        raise UsageError(f"{env_name(make)} does not take env_kwargs {kwargs}: {error}") from None
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        if kwargs and isinstance(error, TypeError):
+            text = f"{env_name(make)} does not take env_kwargs {kwargs}: {error}"
+            raise UsageError(text) from None
+        raise UsageError(_failed(make, error)) from error
 
 
 def _by_id(env: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
     if is_atari(env):
         rom(env)
     try:
-        return gym.make(env, disable_env_checker=True, **kwargs)
+        return _with_spaces(env, gym.make(env, disable_env_checker=True, **kwargs))
     except gym.error.DependencyNotInstalled as error:
         raise UsageError(_missing(env, error)) from None
     except (gym.error.UnregisteredEnv, gym.error.Error) as error:
@@ -87,8 +90,26 @@ def _by_id(env: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
     except ModuleNotFoundError as error:
         module = error.name or env.split(":")[0]
         raise UsageError(f"cannot import {module!r} for the environment {env!r}") from None
-    except TypeError as error:
-        raise UsageError(f"cannot make {env!r}: {error}") from None
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(_failed(env, error)) from error
+
+
+def _failed(env: EnvLike, error: BaseException) -> str:
+    """What an environment's constructor did."""
+    if isinstance(error, SystemExit):
+        return f"cannot make {env_name(env)!r}: its constructor called sys.exit({error.code!r})"
+    text = " ".join(str(error).split())
+    name = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "
+    return f"cannot make {env_name(env)!r}: {name}{text}"
+
+
+def _with_spaces(env: EnvLike, made: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(made, name, None), gym.spaces.Space):
+            raise UsageError(f"{env_name(env)!r} has no {name} (expected a gymnasium.spaces.Space)")
+    return made
 
 
 def _unknown(env: str) -> str:
@@ -118,6 +139,13 @@ def _missing(env: str, error: Exception) -> str:
 def factory(env: EnvLike, options: EnvOptions) -> Callable[[], gym.Env[Any, Any]]:
     """What makes one environment."""
     return partial(make_single, env, options)
+
+
+def spaces_of(env: EnvLike, options: EnvOptions = PLAIN) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """The spaces of observations and actions that a policy would see."""
+    backend = make(env, 1, options)
+    backend.close()
+    return backend.observation_space, backend.action_space
 
 
 def make(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend:

@@ -57,7 +57,8 @@ class EnvOptions:
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
-        check_range(self, "workers", "obs_noise", low=0)
+        check_range(self, "obs_noise", low=0)
+        check_range(self, "workers", low=0, high=1024)
         check_range(self, "env_groups", "frame_skip", "frame_stack", "time_limit", low=1)
         check_range(self, "worker_timeout", "reward_clip", low=0, above=True)
         check_range(self, "flicker", "sticky_actions", low=0, high=1)

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from retain.envs.contract import Backend, EnvStep, ObsArray
+from retain.envs.contract import Backend, EnvStep, Info, ObsArray
 from retain.envs.in_process import InProcess
 from retain.envs.spaces import action_converter, dig, entries, flat_space, unreadable
 from retain.envs.wrappers import left_out, readable
@@ -64,6 +64,7 @@ class Vector(Backend):
         self._same_step = _mode(env) is AutoresetMode.SAME_STEP
         self._waiting = np.zeros(self.num_envs, dtype=np.bool_)
         """`[B]` at the first observation of an episode that nobody has asked for yet."""
+        self._infos: Any = {}
         self._seeding = self._find_seeding()
         self._masked = self.num_envs > 1 and self._heeds_mask()
         self._waiting[:] = False  # whatever was tried, training begins with its own seeds
@@ -93,21 +94,20 @@ class Vector(Backend):
                 continue
             if _equal(once, again, np.ones(self.num_envs, dtype=np.bool_)):
                 return seeding
+        self._whole(TOGETHER[-1], seeds)
         return TOGETHER[-1]
 
     def _heeds_mask(self) -> bool:
         """Whether it resets single environments and leaves the others where they are."""
         seeds = np.arange(self.num_envs, dtype=np.int64)
-        first = seeds == 0
-        self._whole(self._seeding, seeds)
+        first, begun = seeds == 0, self._begun
         try:
             self._act(np.stack([self._some_action()] * self.num_envs))
-            before = self._obs
-            heeded = _equal(before, self._masked_reset(seeds, first), ~first)
+            after = self._masked_reset(seeds, first)
+            begins = self._seeding not in EACH or _equal(begun, after, first)
+            return begins and _equal(self._obs, after, ~first)
         except Exception:  # likewise
-            heeded = False
-        self._whole(self._seeding, seeds)
-        return heeded
+            return False
 
     def _some_action(self) -> Any:
         self.action_space.seed(0)
@@ -164,6 +164,7 @@ class Vector(Backend):
             self._begun = self._arrays(obs)
             self._write_final(info, np.flatnonzero(ended))
         self._waiting = ended & self._same_step
+        self._infos = info.get("final_info", info) if self._same_step else info
         return np.array(reward, np.float64), terminated, truncated
 
     def _write_final(self, info: dict[str, Any], rows: NDArray[np.intp]) -> None:
@@ -180,6 +181,18 @@ class Vector(Backend):
     def _step(self, action: NDArray[Any]) -> EnvStep:
         reward, terminated, truncated = self._act(action)
         return EnvStep(self._obs, reward, terminated, truncated)
+
+    def info(self, index: int) -> Info:
+        """See the contract; Gymnasium marks in `_key` which environments said `key`."""
+        infos = self._infos
+        if isinstance(infos, np.ndarray | list | tuple):  # one for each, as before Gymnasium 1.0
+            return infos[index] or {}
+        there = {key: infos.get(f"_{key}") for key in infos if not key.startswith("_")}
+        return {
+            key: infos[key][index]
+            for key, rows in there.items()
+            if rows is not None and rows[index]
+        }
 
     def _play_back(self) -> ObsArray:
         if self.replays:
@@ -220,7 +233,22 @@ def vector_makers(env: Any) -> list[Callable[[], gym.Env[Any, Any]]] | None:
         return None
     ours = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers")
     kwargs = {k: v for k, v in spec.kwargs.items() if k not in ours}
-    return [lambda: gym.make(spec.id, disable_env_checker=True, **kwargs)]
+
+    def make() -> gym.Env[Any, Any]:
+        return gym.make(spec.id, disable_env_checker=True, **kwargs)
+
+    return [make] if _same_spaces(make, env) else None
+
+
+def _same_spaces(make: Callable[[], gym.Env[Any, Any]], env: Any) -> bool:
+    """Whether the single version shows and takes the same: a vector may preprocess as well."""
+    try:
+        one = make()
+    except Exception:  # there is none, or it takes other arguments
+        return False
+    one.close()
+    spaces = (env.single_observation_space, env.single_action_space)
+    return (one.observation_space, one.action_space) == spaces
 
 
 def _mode(env: Any) -> AutoresetMode:

@@ -241,7 +241,7 @@ class MaskFromInfo(gym.Wrapper[Any, Any, Any, Any]):
     """Shows `info["action_mask"]` as a part of the observation, where policies look for it.
 
     Raises:
-        UsageError: the actions are neither Discrete nor MultiDiscrete.
+        UsageError: the actions are neither Discrete nor MultiDiscrete, or there is no mask in info.
     """
 
     def __init__(self, env: Env) -> None:
@@ -253,6 +253,11 @@ class MaskFromInfo(gym.Wrapper[Any, Any, Any, Any]):
             width = int(actions.nvec.sum())
         else:
             raise UsageError(f"mask_actions needs Discrete actions, but the space is {actions}")
+        if ACTION_MASK not in env.reset(seed=0)[1]:
+            raise UsageError(
+                f"mask_actions is set, but the environment's info has no {ACTION_MASK!r} "
+                "(expected one with a 1 for each allowed action, or mask_actions off)"
+            )
         mask = gym.spaces.Box(0, 1, (width,), np.int8)
         self.width = width
         self.observation_space = gym.spaces.Dict(obs=env.observation_space, action_mask=mask)

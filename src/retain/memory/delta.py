@@ -99,3 +99,9 @@ class GatedDelta(Memory):
             x, end = block.forward(x, states[:, layer], reset)
             ends.append(end)
         return x, (torch.stack(ends, dim=1), before)
+
+    @torch.no_grad()
+    def metrics(self, carry: Carry) -> dict[str, float]:
+        """The geometric mean of the matrices' horizons where the input says nothing, in steps."""
+        kept = [block.asks.bias[-2 * self.heads : -self.heads] for block in self.blocks]
+        return {"horizon": float((1 + torch.cat(kept).exp()).log().mean().exp())}

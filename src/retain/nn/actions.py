@@ -90,6 +90,19 @@ class ClippedActions(BoxCoder):
         return self.as_array(torch.clamp(action, self.low, self.high))
 
 
+class UnitActions(ClippedActions):
+    """Clipped to [-1, 1] and scaled to the bounds, so that a spread means the same for every
+    action; without bounds, values as they are."""
+
+    def encode(self, action: Tensor) -> Tensor:
+        """The action as the environment got it, in [-1, 1] where it is bounded."""
+        return torch.clamp(action, -1.0, 1.0) if self.bounded else action
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """Scaled to the bounds."""
+        return super().to_env(self.from_unit(action) if self.bounded else action)
+
+
 class SquashedActions(BoxCoder):
     """Values before a tanh that brings them between the bounds.
 

@@ -13,7 +13,7 @@ from retain.nn.encoders import action_mask, orthogonal
 from retain.nn.heads import make_head
 from retain.nn.lookup import find_submodules_directly
 from retain.nn.normaliser import ObsNormaliser
-from retain.nn.policy import Policy
+from retain.nn.policy import SegmentPolicy
 from retain.nn.stacked import PairMLP
 from retain.nn.torso import NetworkConfig, Torso
 from retain.settings import setting
@@ -34,6 +34,8 @@ class ActorCriticConfig(NetworkConfig):
     """gSDE: new exploration noise every so many steps; -1 = once a segment."""
     log_std_init: float = setting(0.0, needs="box_actions")
     """Box actions: logarithm of the standard deviation to start from."""
+    scale_actions: bool = setting(False, needs="box_actions")
+    """Box actions: the Gaussian's [-1, 1] is the whole Box, whatever its bounds."""
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
@@ -42,7 +44,7 @@ class ActorCriticConfig(NetworkConfig):
             check_range(self, "sde_sample_freq", low=1)
 
 
-class ActorCritic(Policy):
+class ActorCritic(SegmentPolicy):
     """A policy and its value function over one timeline.
 
     Observations are first `prepare`d (normalised); everything else is `forward`, with T = 1 when
@@ -76,6 +78,7 @@ class ActorCritic(Policy):
             squash=config.squash,
             use_sde=config.use_sde,
             log_std_init=config.log_std_init,
+            unit=config.scale_actions,
         )
         self.value = orthogonal(nn.Linear(self.trunks.features, 1), 1.0)
         self.normaliser = ObsNormaliser(observation_space) if config.normalise_obs else None
@@ -87,7 +90,7 @@ class ActorCritic(Policy):
         return self.head.coder
 
     @property
-    def redraw_every(self) -> int:
+    def redraw_every(self) -> int:  # type: ignore[override]
         """Steps between two draws of the noise that steps share; -1 draws once a segment."""
         return self.config.sde_sample_freq
 

@@ -9,12 +9,12 @@ from torch import Generator, Tensor, nn
 
 from retain.errors import UsageError
 from retain.nn.actions import ActionCoder, DiscreteActions
-from retain.nn.distributions import Categorical
+from retain.nn.distributions import Categorical, Distribution
 from retain.nn.encoders import allowed_actions
 from retain.nn.heads import ActionHead
 from retain.nn.lookup import find_submodules_directly
 from retain.nn.normaliser import ObsNormaliser
-from retain.nn.policy import Policy
+from retain.nn.policy import SegmentPolicy
 from retain.nn.stacked import activation_function
 from retain.nn.torso import NetworkConfig, Torso
 from retain.types import Carry, Obs
@@ -81,7 +81,7 @@ class Activation(nn.Module):
         return out
 
 
-class GreedyPolicy(Policy):
+class GreedyPolicy(SegmentPolicy):
     """Action values over one timeline, and the policy that is greedy in them.
 
     Its forward is an actor-critic's: a distribution, the value of the best action, the carry.
@@ -143,7 +143,7 @@ class GreedyPolicy(Policy):
         reset: Tensor,
         previous_action: Tensor | None = None,
         previous_reward: Tensor | None = None,
-    ) -> tuple[Categorical, Tensor, Carry]:
+    ) -> tuple[Distribution, Tensor, Carry]:
         """As `ActorCritic.forward`: a distribution, `[T, B]` the best action's value, the carry."""
         value, after = self.action_values(obs, carry, reset, previous_action, previous_reward)
         return self.head.forward(value, allowed_actions(obs)), self.best(value, obs), after

@@ -15,6 +15,7 @@ from retain.nn.actions import (
     DiscreteActions,
     MultiDiscreteActions,
     SquashedActions,
+    UnitActions,
 )
 from retain.nn.distributions import (
     Bernoulli,
@@ -104,6 +105,8 @@ class BoxHead(ActionHead):
         squash: tanh of the Gaussian scaled to the bounds, instead of clipping to them.
         use_sde: generalised state-dependent exploration (Raffin et al. 2021, arXiv:2005.05719).
         log_std_init: the logarithm of the standard deviation to start from.
+        unit: the Gaussian's [-1, 1] is the whole Box, so that its spread means the same for every
+            action; without bounds it changes nothing.
     Raises:
         UsageError: `squash` on a Box without finite bounds, or with `use_sde`.
     """
@@ -116,11 +119,13 @@ class BoxHead(ActionHead):
         squash: bool,
         use_sde: bool,
         log_std_init: float,
+        unit: bool = False,
     ) -> None:
         super().__init__()
         if squash and use_sde:
             raise UsageError("squash and use_sde exclude each other: set one of them to False")
-        self.coder = SquashedActions(space) if squash else ClippedActions(space)
+        kind = SquashedActions if squash else UnitActions if unit else ClippedActions
+        self.coder = kind(space)
         self.space, self.squash, self.use_sde = space, squash, use_sde
         width = self.coder.encoded
         self.linear = orthogonal(nn.Linear(features, width), 0.01)
@@ -157,6 +162,7 @@ def make_head(
     squash: bool = False,
     use_sde: bool = False,
     log_std_init: float = 0.0,
+    unit: bool = False,
 ) -> ActionHead:
     """The head for an action space.
 
@@ -165,7 +171,9 @@ def make_head(
     """
     spaces = gym.spaces
     if isinstance(space, spaces.Box):
-        return BoxHead(features, space, squash=squash, use_sde=use_sde, log_std_init=log_std_init)
+        return BoxHead(
+            features, space, squash=squash, use_sde=use_sde, log_std_init=log_std_init, unit=unit
+        )
     for option, on in (("squash", squash), ("use_sde", use_sde)):
         if on:
             raise UsageError(f"{option} needs Box actions, but the action space is {space}")

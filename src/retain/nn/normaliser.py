@@ -10,7 +10,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from retain.nn.encoders import ACTION_MASK, is_image
+from retain.nn.encoders import ACTION_MASK, is_image, is_small_image
 from retain.ops import RunningStats, discounted_sum, normalise_with, running_stats, update_stats
 from retain.types import Obs
 
@@ -52,7 +52,7 @@ class ObsNormaliser(nn.Module):
         self.names: dict[str, str] = {}
         for index, (key, entry) in enumerate(entries.items()):
             floats = isinstance(entry, gym.spaces.Box) and entry.dtype.kind == "f"
-            if floats and not is_image(entry) and key != ACTION_MASK:
+            if floats and not (is_image(entry) or is_small_image(entry)) and key != ACTION_MASK:
                 self.names[key] = f"entry_{index}"
                 self.entries[f"entry_{index}"] = StatsModule(entry.shape or ())
 

@@ -7,6 +7,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from retain.nn.actions import ActionCoder
+from retain.nn.distributions import Distribution
+from retain.nn.heads import ActionHead
 from retain.nn.normaliser import ObsNormaliser
 from retain.nn.torso import NetworkConfig, Torso, previous_inputs
 from retain.types import Carry, Obs
@@ -94,3 +96,47 @@ class Policy(nn.Module, ABC):
         Returns:
             policy actions `[B, ...]` and the next carry.
         """
+
+
+class SegmentPolicy(Policy):
+    """A policy whose forward gives a distribution over actions and a value at every step: what
+    collects whole segments, and learns from them."""
+
+    head: ActionHead
+    redraw_every: int
+    """Steps between two draws of the noise that steps share; -1 draws once a segment."""
+
+    @abstractmethod
+    def forward(
+        self,
+        obs: Obs,
+        carry: Carry,
+        reset: Tensor,
+        previous_action: Tensor | None = None,
+        previous_reward: Tensor | None = None,
+    ) -> tuple[Distribution, Tensor, Carry]:
+        """One forward for acting and training.
+
+        Args:
+            obs: `[T, B, ...]` prepared observations.
+            carry: what the step before left; leaves `[B, ...]`.
+            reset: `[T, B]` bool, true at the first step of an episode.
+            previous_action: `[T, B, ...]` policy actions, if the network reads them.
+            previous_reward: `[T, B]`, if the network reads it.
+        Returns:
+            distribution over `[T, B]` policy actions, value `[T, B]`, carry after the last step.
+        """
+
+    def __call__(
+        self,
+        obs: Obs,
+        carry: Carry,
+        reset: Tensor,
+        previous_action: Tensor | None = None,
+        previous_reward: Tensor | None = None,
+    ) -> tuple[Distribution, Tensor, Carry]:
+        """`forward`, with its types."""
+        out: tuple[Distribution, Tensor, Carry] = super().__call__(
+            obs, carry, reset, previous_action, previous_reward
+        )
+        return out

@@ -40,8 +40,8 @@ class NetworkConfig:
     previous_reward: bool = False
     """The network also reads the last reward (zero at an episode's start)."""
     encoder: str = "auto"
-    """What reads an observation: auto (by its space), mlp, nature, impala, any other registered
-    name, or module:name of a class."""
+    """What reads an observation: auto (by its space), mlp, grid, nature, impala, any other
+    registered name, or module:name of a class."""
     encoder_hidden: tuple[int, ...] = ()
     """MLP widths before the memory, for vectors; empty passes them through unchanged."""
     precision: Literal["float32", "bfloat16"] = setting("float32", needs="images")
@@ -67,6 +67,18 @@ class NetworkConfig:
     def reads_reward(self) -> bool:
         """Whether the network reads the previous reward."""
         return self.previous_reward
+
+    def small(self) -> dict[str, Any]:
+        """Settings of an agent of the same kind that trains for a moment (the doctor's)."""
+        return {}
+
+    def probing(self) -> dict[str, Any]:
+        """Settings that learn the doctor's probes."""
+        return {}
+
+    def short_segments(self) -> dict[str, Any]:
+        """Settings with segments so short that a cue lies in an earlier one (the doctor's)."""
+        return {}
 
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""

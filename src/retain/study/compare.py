@@ -1,33 +1,27 @@
 """Trains every variant on every seed, side by side, and remembers what is done."""
 
 import json
-import math
 import os
 import signal
-import statistics
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from retain.envs.make import make
 from retain.errors import UsageError
-from retain.study.memory_length import CLEARINGS, returns_when_cleared
+from retain.study.outcome import Outcome, run_one
 from retain.train import checkpoint as store
 from retain.train.algorithms import algorithm_class
 from retain.train.config import RunConfig, check_names, field_names, parts_of
-from retain.train.loading import load
-from retain.train.plot import read_curve
+from retain.train.files import make_folder
 from retain.train.relevance import Situation, check_relevant, irrelevant
-from retain.train.resume import resume
 from retain.train.trainer import Interrupted
 
-OUTCOME = "outcome.json"
-FINAL = 0.1
-"""Share of the run at its end over which training returns are averaged."""
+Found = dict[str, list[Outcome]]
+"""The outcomes of every variant, seed by seed."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +33,6 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one run came to."""
-
-    evaluation: float
-    """Mean return of whole deterministic episodes of the final agent."""
-    final: float
-    """Mean of the training returns over the last tenth of the run."""
-    efficiency: float
-    """Mean of the training returns over the whole run: area under the learning curve."""
-    steps_per_second: float
-    cleared: dict[str, float] = field(default_factory=dict)
-    """Mean return with the memory cleared every so many steps; empty without one."""
-
-
-@dataclass(frozen=True)
 class Study:
     """Everything that is compared.
 
@@ -61,6 +40,7 @@ class Study:
         settings: of all variants, over the presets.
         steps: of each run.
         seeds: runs of each variant, seeds 1 to n.
+        trials: of the search that tuned each variant before; 0 is none.
     """
 
     env: str
@@ -70,6 +50,7 @@ class Study:
     seeds: int
     settings: dict[str, Any] = field(default_factory=dict)
     episodes: int = 20
+    trials: int = 0
 
     def folder(self, out: Path, variant: Variant, seed: int) -> Path:
         """The run folder of a variant's seed."""
@@ -121,41 +102,6 @@ def variants_of(field_name: str, values: Sequence[Any]) -> tuple[Variant, ...]:
     )
 
 
-def run_one(
-    env: str, algo: str, settings: dict[str, Any], steps: int, episodes: int, folder: str
-) -> dict[str, Any]:
-    """Trains one run, or goes on with it, or reads what it came to."""
-    path = Path(folder)
-    if (path / OUTCOME).exists():
-        done: dict[str, Any] = store.read_json(path / OUTCOME)
-        return done
-    if store.checkpoints(path):
-        try:
-            agent = resume(path)
-        except UsageError:  # finished, but not evaluated yet
-            agent = load(path)
-    else:
-        agent = algorithm_class(algo)(env, **settings)
-        agent.learn(steps, out=path)
-    curve, returns = read_curve(path)
-    _, rates = read_curve(path, "steps_per_second")
-    late = returns[curve >= curve[-1] * (1 - FINAL)] if len(curve) else np.array([math.nan])
-    cleared: dict[str, float] = {}
-    if agent.policy.recurrent:
-        cleared = returns_when_cleared(agent, CLEARINGS, episodes)
-    outcome = Outcome(
-        evaluation=agent.evaluate(episodes).return_mean,
-        final=float(late.mean()),
-        efficiency=float(np.trapezoid(returns, curve) / (curve[-1] - curve[0]))
-        if len(curve) > 1
-        else math.nan,
-        steps_per_second=float(statistics.median(rates)) if len(rates) else math.nan,
-        cleared=cleared,
-    )
-    store.write_json(path / OUTCOME, outcome.__dict__)
-    return outcome.__dict__
-
-
 def _quiet() -> None:
     """A worker: Ctrl-C is for the run's own handler; torch has one thread each."""
     import torch
@@ -178,32 +124,59 @@ def progress_of(folders: Sequence[Path]) -> int:
     return total
 
 
-def compare(
-    study: Study,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    tick: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, list[Outcome]]:
+Tick = Callable[[int, int], None]
+"""Called about once a second with the steps done and the steps altogether."""
+
+
+def in_silence(done: int, total: int) -> None:
+    """A tick that shows nothing."""
+
+
+def compare(study: Study, out: Path, *, jobs: int | None = None, tick: Tick = in_silence) -> Found:
     """Trains what is not trained yet; the outcomes of every variant, seed by seed.
 
     Args:
         out: folder of all runs; with the same study it goes on where it stopped.
         jobs: runs side by side; None is one a core.
-        tick: called about once a second with steps done and steps altogether.
     Raises:
         UsageError: the study makes no sense, or the folder holds another one.
         Interrupted: a signal stopped it; the same call goes on.
     """
     study.check()
-    _claim(study, out)
-    runs = [(v, s) for s in range(1, study.seeds + 1) for v in study.variants]
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs is {jobs} (expected at least 1)")
+    make(study.env, 1).close()  # an environment that cannot be made is told here, once
+    claim(study, out)
+    runs = [(variant, seed) for seed in range(1, study.seeds + 1) for variant in study.variants]
+    outcomes = train_all(study, runs, out, jobs=jobs, tick=tick)
+    found: Found = {variant.name: [] for variant in study.variants}
+    for (variant, _), outcome in zip(runs, outcomes, strict=True):
+        found[variant.name].append(outcome)
+    return found
+
+
+def train_all(
+    study: Study,
+    runs: Sequence[tuple[Variant, int]],
+    out: Path,
+    *,
+    jobs: int | None,
+    tick: Tick,
+    one: Callable[..., dict[str, Any]] = run_one,
+) -> list[Outcome]:
+    """The outcome of every run (a variant and a seed), trained side by side where it is not there.
+
+    Args:
+        one: trains a run; see `outcome.run_one`.
+    Raises:
+        Interrupted: a signal stopped it; the same call goes on.
+    """
     folders = [study.folder(out, variant, seed) for variant, seed in runs]
     jobs = jobs or max(1, min(len(runs), os.cpu_count() or 1))
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_quiet) as pool:
         futures: list[Future[dict[str, Any]]] = [
             pool.submit(
-                run_one, study.env, study.algo,
+                one, study.env, study.algo,
                 study.settings_of(variant) | {"seed": seed, "threads": 1},
                 study.steps, study.episodes, str(folder),
             )
@@ -215,34 +188,30 @@ def compare(
                 broken = [f for f in futures if f.done() and f.exception() is not None]
                 if broken:
                     raise broken[0].exception()  # type: ignore[misc]
-                _wait(futures)
+                waiting = [f for f in futures if not f.done()]
+                wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
         except (KeyboardInterrupt, Interrupted):
             pool.shutdown(wait=False, cancel_futures=True)
             raise Interrupted(out, signal.SIGINT) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        outcomes = [Outcome(**future.result()) for future in futures]
-    found: dict[str, list[Outcome]] = {variant.name: [] for variant in study.variants}
-    for (variant, _), outcome in zip(runs, outcomes, strict=True):
-        found[variant.name].append(outcome)
-    return found
+        return [Outcome(**future.result()) for future in futures]
 
 
-def _wait(futures: Sequence[Future[Any]]) -> None:
-    from concurrent.futures import FIRST_COMPLETED, wait
+def claim(study: Study, out: Path) -> None:
+    """The folder is this study's, with as many seeds as are asked for this time.
 
-    wait([f for f in futures if not f.done()], timeout=1.0, return_when=FIRST_COMPLETED)
-
-
-def _claim(study: Study, out: Path) -> None:
-    """The folder is this study's, with as many seeds as are asked for this time."""
-    facts = json.loads(json.dumps({
+    Raises:
+        UsageError: it is another one's.
+    """
+    facts = {
         "env": study.env, "algo": study.algo, "steps": study.steps, "settings": study.settings,
         "episodes": study.episodes,
-    }))  # fmt: skip
+    } | ({"trials": study.trials} if study.trials else {})  # fmt: skip
+    facts = json.loads(json.dumps(facts))
     path = out / "study.json"
     if path.exists() and store.read_json(path) != facts:
         raise UsageError(f"{out} holds another comparison; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     store.write_json(path, facts)

@@ -5,29 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from retain.study.compare import Outcome, Study
+from retain.study.compare import Study
 from retain.study.memory_length import CLEARINGS, WHOLE, effective_length
-from retain.study.statistics import (
-    Interval,
-    improvement,
-    iqm_difference,
-    iqm_interval,
-    rank_test,
-    rank_test_floor,
-)
+from retain.study.outcome import Outcome
+from retain.study.statistics import Interval, improvement, iqm_interval, rank_test
+from retain.study.tune import Tuned
+from retain.study.verdict import Evidence, Verdict, evaluations, judge, rate
 from retain.train.plot import plot
 
 Found = Mapping[str, Sequence[Outcome]]
-
-
-def evaluations(outcomes: Sequence[Outcome]) -> list[float]:
-    """The final agents' returns."""
-    return [outcome.evaluation for outcome in outcomes]
-
-
-def rate(outcomes: Sequence[Outcome]) -> float:
-    """Median training speed."""
-    return float(np.median([outcome.steps_per_second for outcome in outcomes]))
 
 
 def against(found: Found, name: str) -> tuple[Interval | None, str]:
@@ -61,6 +47,17 @@ def table(found: Found) -> list[str]:
     return lines
 
 
+def yardstick_line(study: Study, found: Found) -> str:
+    """What returns mean there: random actions, and a good return where one is known."""
+    evidence = Evidence(study, found)
+    known = "" if evidence.reference is None else f"; a good return is {evidence.reference:.4g}"
+    randoms = {f"{evidence.random(name):.4g}": name for name in found}
+    if len(randoms) == 1:
+        return f"Random actions come to {next(iter(randoms))}{known}."
+    each = ", ".join(f"{evidence.random(name):.4g} ({name})" for name in found)
+    return f"Random actions come to {each}{known}."
+
+
 def short_table(found: Found) -> list[str]:
     """What fits a terminal: the final agents alone."""
     base = next(iter(found))
@@ -76,34 +73,13 @@ def short_table(found: Found) -> list[str]:
     return lines
 
 
-def verdict(study: Study, found: Found) -> str:
-    """In words: does the best of the others beat the first, with the doubt that is left."""
-    base, *others = found
-    best = max(others, key=lambda name: iqm_interval(evaluations(found[name])).value)
-    gap = iqm_difference(evaluations(found[best]), evaluations(found[base]))
-    slower = rate(found[base]) / rate(found[best])
-    subject = "memory" if study.variants[0].settings.get("memory") == "none" else best
-    shown = f"{gap.value:+.4g} [{gap.low:.4g}, {gap.high:.4g}]"
-    floor = rank_test_floor(study.seeds, study.seeds)
-    doubt = f"{study.seeds} seeds each: a rank test cannot go below p = {floor:.3g}" + (
-        ", so it can never reach 0.05" if floor > 0.05 else ""
-    )
-    if gap.low > 0:
-        text = f"{subject} helps: {best} against {base} {shown}"
-    elif gap.high < 0:
-        text = f"{subject} hurts here: even {best} is below {base}, {shown}"
-    else:
-        pace = f" and {slower:.1f}x faster" if slower > 1.05 else ""
-        text = f"{subject} does not help here: {base} is as good{pace} ({best} {shown})"
-    return f"{text}. {doubt}."
-
-
-def memory_lines(found: Found) -> list[str]:
-    """How far back each variant's memory matters; nothing where none has one."""
+def memory_lines(study: Study, found: Found) -> list[str]:
+    """How far back each variant's memory matters; nothing where none has one, and no length for
+    one that did not learn: what random actions make of a memory means nothing."""
     with_memory = {n: o for n, o in found.items() if o and o[0].cleared}
     if not with_memory:
         return []
-    columns = [*map(str, CLEARINGS), WHOLE]
+    columns, evidence = [*map(str, CLEARINGS), WHOLE], Evidence(study, found)
     lines = [
         "Return with the memory cleared every k steps (mean over seeds), and the effective length: "
         "half the interval at which half of what memory brings is there.", "",
@@ -113,11 +89,38 @@ def memory_lines(found: Found) -> list[str]:
         means = {k: float(np.mean([o.cleared[k] for o in outcomes])) for k in columns}
         length = effective_length(means)
         shown = "makes no difference" if length is None else f"{length:.1f} steps"
+        if not evidence.learned(name):
+            shown = "not given: it did not learn"
         lines.append(f"| {name} | {' | '.join(f'{means[k]:.4g}' for k in columns)} | {shown} |")
     return lines
 
 
-def write_report(study: Study, found: Found, out: Path) -> Path:
+def advice_lines(verdict: Verdict) -> list[str]:
+    """What to try after no verdict, in order."""
+    if not verdict.advice:
+        return []
+    steps = (f"{number}. {text}" for number, text in enumerate(verdict.advice, 1))
+    return ["What to try, in this order:", "", *steps, ""]
+
+
+def tuned_lines(study: Study, tuned: Sequence[Tuned]) -> list[str]:
+    """What the search chose for each variant, and what it cost."""
+    if not tuned:
+        return []
+    lines = [
+        f"Tuned before: the same {study.trials} trials of {study.steps:,} steps for every variant, "
+        "on a seed that is not compared.", "",
+        "| | chosen | its return | with the variant's own settings |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for found in tuned:
+        chosen = ", ".join(f"{k} {v}" for k, v in found.settings.items()) or "its own settings"
+        lines.append(
+            f"| {found.variant} | {chosen} | {found.evaluation:.4g} | {found.before:.4g} |"
+        )
+    return [*lines, ""]
+
+
+def write_report(study: Study, found: Found, out: Path, tuned: Sequence[Tuned] = ()) -> Path:
     """`report.md` and `compare.png` in the study's folder; where the report is."""
     folders = {
         study.folder(out, variant, seed): variant.name
@@ -125,12 +128,14 @@ def write_report(study: Study, found: Found, out: Path) -> Path:
         for seed in range(1, study.seeds + 1)
     }
     plot(list(folders), out / "compare.png", name=lambda run: folders[run])
+    verdict = judge(study, found)
     lines = [
         f"# {study.algo} on {study.env}: {', '.join(found)}", "",
         f"{study.steps:,} steps, {study.seeds} seeds each, {study.episodes} episodes of each final "
         "agent" + (f", {study.settings}" if study.settings else "") + ".", "",
-        f"**{verdict(study, found)}**", "", *table(found), "", *memory_lines(found), "",
-        "![learning curves, every seed](compare.png)", "",
+        f"**{verdict.headline}.** {verdict.doubt}.", "", *advice_lines(verdict),
+        yardstick_line(study, found), "", *table(found), "", *tuned_lines(study, tuned),
+        *memory_lines(study, found), "", "![learning curves, every seed](compare.png)", "",
     ]  # fmt: skip
     path = out / "report.md"
     path.write_text("\n".join(lines))

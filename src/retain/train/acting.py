@@ -32,7 +32,8 @@ class Acting(ABC):
     run_settings: RunConfig
     observation_space: gym.Space[Any]
     device: torch.device
-    _act_generator: torch.Generator
+    act_generator: torch.Generator
+    """The noise of sampled actions."""
 
     @abstractmethod
     def exploration(self) -> float:
@@ -41,12 +42,12 @@ class Acting(ABC):
     @contextmanager
     def noise_of(self, seed: int) -> Iterator[None]:
         """While inside, `act` draws its noise from this seed; then it goes on as before."""
-        before = self._act_generator.get_state()
-        self._act_generator.manual_seed(seed)
+        before = self.act_generator.get_state()
+        self.act_generator.manual_seed(seed)
         try:
             yield
         finally:
-            self._act_generator.set_state(before)
+            self.act_generator.set_state(before)
 
     def initial_carry(self, batch_size: int = 1) -> Carry:
         """The carry before an episode's first observation; yours to keep and hand to `act`."""
@@ -98,7 +99,7 @@ class Acting(ABC):
                 action.unsqueeze(0),
                 self._previous_reward(reward, flags),
                 scale=0.0 if deterministic else self.exploration(),
-                generator=self._act_generator,
+                generator=self.act_generator,
             )
             env_action = self.policy.coder.to_env(action)
         return (env_action[0] if single else env_action), (after, action)

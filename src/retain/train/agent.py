@@ -1,7 +1,7 @@
 """The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from retain._version import __version__
+from retain.algos.contract import Update
 from retain.algos.schedules import schedule_name
 from retain.data.stream import Driver
 from retain.envs.contract import Backend
@@ -19,7 +20,7 @@ from retain.envs.given import EnvLike, env_name, given
 from retain.envs.groups import make_groups
 from retain.envs.options import EnvOptions
 from retain.envs.spaces import check_spaces
-from retain.errors import CheckpointError, UsageError
+from retain.errors import UsageError
 from retain.memory import memory_name
 from retain.memory.registry import write_options
 from retain.nn.encoders import encoder_name
@@ -27,6 +28,7 @@ from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
 from retain.train.acting import Acting
 from retain.train.allocator import keep_freed_memory
+from retain.train.bounds import check_device, check_memory, check_sizes
 from retain.train.callbacks.registry import CallbackLike
 from retain.train.changes import guard, refuse_assignment
 from retain.train.config import (
@@ -39,14 +41,17 @@ from retain.train.config import (
     values_of,
 )
 from retain.train.contract import NO_ENV, Progress
+from retain.train.defaults import Derived
 from retain.train.evaluate import Evaluation, evaluate
 from retain.train.misuse import check_first, explained
-from retain.train.presets import TUNED
-from retain.train.presets import preset as find_preset
+from retain.train.presets import AUTO
 from retain.train.relevance import Situation, check_relevant, irrelevant
 from retain.train.signature import describe
 from retain.train.spaces import space_to_json
+from retain.train.start import Start
+from retain.train.threads import cpu_threads
 from retain.train.trainer import train
+from retain.train.validation import fitting
 from retain.types import under_prefix, with_prefix
 
 
@@ -57,8 +62,9 @@ class Agent(Acting):
         env: a gymnasium id, `module:id`, a callable that returns an environment, a gymnasium.Env
             (copied if gymnasium can make it again, else the one environment), a
             gymnasium.vector.VectorEnv, or a `retain.Backend`.
-        preset: settings to begin with: `tuned` (known to work for this environment, if any),
-            another name, `none` for the algorithm's defaults, or a TOML file's path.
+        preset: settings to begin with: `auto` (what is known to work for this environment, or else
+            what is derived from it), another name, `none` for the algorithm's defaults, or a TOML
+            file's path.
         settings: any field of `RunConfig` or of the algorithm's config, over the preset.
     Raises:
         UsageError: an unknown id, field or value; the line names the nearest valid one.
@@ -70,11 +76,12 @@ class Agent(Acting):
     """What the algorithm changes in `RunConfig` before a preset does."""
     _settled: ClassVar[set[str]] = set()
     """What nobody assigns: the configuration, and the settings as if they were attributes."""
-    config: Any
-    policy: Any
-    """The networks, a `Policy`."""
-    update: Any
-    """What trains them, with `state` and `restore`."""
+    update: Update[Any]
+    """What trains the policy; each kind of agent has a collector of its own."""
+    derived: tuple[Derived, ...] = ()
+    """Settings that follow from the task, where no preset knows it."""
+    no_env = NO_ENV
+    """Why a loaded agent has no environment."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -88,32 +95,28 @@ class Agent(Acting):
             refuse_assignment(name)
         super().__setattr__(name, value)
 
-    def __init__(
-        self, env: EnvLike, *surplus: object, preset: str = TUNED, **settings: Any
-    ) -> None:
+    def __init__(self, env: EnvLike, *surplus: object, preset: str = AUTO, **settings: Any) -> None:
         check_first(type(self).__name__, env, surplus)
-        settings = named_parts(settings)
-        known = field_names(RunConfig, self.config_kind)
-        check_names(settings, known)
+        settings = named(settings)
+        kinds = RunConfig, self.config_kind
+        check_names(settings, field_names(*kinds))
         env, decided = given(env, settings)
-        memory = str(settings.get("memory", "none"))
-        chosen = find_preset(self.algo, env_name(env), memory, preset, known=known)
-        values = self.run_defaults | chosen | decided | settings
-        run, config = parts_of(values, RunConfig, self.config_kind)
-        self._setup(env, run, config)
-        now = Situation(
-            self.algo, env, (config, run), self.observation_space, self.action_space,
-            self.policy.receptive_field,
-        )  # fmt: skip
-        check_relevant(settings, now)
+        start = Start(self.algo, kinds, self.run_defaults, env, preset, decided | settings)
+
+        def config(*spaces: gym.Space[Any]) -> Any:
+            self.derived = start.derived(*spaces)
+            return start.parts(*spaces)[1]
+
+        self._setup(env, start.parts()[0], config)
+        self.check_relevant(settings)
         if preset.endswith(".toml"):
-            check_relevant(chosen, now, f"preset {preset}")
+            self.check_relevant(start.chosen, f"preset {preset}")
 
     @classmethod
     def useful(cls, settings: Mapping[str, Any], env: EnvLike | None = None) -> dict[str, Any]:
         """Those settings that would do something together: for a loop over memories, where one of
         them has no use for what another needs."""
-        settings = named_parts(settings)
+        settings = named(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
         run, config = parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind)
         idle = irrelevant(settings, Situation(cls.algo, env, (config, run)))
@@ -122,36 +125,64 @@ class Agent(Acting):
     @classmethod
     def exactly(cls, env: EnvLike, settings: Mapping[str, Any]) -> Self:
         """An agent with these settings: no preset, and no question whether each of them matters."""
-        settings = named_parts(settings)
+        settings = named(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
         env, decided = given(env, settings)
         values = cls.run_defaults | decided | settings
+        return cls.of(env, *parts_of(values, RunConfig, cls.config_kind))
+
+    @classmethod
+    def of(
+        cls,
+        env: EnvLike | None,
+        run: RunConfig,
+        config: NetworkConfig,
+        spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
+    ) -> Self:
+        """An agent of these configurations.
+
+        Args:
+            env: None where it only acts.
+            spaces: of observations and actions; None makes the environments to see theirs.
+        """
         agent = cls.__new__(cls)
-        agent._setup(env, *parts_of(values, RunConfig, cls.config_kind))
+        agent._setup(env, run, config, spaces)
         return agent
+
+    def check_relevant(self, names: Iterable[str], source: str = "") -> None:
+        """Refuses the first of some settings that does nothing here; see `relevance`."""
+        now = Situation(
+            self.algo, self.env, (self.config, self.run_settings), self.observation_space,
+            self.action_space, self.policy.receptive_field,
+        )  # fmt: skip
+        check_relevant(names, now, source)
 
     def _setup(
         self,
         env: EnvLike | None,
         run: RunConfig,
-        config: Any,
+        config: NetworkConfig | Callable[..., NetworkConfig],
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> None:
-        self.env, self.run_settings, self.config = env, run, config
+        self.env, self.run_settings = env, run
         self._backends: list[Backend] | None = None
         self._collector: Driver | None = None
+        self.device = check_device(run.device)
         if spaces is None:
             first = self.backends[0]
             spaces = (first.observation_space, first.action_space)
         self.observation_space, self.action_space = spaces
+        self.config = config(*spaces) if callable(config) else config
+        check_sizes(*spaces)
+        check_memory(*spaces, run, self.config)
         keep_freed_memory()
-        self.device = torch.device(run.device)
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
         self._seeds = [int(seed) for seed in seeds]
-        with torch.random.fork_rng(devices=[]):
+        # The initial weights come of sums whose order goes by the number of threads.
+        with torch.random.fork_rng(devices=[]), cpu_threads(run.threads):
             torch.manual_seed(run.seed)
             self._build()
-        self._act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
+        self.act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
         self._pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self.progress: Progress = {}
 
@@ -180,8 +211,9 @@ class Agent(Acting):
         """How much sampled actions explore, for `Policy.act`."""
         return 1.0
 
-    def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return self.update.state()  # type: ignore[no-any-return]
+    def learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the next update reads besides the policy: tensors, and JSON for the rest."""
+        return self.update.state()
 
     def _restore_learner(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.update.restore(tensors, facts)
@@ -227,7 +259,7 @@ class Agent(Acting):
         """The training environments, one backend for each group; made on first use."""
         if self._backends is None:
             if self.env is None:
-                raise UsageError(NO_ENV)
+                raise UsageError(self.no_env)
             self._backends = self._make_backends(self.env, self.run_settings)
         return self._backends
 
@@ -283,12 +315,13 @@ class Agent(Acting):
                 yield backend
 
     @property
-    def collector(self) -> Any:
+    def collector(self) -> Driver:
         """Acts in the training environments; a loaded agent's episodes are played back here."""
         if self._collector is None:
             self._collector = self._make_collector()
             if self._pending is not None:
-                differs = self._collector.restore(*self._pending)
+                with fitting("the saved state of the environments"):
+                    differs = self._collector.restore(*self._pending)
                 self._pending = None
                 self.progress["not_deterministic"] = np.flatnonzero(differs).tolist()
         return self._collector
@@ -365,6 +398,7 @@ class Agent(Acting):
             "env_name": env_name(self.env) if self.env is not None else None,
             "run": to_json(self.run_settings),
             self.algo: to_json(self.config),
+            "derived": [to_json(derived) for derived in self.derived],
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
         }
@@ -379,7 +413,7 @@ class Agent(Acting):
                 stays; None keeps everything in one.
         """
         path = Path(path)
-        update_tensors, update_facts = self._learner_state()
+        update_tensors, update_facts = self.learner_state()
         training = with_prefix("update.", update_tensors)
         facts: dict[str, Any] = {"update": update_facts}
         if self._pending is not None or self._collector is not None:
@@ -398,13 +432,13 @@ class Agent(Acting):
 
     def restore(self, folder: Path) -> Progress:
         """Takes back what `save` wrote; the progress saved with it."""
-        try:
-            self.policy.load_state_dict(store.load_tensors(folder, store.MODEL))
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder} does not fit this configuration: {error}") from None
+        model = store.load_tensors(folder, store.MODEL)
+        with fitting(folder / store.MODEL):
+            self.policy.load_state_dict(model)
         training, state = store.load_tensors(folder, store.TRAINING), store.load_state(folder)
-        self._restore_learner(under_prefix("update.", training), state["update"])
-        self._restore_large(folder, state)
+        with fitting(folder / store.TRAINING):
+            self._restore_learner(under_prefix("update.", training), state["update"])
+            self._restore_large(folder, state)
         self._collector = None
         if "collector" in state:
             self._pending = (under_prefix("collector.", training), state["collector"])
@@ -412,7 +446,7 @@ class Agent(Acting):
         return self.progress
 
 
-def named_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
+def named(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with every class or function by the name that a configuration keeps."""
     names = {"memory": memory_name, "encoder": encoder_name, "memory_options": write_options}
     names |= dict.fromkeys(("lr_schedule", "clip_schedule", "entropy_schedule"), schedule_name)

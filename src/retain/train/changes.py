@@ -1,13 +1,14 @@
 """Settings over an agent's life: what may change between two parts of its training, and why not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NoReturn
 
 from retain.envs.options import EnvOptions
 from retain.errors import UsageError
 from retain.nn.actor_critic import ActorCriticConfig
-from retain.train.config import RunConfig, check_names, field_names
+from retain.nn.torso import NetworkConfig
+from retain.train.config import RunConfig, check_names, field_names, parts_of, values_of
 
 FREE = ("workers", "worker_timeout", "native")
 """Of the environments' options, what changes nothing in an episode."""
@@ -48,22 +49,38 @@ def fixed(config_kind: type[Any]) -> dict[str, str]:
     return {name: reason for name, reason in found.items() if name in known}
 
 
-def check_changes(changes: Mapping[str, Any], before: Mapping[str, Any], kind: type[Any]) -> None:
+def check_free(names: Iterable[str], before: Mapping[str, Any], kind: type[Any]) -> None:
     """Refuses what cannot change in the life of an agent.
 
     Args:
-        before: the agent's settings so far; one that stays what it is passes.
+        before: the agent's settings so far.
         kind: of the algorithm's configuration.
     Raises:
-        UsageError: an unknown name, or a setting that is fixed; says why and what may change.
+        UsageError: a setting that is fixed; says why, and what may change.
     """
-    check_names(changes, field_names(RunConfig, kind))
     reasons = fixed(kind)
-    for name, value in changes.items():
-        now = tuple(value) if isinstance(value, list) else value
-        if name in reasons and now != before[name]:
+    for name in names:
+        if name in reasons:
             free = [f for f in field_names(kind) if f not in reasons]
             raise UsageError(
-                f"{name} is {before[name]!r} for good: {reasons[name]} (what may change: "
+                f"{name} stays {before[name]!r}: {reasons[name]} (what may change: "
                 f"{', '.join(free)})"
             )
+
+
+def changed(
+    run: RunConfig, config: NetworkConfig, changes: Mapping[str, Any]
+) -> tuple[RunConfig, Any]:
+    """A saved agent's configurations with other values for some settings.
+
+    Raises:
+        UsageError: an unknown name, a value that does not fit, or a setting that is fixed and
+            would be another.
+    """
+    kind = type(config)
+    check_names(changes, field_names(RunConfig, kind))
+    before = values_of(run, config)
+    after = parts_of({**before, **changes}, RunConfig, kind)
+    values = values_of(*after)
+    check_free([name for name in changes if values[name] != before[name]], before, kind)
+    return after[0], after[1]

@@ -15,6 +15,9 @@ from retain.typed import describe_type, fits
 
 Config = TypeVar("Config")
 
+MOST_ENVS = 65_536
+"""Environments of a run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(EnvOptions):
@@ -53,7 +56,8 @@ class RunConfig(EnvOptions):
     def __post_init__(self) -> None:
         """Refuses values that cannot mean anything."""
         super().__post_init__()
-        check_range(self, "num_envs", "checkpoint_every", "keep", "eval_episodes", low=1)
+        check_range(self, "num_envs", low=1, high=MOST_ENVS)
+        check_range(self, "checkpoint_every", "keep", "eval_episodes", low=1)
         check_range(self, "eval_every", low=0)
         check_range(self, "seed", low=0, high=2**63 - 1)
         check_range(self, "threads", low=0, high=1024)

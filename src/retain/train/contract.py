@@ -46,6 +46,8 @@ class Player(Protocol):
     """An agent that can play whole episodes."""
 
     env: EnvLike | None
+    no_env: str
+    """Why there is no environment, where there is none."""
     run_settings: RunConfig
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]

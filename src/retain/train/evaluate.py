@@ -14,7 +14,7 @@ from retain.envs.make import fresh, make
 from retain.envs.options import EnvOptions
 from retain.envs.spaces import check_spaces
 from retain.errors import UsageError
-from retain.train.contract import NO_ENV, Player
+from retain.train.contract import Player
 from retain.train.threads import cpu_threads
 
 PARALLEL = 16
@@ -56,12 +56,18 @@ def evaluation_options(agent: Player, env: EnvLike | None = None) -> tuple[EnvLi
         env, decided = given(env, {})
         return env, replace(options, env_kwargs=decided.get("env_kwargs", {}))
     if agent.env is None:
-        raise UsageError(NO_ENV)
+        raise UsageError(agent.no_env)
     return agent.env, options
 
 
 def evaluation_seed(agent: Player, seed: int | None) -> int:
-    """The seed of an evaluation's episodes: the given one, or one of the run's."""
+    """The seed of an evaluation's episodes: the given one, or one of the run's.
+
+    Raises:
+        UsageError: it is no seed.
+    """
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UsageError(f"seed is {seed} (expected 0 to {2**63 - 1})")
     return agent.run_settings.seed ^ EVALUATION if seed is None else seed
 
 
@@ -85,8 +91,19 @@ def evaluate(
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes} (expected at least 1)")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UsageError(f"seed is {seed} (expected 0 to {2**63 - 1})")
     with environments(agent, env, min(episodes, PARALLEL)) as backend:
         return _play(agent, backend, episodes, deterministic, seed, clear_every)
+
+
+def separate(agent: Player) -> bool:
+    """Whether an agent can be evaluated in environments that are not the training's own."""
+    env, options = evaluation_options(agent)
+    backend = fresh(env, 1, options)
+    if backend is not None:
+        backend.close()
+    return backend is not None
 
 
 @contextmanager

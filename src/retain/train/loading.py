@@ -1,47 +1,179 @@
-"""An agent again, from what it saved."""
+"""An agent again, from what it saved; what a saved file names is not imported unasked."""
 
 import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
 
 from retain.envs.given import EnvLike, given_again
+from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
-from retain.train.agent import Agent
+from retain.train.agent import Agent, named
 from retain.train.algorithms import AGENTS
-from retain.train.config import RunConfig, build
+from retain.train.changes import changed
+from retain.train.config import RunConfig, build, check_names, field_names
+from retain.train.defaults import Derived
+from retain.train.files import refuse_links
 from retain.train.misuse import explained
 from retain.train.registry import algorithm_class
 from retain.train.spaces import space_from_json
+from retain.train.validation import fitting
+
+ELSEWHERE = ("device", "callbacks")
+"""Settings that are no module for `load`: one has colons of its own, the other is `resume`'s."""
 
 
 @explained('retain.load("runs/...")')
-def load(path: str | os.PathLike[str], *, env: EnvLike | None = None, which: str = "last") -> Agent:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    env: EnvLike | None = None,
+    which: str = "last",
+    trust: bool = False,
+    buffer_folder: str | None = None,
+    **changes: Any,
+) -> Agent:
     """An agent from what `save` wrote or from a run folder.
 
     Args:
         env: another environment of the same spaces, or the object it was trained with; anything
             that the constructor takes. None takes the id that was saved.
         which: for a run folder, its "last" or its "best" checkpoint.
+        trust: import the modules that the saved configuration names, for its environment and its
+            parts; without it nothing of the folder can run code (docs/security.md).
+        buffer_folder: of the replay; a saved one is never taken.
+        changes: settings that are others from now on, e.g. learning_rate; everything that was
+            learned stays, the optimizer's moments too.
     Raises:
-        CheckpointError: nothing is there, or it is broken; the line names the file.
+        CheckpointError: nothing is there, or it is broken or damaged; the line names the file.
+        UsageError: a setting that cannot change, or not to that; the line says why.
     """
-    folder = store.find_checkpoint(Path(path), which)
-    facts = store.read_json(folder / store.CONFIG)
-    name = facts["algo"]
-    kind = AGENTS[name] if name in AGENTS else algorithm_class(facts.get("algo_class", name))
-    run = facts["run"]
+    path = Path(path)
+    refuse_links(path)
+    folder = store.find_checkpoint(path, which)
+    where = folder / store.CONFIG
+    facts = store.load_config(folder)
+    kind, run, config = settings_of(facts, where, trust=trust)
+    if hasattr(config, "buffer_folder"):
+        config = replace(config, buffer_folder=buffer_folder)
+    no_env: str | None = None
     if env is not None:
         # The number of environments stays the agent's: its carry has as many rows.
-        env, kwargs = given_again(env, facts["env"], run.get("env_kwargs", {}))
-        run = run | {"env_kwargs": kwargs}
-    agent = kind.__new__(kind)
-    agent._setup(
-        env if env is not None else facts["env"],
-        build(RunConfig, run),
-        build(kind.config_kind, facts[name]),
-        (
-            space_from_json(facts["observation_space"]),
-            space_from_json(facts["action_space"]),
-        ),
-    )
+        env, kwargs = given_again(env, facts["env"], run.env_kwargs)
+        run = replace(run, env_kwargs=kwargs)
+    else:
+        try:
+            env = saved_env(facts, where, trust=trust)
+        except CheckpointError as error:  # only acting needs none
+            no_env = str(error)
+    parts = changed(run, config, named(changes))
+    spaces = saved_space(facts, "observation", where), saved_space(facts, "action", where)
+    with fitting(where):
+        agent = kind.of(env, *parts, spaces)
+        agent.derived = tuple(Derived(**one) for one in facts.get("derived", ()))
+    if no_env is not None:
+        agent.no_env = no_env
+    agent.check_relevant(changes)
     agent.restore(folder)
     return agent
+
+
+def load_settings(checkpoint: Path, *, trust: bool = False) -> tuple[RunConfig, Any]:
+    """The run's and the algorithm's settings in a checkpoint.
+
+    Raises:
+        CheckpointError: it is broken, or names code that nobody said to trust.
+    """
+    return settings_of(store.load_config(checkpoint), checkpoint / store.CONFIG, trust=trust)[1:]
+
+
+def settings_of(
+    facts: dict[str, Any], where: Path, *, trust: bool = False
+) -> tuple[type[Agent], RunConfig, Any]:
+    """The kind of agent in a saved configuration, and its settings.
+
+    Raises:
+        CheckpointError: an unknown field or a value of another type or range, or code is named
+            that nobody said to trust.
+    """
+    algo = facts["algo"]
+    path = facts.get("algo_class") or algo
+    if algo not in AGENTS and not trust and module_of(path) is not None:
+        raise CheckpointError(refusal(where, "algo_class", path))
+    try:
+        kind = AGENTS[algo] if algo in AGENTS else algorithm_class(path)
+    except UsageError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    if not trust:
+        for name, value in texts({**facts["run"], **facts[algo]}):
+            if name not in ELSEWHERE and module_of(value) is not None:
+                raise CheckpointError(refusal(where, name, value))
+            if name == "env_kwargs" and ("/" in value or "\\" in value):
+                raise CheckpointError(
+                    f"{where}: env_kwargs has {value!r}, which may be the path of a file: "
+                    "if you trust it, say --trust or trust=True (docs/security.md)"
+                )
+    try:
+        for part, values in ((RunConfig, facts["run"]), (kind.config_kind, facts[algo])):
+            check_names(values, field_names(part))
+        return kind, build(RunConfig, facts["run"]), build(kind.config_kind, facts[algo])
+    except UsageError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+
+
+def saved_space(facts: dict[str, Any], name: str, where: Path) -> gym.Space[Any]:
+    """The saved observation or action space.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    try:
+        with fitting(f"{where}: {name}_space"):
+            return space_from_json(facts[f"{name}_space"])
+    except UsageError as error:
+        raise CheckpointError(f"{where}: {name}_space: {error}") from None
+
+
+def saved_env(facts: dict[str, Any], where: Path, *, trust: bool) -> str | None:
+    """The id of the saved environment; None if that was an object.
+
+    Raises:
+        CheckpointError: it names a module that nobody said to trust.
+    """
+    saved: str | None = facts["env"]
+    if saved is not None and not trust and module_of(saved) is not None:
+        raise CheckpointError(refusal(where, "env", saved))
+    return saved
+
+
+def module_of(value: str) -> str | None:
+    """The module that `module:name` would import; None where there is none, or its code has run
+    already."""
+    module, colon, _ = value.partition(":")
+    return module if colon and module not in sys.modules else None
+
+
+def refusal(where: Path, name: str, value: str) -> str:
+    """Why a saved value is not taken."""
+    return (
+        f"{where}: {name} is {value!r}, which imports the module {module_of(value)!r}: "
+        "if you trust it, say --trust or trust=True (docs/security.md)"
+    )
+
+
+def texts(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every string in a saved configuration, and the field that it stands in."""
+    for name, value in values.items():
+        stack = [value]
+        while stack:
+            entry = stack.pop()
+            if isinstance(entry, str):
+                yield name, entry
+            elif isinstance(entry, list | tuple):
+                stack += entry
+            elif isinstance(entry, dict):
+                stack += [*entry.keys(), *entry.values()]

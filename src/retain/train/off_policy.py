@@ -14,9 +14,13 @@ from retain.data.experience import Experience
 from retain.data.replay import Replay, check_capacity
 from retain.data.stream import observation_rows
 from retain.errors import UsageError
+from retain.nn.q_networks import OffPolicyNets
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
+from retain.train.files import make_folder
+from retain.train.lock import take
 from retain.train.replay_files import FOLDER, add_rows, load_rows, prune_rows
+from retain.train.validation import fitting
 from retain.types import tree_leaves, under_prefix, with_prefix
 
 
@@ -25,6 +29,7 @@ class OffPolicyAgent(Agent):
 
     run_defaults: ClassVar[dict[str, Any]] = {"num_envs": 1}
     config: OffPolicyConfig
+    policy: OffPolicyNets
     update_kind: ClassVar[type[OffPolicyUpdate]]
     """The algorithm."""
     discrete_kind: ClassVar[type[OffPolicyUpdate] | None] = None
@@ -71,7 +76,10 @@ class OffPolicyAgent(Agent):
             config, pieces = self.config, self.update.pieces
             B = self.run_settings.num_envs
             carry = self.policy.initial_carry(B) if pieces.stored else None
-            folder = config.buffer_folder
+            folder = Path(config.buffer_folder) if config.buffer_folder is not None else None
+            if folder is not None:
+                make_folder(folder, "buffer_folder")
+                self._buffer_lock = take(folder)  # until this agent is gone
             replay = Replay(
                 self.observation_space,
                 self.policy.event_shape,
@@ -82,14 +90,22 @@ class OffPolicyAgent(Agent):
                 stride=pieces.stride,
                 span=pieces.span,
                 priority_exponent=config.priority_exponent if config.prioritized else None,
-                folder=Path(folder) if folder is not None else None,
+                folder=folder,
                 seed=self._seeds[2],
             )
             if self._replay_source is not None and self._replay_state is not None:
                 load_rows(replay, *self._replay_source)
-                replay.restore(*self._replay_state)
+                with fitting("the saved state of the replay"):
+                    replay.restore(*self._replay_state)
             self._replay = self.update.replay = replay
         return self._replay
+
+    @property
+    def collector(self) -> Experience:
+        """Acts in the training environments; see `Agent.collector`."""
+        found = super().collector
+        assert isinstance(found, Experience)
+        return found
 
     def _make_collector(self) -> Experience:
         return Experience(
@@ -107,7 +123,8 @@ class OffPolicyAgent(Agent):
         """What the run's end would explore with."""
         return self.update.scale(1.0)
 
-    def _learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """As `Agent.learner_state`, with where the replay stands."""
         tensors, facts = self.update.state()
         if self._replay is not None:
             self._replay_state = self._replay.state()

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from retain.algos.on_policy import OnPolicyConfig, OnPolicyUpdate
 from retain.data.collector import Collector
+from retain.nn.policy import SegmentPolicy
 from retain.train.agent import Agent
 
 
@@ -12,6 +13,7 @@ class OnPolicyAgent(Agent):
     """What collects a segment and learns from it; subclasses say what learns."""
 
     config: OnPolicyConfig
+    policy: SegmentPolicy
     update_kind: ClassVar[type[OnPolicyUpdate]]
     """The algorithm."""
 
@@ -22,6 +24,13 @@ class OnPolicyAgent(Agent):
         self.update: OnPolicyUpdate = kind(
             self.config, self.policy, seed=self._seeds[0], num_envs=self.run_settings.num_envs
         )
+
+    @property
+    def collector(self) -> Collector:
+        """Acts in the training environments; see `Agent.collector`."""
+        found = super().collector
+        assert isinstance(found, Collector)
+        return found
 
     def _make_collector(self) -> Collector:
         return Collector(

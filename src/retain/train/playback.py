@@ -13,10 +13,11 @@ from retain.envs.make import fresh, make
 from retain.envs.options import EnvOptions
 from retain.errors import CheckpointError, UsageError
 from retain.train import checkpoint as store
-from retain.train.config import RunConfig, build
+from retain.train.files import refuse_links
+from retain.train.loading import saved_env, saved_space, settings_of
 from retain.train.recorder import Recorded, recorded, recorded_actions
-from retain.train.spaces import space_from_json
-from retain.train.video import drawable, frame_of, write_video
+from retain.train.validation import check_config
+from retain.train.video import check_video, drawable, frame_of, write_video
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,12 @@ class PlayedBack:
 
 
 def play_back(
-    run: Path, number: int = -1, *, video: Path | None = None, env: EnvLike | None = None
+    run: Path,
+    number: int = -1,
+    *,
+    video: Path | None = None,
+    env: EnvLike | None = None,
+    trust: bool = False,
 ) -> PlayedBack:
     """Plays an episode of a run again.
 
@@ -43,27 +49,33 @@ def play_back(
         number: from 0 in the order of their ends, or from -1 backwards.
         video: also write a .gif or .mp4 of it.
         env: the environment again, where the run was given an object of Python.
+        trust: import the module that the run's configuration names for its environment, if any.
     Raises:
         CheckpointError: the folder holds no run, or no record of episodes.
         UsageError: no such episode, or it cannot be drawn.
     """
     if not (run / store.CONFIG).exists():
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
-    facts = store.read_json(run / store.CONFIG)
-    config = build(RunConfig, facts["run"])
+    if video is not None:
+        check_video(video)
+    refuse_links(run)
+    where = run / store.CONFIG
+    facts = store.read_json(where)
+    check_config(facts, str(where))
+    _, config, _ = settings_of(facts, where, trust=trust)
     options = config.env_options()
     if env is not None:
         env, kwargs = given_again(env, facts["env"], options.env_kwargs)
         options = replace(options, env_kwargs=kwargs)
     else:
-        env = facts["env"]
+        env = saved_env(facts, where, trust=trust)
     if env is None:
         raise UsageError(
             f"the environment of {run} was an object of Python, which no file holds: from Python, "
             f'retain.train.playback.play_back("{run}", env=...)'
         )
     record, number = recorded(run, number)
-    space = space_from_json(facts["action_space"])
+    space = saved_space(facts, "action", where)
     actions = recorded_actions(run, record, space, config.num_envs)
     backend = drawable(env, options) if video is not None else _backend(env, options)
     frames: list[NDArray[Any]] = []

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from retain.data.episodes import RECENT, SUCCESS
-from retain.errors import CheckpointError, UsageError
+from retain.errors import CheckpointError, UsageError, nearest
 from retain.train.checkpoint import CONFIG, read_json
+from retain.train.files import make_folder, read_bytes, shorten
+from retain.train.validation import check_config, fitting
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+DRAWABLE = 1e100
+"""Numbers below this can be drawn; NaN and the infinities cannot."""
 
 
 def read_curve(run: Path, metric: str = "return_mean") -> Curve:
@@ -24,14 +30,18 @@ def read_curve(run: Path, metric: str = "return_mean") -> Curve:
         CheckpointError: there is no metrics.csv, or it has no such column.
     """
     path = run / "metrics.csv"
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if rows and metric not in rows[0]:
-        raise CheckpointError(f"{path} has no column {metric!r} (it has {', '.join(rows[0])})")
-    points = [(float(row["step"]), float(row[metric])) for row in rows]
-    points = [point for point in points if not math.isnan(point[1])]
+    with fitting(path):
+        rows = list(csv.DictReader(read_bytes(path).decode().splitlines()))
+    names = [str(name) for name in rows[0]] if rows else []
+    for name in ("step", metric) if rows else ():
+        if name not in names:
+            close = nearest(name, names)
+            raise CheckpointError(
+                f"{path} has no column {name!r}{close} (it has {shorten(', '.join(names), 400)})"
+            )
+    with fitting(path):
+        points = [(float(row["step"]), float(row[metric])) for row in rows]
+    points = [point for point in points if all(abs(x) < DRAWABLE for x in point)]
     steps, values = np.array(points or np.empty((0, 2))).reshape(-1, 2).T
     return steps, values
 
@@ -50,13 +60,14 @@ def group_name(run: Path) -> str:
     facts = settings_of(run)
     if not facts:
         return run.name
-    return f"{facts['env_name']}  {facts['algo']}  {memory_of(run)}"
+    return f"{facts.get('env_name')}  {facts['algo']}  {memory_of(run)}"
 
 
 def settings_of(run: Path) -> dict[str, Any]:
     """A run's own settings; empty where it has no config.json."""
     try:
-        facts: dict[str, Any] = read_json(run / CONFIG)
+        facts = read_json(run / CONFIG)
+        check_config(facts, str(run / CONFIG))
     except CheckpointError:
         return {}
     return facts
@@ -65,7 +76,7 @@ def settings_of(run: Path) -> dict[str, Any]:
 def memory_of(run: Path) -> str:
     """The memory that a run's agent has; empty where that is not known."""
     facts = settings_of(run)
-    return str(facts[facts["algo"]]["memory"]) if facts else ""
+    return str(facts[facts["algo"]].get("memory", "")) if facts else ""
 
 
 def colours(memories: Sequence[str]) -> list[str]:
@@ -140,6 +151,7 @@ def plot(
 
     if not runs:
         raise UsageError("no run to plot")
+    _check_picture(out)
     metrics = (metric,) if isinstance(metric, str) else tuple(metric)
     groups: dict[str, list[Path]] = {}
     for run in runs:
@@ -159,10 +171,28 @@ def plot(
         rows[0][0].legend(frameon=False)
     rows[-1][0].set_xlabel("environment steps")
     figure.tight_layout()
-    out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
     plt.close(figure)
     return out
+
+
+def _check_picture(out: Path) -> None:
+    """A picture can be written there.
+
+    Raises:
+        UsageError: it cannot; says why.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if out.suffix.removeprefix(".") not in known:
+        close = nearest(out.suffix.removeprefix("."), known)
+        raise UsageError(
+            f"out is {shorten(out)}{close} (expected a name that ends in .png, .pdf or .svg)"
+        )
+    if out.is_dir():
+        raise UsageError(f"out is {shorten(out)}, a folder (expected the name of a picture)")
+    make_folder(out.parent)
 
 
 LABELS = {
@@ -204,9 +234,15 @@ def mean_and_interval(
     last = min(steps[-1] for steps, _ in curves)
     grid = np.linspace(first, last, 200)
     values = np.stack([np.interp(grid, steps, ys) for steps, ys in curves])
-    n = len(curves)
-    spread = values.std(0, ddof=1) / math.sqrt(n)
-    return grid, values.mean(0), _STUDENT.get(n - 1, 1.96) * spread
+    half = np.apply_along_axis(half_width, 0, values)
+    return grid, values.mean(0), half
+
+
+def half_width(values: ArrayLike) -> float:
+    """Half the width of Student's 95 % interval of a mean."""
+    array = np.asarray(values, np.float64)
+    n = len(array)
+    return float(_STUDENT.get(n - 1, 1.96) * array.std(ddof=1) / math.sqrt(n))
 
 
 _STUDENT = {

@@ -4,7 +4,7 @@
 all environments, one row `[B, ...]` a step, in the space's own dtype or bytes where they do.
 """
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from retain.data.episodes import Episode
 from retain.data.stream import Driver
 from retain.errors import CheckpointError, UsageError
+from retain.train.files import keep_bytes, parse_json, read_bytes
+from retain.train.validation import EPISODE
 
 EPISODES, ACTIONS = "episodes.jsonl", "actions.bin"
 
@@ -55,11 +57,8 @@ class Recorder:
         self.driver = driver
         self.files = []
         for name, offset in zip((EPISODES, ACTIONS), offsets, strict=True):
-            path = run / name
-            path.touch(exist_ok=True)
-            with path.open("r+b") as file:
-                file.truncate(offset)
-            self.files.append(path.open("ab"))
+            keep_bytes(run / name, offset)
+            self.files.append((run / name).open("ab"))
         space = driver.streams[0].backend.action_space
         shape, self.dtype = action_row(space, driver.num_envs)
         size = int(np.prod(shape)) * self.dtype.itemsize
@@ -67,8 +66,14 @@ class Recorder:
         self.histories = histories
         for history in histories:
             history.unread = history.clock
-        self._moved = offsets[1] // size - histories[0].clock
-        """From a history's clock to the file's row."""
+        rows = offsets[1] // size
+        self._moved = [
+            rows - stream.backend.history.clock
+            for stream in driver.streams
+            for _ in range(stream.num_envs)
+        ]
+        """From the clock of each environment's history to the file's row: after a resume every
+        group has a clock of its own."""
 
     def write(self, finished: list[Episode]) -> None:
         """Takes the steps since the last call, and the episodes that ended in them."""
@@ -78,7 +83,7 @@ class Recorder:
             self.files[1].write(joined.astype(self.dtype, copy=False).tobytes())
         lines = []
         for episode in finished:
-            first = episode.end - episode.length + self._moved
+            first = episode.end - episode.length + self._moved[episode.env]
             if first < 0:  # it began before anything was recorded
                 continue
             lines.append(
@@ -112,12 +117,18 @@ def recorded(run: Path, number: int) -> tuple[Recorded, int]:
     path = run / EPISODES
     if not path.exists():
         raise CheckpointError(f"{run} has no record of episodes (no {EPISODES} in it)")
-    lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    lines = [line for line in read_bytes(path).split(b"\n") if line.endswith(b"}")]
+    if not lines:
+        raise UsageError(f"{run} has no episode {number}: none has ended yet")
     if not -len(lines) <= number < len(lines):
         raise UsageError(
             f"{run} has no episode {number} (expected 0 to {len(lines) - 1}, or from -1 backwards)"
         )
-    return Recorded(**json.loads(lines[number])), number % len(lines)
+    where = f"{path}, line {number % len(lines) + 1}"
+    facts = parse_json(lines[number], Path(where))
+    EPISODE(facts, where)
+    known = {name: facts[name] for name in Recorded.__dataclass_fields__ if name in facts}
+    return Recorded(**known), number % len(lines)
 
 
 def recorded_actions(
@@ -126,14 +137,24 @@ def recorded_actions(
     """`[length, ...]` actions of an episode, in the space's own dtype.
 
     Raises:
-        CheckpointError: the file is shorter than the episode.
+        CheckpointError: the file is missing or shorter than the episode, or the run has no such
+            environment.
     """
     shape, dtype = action_row(space, num_envs)
-    size = int(np.prod(shape)) * dtype.itemsize
-    with (run / ACTIONS).open("rb") as file:
+    size = math.prod(shape) * dtype.itemsize
+    path = run / ACTIONS
+    held = path.lstat().st_size if path.is_file() else 0
+    if (episode.first + episode.length) * size > held:
+        raise CheckpointError(
+            f"{path} ends before the episode does: it has {held:,} bytes, but rows {episode.first} "
+            f"to {episode.first + episode.length - 1} of {size} bytes are asked for"
+        )
+    if episode.env >= num_envs:
+        raise CheckpointError(
+            f"{run / EPISODES}: env is {episode.env} (expected 0 to {num_envs - 1})"
+        )
+    with path.open("rb") as file:
         file.seek(episode.first * size)
         data = file.read(episode.length * size)
-    if len(data) != episode.length * size:
-        raise CheckpointError(f"{run / ACTIONS} ends before the episode does")
     rows = np.frombuffer(data, dtype).reshape(episode.length, *shape)
     return rows[:, episode.env].astype(space.dtype)

@@ -9,13 +9,15 @@ import torch
 from safetensors.torch import save
 
 from retain.data.replay import Replay
-from retain.errors import CheckpointError
-from retain.train.checkpoint import load_tensors, write_bytes
+from retain.train.checkpoint import check_digest, tensors_of
+from retain.train.files import digest, read_bytes, write_bytes
+from retain.train.validation import fitting
 
 FOLDER = "replay"
 
 Entry = dict[str, Any]
-"""A file: its number, and how many rows of each environment were complete when it was written."""
+"""A file: its number, how many rows of each environment were complete when it was written, and its
+digest."""
 
 
 def file_name(entry: Entry) -> str:
@@ -35,7 +37,9 @@ def add_rows(replay: Replay, folder: Path, entries: list[Entry]) -> list[Entry]:
         "written": replay.written.tolist(),
     }
     temporary = folder / f".{file_name(entry)}.tmp"
-    write_bytes(temporary, save({key: x.contiguous() for key, x in tensors.items()}))
+    content = save({key: x.contiguous() for key, x in tensors.items()})
+    entry["sha256"] = digest(content)
+    write_bytes(temporary, content)
     temporary.replace(folder / file_name(entry))
     oldest = replay.written - replay.rows
     return [e for e in entries if (np.array(e["written"]) > oldest).any()] + [entry]
@@ -48,16 +52,32 @@ def load_rows(replay: Replay, folder: Path, entries: list[Entry]) -> None:
         CheckpointError: one is missing or broken; names it.
     """
     for entry in entries:
-        tensors = load_tensors(folder, file_name(entry))
-        try:
+        path = folder / file_name(entry)
+        content = read_bytes(path)
+        if "sha256" in entry:
+            check_digest(path, content, entry["sha256"])
+        tensors = tensors_of(content, path)
+        with fitting(path):
             number, index = tensors.pop("row").numpy(), tensors.pop("env").numpy()
             replay.put(number, index, tensors)
-        except (KeyError, IndexError, RuntimeError) as error:
-            raise CheckpointError(f"{folder / file_name(entry)} does not fit: {error}") from None
+
+
+def check_rows(folder: Path, entries: list[Entry]) -> None:
+    """Every file of a replay is what was written.
+
+    Raises:
+        CheckpointError: names the first that is not.
+    """
+    for entry in entries:
+        path = folder / file_name(entry)
+        content = read_bytes(path)
+        if "sha256" in entry:
+            check_digest(path, content, entry["sha256"])
 
 
 def prune_rows(folder: Path, needed: set[int]) -> None:
     """Removes the files whose number no checkpoint needs any more."""
     for path in folder.glob("rows_*.safetensors"):
-        if int(path.stem.removeprefix("rows_")) not in needed:
+        number = path.stem.removeprefix("rows_")
+        if number.isdecimal() and int(number) not in needed:
             path.unlink()

@@ -16,6 +16,7 @@ from typing import Any
 
 from retain.settings import default_of
 from retain.train.config import RunConfig
+from retain.train.presets import AUTO
 
 CLASSES = {
     "memory": "str | type[Memory]",
@@ -44,7 +45,7 @@ def describe(agent: type[Any]) -> None:
     kind = inspect.Parameter
     parameters = [
         kind("env", kind.POSITIONAL_OR_KEYWORD, annotation="EnvLike"),
-        kind("preset", kind.KEYWORD_ONLY, default="tuned", annotation=str),
+        kind("preset", kind.KEYWORD_ONLY, default=AUTO, annotation=str),
     ]
     for field in settings_of(agent.config_kind):
         default = agent.run_defaults.get(field.name, default_of(field))
@@ -112,7 +113,8 @@ def stub() -> str:
     imports = [f"from {one.__module__} import {one.__name__}" for one in named]
     imports += ["from retain.envs.given import EnvLike", "from retain.memory import Memory",
                 "from retain.nn.encoders import Encoder",
-                "from retain.train.registry import AGENTS as AGENTS"]  # fmt: skip
+                "from retain.train.registry import AGENTS as AGENTS",
+                "from retain.train.registry import algorithm_class as algorithm_class"]  # fmt: skip
     head = [
         "# Written by `python -m retain.train.signature`; a test says when it must be again.",
         "from collections.abc import Callable, Mapping, Sequence",
@@ -137,7 +139,7 @@ def _class(agent: type[Any]) -> Iterator[str]:
     yield "        self,"
     yield "        env: EnvLike,"
     yield "        *,"
-    yield '        preset: str = "tuned",'
+    yield f'        preset: str = "{AUTO}",'
     for field in settings_of(config):
         default = agent.run_defaults.get(field.name, default_of(field))
         yield f"        {field.name}: {written(field)} = {default!r},".replace("'", '"')

@@ -1,5 +1,6 @@
 """Spaces as JSON, so that a saved agent acts without its environment installed."""
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ def _numbers(values: Any) -> Any:
 
 def _array(numbers: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     values = numbers if isinstance(numbers, list) else [numbers]
-    array = np.array([float(x) if isinstance(x, str) else x for x in values])
+    array = np.array([float(x) if isinstance(x, str) else x for x in values[: LARGEST + 1]])
     if array.size == 1:
         return np.full(shape, array[0]).astype(dtype)
     return array.reshape(shape).astype(dtype)
@@ -51,11 +52,29 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
     raise UsageError(f"cannot save the space {space}")
 
 
+LARGEST = 2**24
+"""Entries of a space that are read from a file."""
+
+
+def _bounded(shape: Any) -> tuple[int, ...]:
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise UsageError(f"shape is {shape} (expected whole numbers of at least 0)")
+    if math.prod(shape) > LARGEST:
+        raise UsageError(f"shape is {shape} (expected at most {LARGEST:,} entries)")
+    return tuple(shape)
+
+
 def space_from_json(facts: dict[str, Any]) -> gym.Space[Any]:
-    """The space that `space_to_json` described."""
+    """The space that `space_to_json` described.
+
+    Raises:
+        UsageError: its kind is unknown, or it is too large to be true.
+    """
     spaces, kind = gym.spaces, facts["kind"]
     if kind == "Box":
-        shape, dtype = tuple(facts["shape"]), np.dtype(facts["dtype"])
+        shape, dtype = _bounded(facts["shape"]), np.dtype(facts["dtype"])
+        if dtype.kind not in "biuf":
+            raise UsageError(f"dtype is {facts['dtype']!r} (expected a number's)")
         low, high = (_array(facts[end], shape, dtype) for end in ("low", "high"))
         return spaces.Box(low, high, shape, dtype.type)
     if kind == "Discrete":
@@ -63,7 +82,9 @@ def space_from_json(facts: dict[str, Any]) -> gym.Space[Any]:
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(facts["nvec"], start=facts["start"])
     if kind == "MultiBinary":
-        return spaces.MultiBinary(facts["n"])
+        n = facts["n"]
+        shape = _bounded(n if isinstance(n, list) else [n])
+        return spaces.MultiBinary(shape if isinstance(n, list) else shape[0])
     if kind == "Dict":
         return spaces.Dict({key: space_from_json(sub) for key, sub in facts["entries"].items()})
     raise UsageError(f"unknown kind of space {kind!r} in a saved agent")

@@ -15,7 +15,14 @@ from safetensors.torch import save_file
 
 from retain.data.episodes import Episode, info_means, numbers
 from retain.data.incidents import PATIENCE
-from retain.errors import CallbackError, EnvironmentFailure, NonFiniteError, UsageError, nearest
+from retain.errors import (
+    CallbackError,
+    CheckpointError,
+    EnvironmentFailure,
+    NonFiniteError,
+    UsageError,
+    nearest,
+)
 from retain.train import checkpoint as store
 from retain.train.callbacks.base import (
     CheckpointSaved,
@@ -30,6 +37,9 @@ from retain.train.callbacks.crew import Crew
 from retain.train.callbacks.registry import CallbackLike
 from retain.train.callbacks.standard import all_callbacks
 from retain.train.contract import Learner
+from retain.train.files import make_folder
+from retain.train.lock import locked
+from retain.train.streams import NO_ROOM, room_to_write
 from retain.train.threads import cpu_threads
 
 
@@ -49,7 +59,8 @@ class Interrupted(Exception):
 
 
 class StopFlag:
-    """Ctrl-C or SIGTERM asks for a stop after the current update; a second one leaves at once."""
+    """Ctrl-C, SIGTERM or a closed terminal asks for a stop after the current update; a second one
+    leaves at once."""
 
     number: int | None = None
 
@@ -62,13 +73,17 @@ class StopFlag:
 
 @contextmanager
 def stop_signals(active: bool) -> Iterator[StopFlag]:
-    """Installs a `StopFlag` for SIGINT and SIGTERM, in the main thread, while inside."""
+    """Installs a `StopFlag` for SIGINT, SIGTERM and SIGHUP, in the main thread, while inside; what
+    is ignored (SIGHUP, under nohup) stays so."""
     flag = StopFlag()
     if not active or threading.current_thread() is not threading.main_thread():
         yield flag
         return
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
     before = {
-        number: signal.signal(number, flag.handle) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, flag.handle)
+        for number in numbers
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         yield flag
@@ -77,10 +92,11 @@ def stop_signals(active: bool) -> Iterator[StopFlag]:
             signal.signal(number, handler)
 
 
-def new_run_folder(agent: Learner, parent: str = "runs") -> Path:
-    """A fresh folder name: environment, algorithm, memory, seed and time."""
+def new_run_folder(agent: Learner, parent: str = "runs", *, several: bool = False) -> Path:
+    """A fresh folder name: environment, algorithm, memory, seed (or seeds) and time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path(parent) / f"{agent.name}-seed{agent.run_settings.seed}-{stamp}"
+    seed = "seeds" if several else f"seed{agent.run_settings.seed}"
+    return Path(parent) / f"{agent.name}-{seed}-{stamp}"
 
 
 def train(
@@ -96,7 +112,8 @@ def train(
 
     Raises:
         UsageError: `steps` is below 1, `of` is not ahead, a callback cannot be made, or the run
-            folder already holds a run.
+            folder already holds a run, cannot be written, or is in use.
+        StorageError: there was no room to write; the last checkpoint is whole.
         Interrupted: a signal stopped it; the checkpoint says where.
         NonFiniteError: a loss or gradient broke; the minibatch is in the run folder.
         CallbackError: a callback raised.
@@ -109,12 +126,14 @@ def train(
     if run is not None:
         if store.checkpoints(run):
             raise UsageError(f"{run} already holds a run; go on with: retain resume {run}")
-        run.mkdir(parents=True, exist_ok=True)
-        store.write_json(run / store.CONFIG, {**agent.description(), "steps": steps})
-    agent.progress = {"start": agent.steps, "total": steps, "seconds": 0.0}
-    if of is not None:
-        agent.progress["of"] = of
-    loop.go(resumed=False)
+        make_folder(run)
+    with locked(run), room_to_write(run):
+        if run is not None:
+            store.write_json(run / store.CONFIG, {**agent.description(), "steps": steps})
+        agent.progress = {"start": agent.steps, "total": steps, "seconds": 0.0}
+        if of is not None:
+            agent.progress["of"] = of
+        loop.go(resumed=False)
 
 
 def finished(agent: Learner) -> bool:
@@ -147,16 +166,19 @@ class Loop:
         self.run = Run(agent, self.folder, resumed, crew.post)
         reason: Reason = "failed"
         with (
+            room_to_write(self.folder),
             cpu_threads(agent.run_settings.threads),
             stop_signals(self.folder is not None) as stop,
         ):
             try:
                 crew.start(self.run, agent.progress.get("callbacks", {}) if resumed else {})
+                self._check_writing()
                 reason = self._train(stop)
             except NonFiniteError as error:
                 raise self._report(error) from None
             finally:
                 crew.end(Ended(self.run, reason, crew.asked))
+            self._check_writing()
         if crew.failure is not None:
             raise self._located(crew.failure)
         if reason == "signal":
@@ -188,7 +210,7 @@ class Loop:
                 self._checkpoint()
             if fatal is not None:
                 raise EnvironmentFailure(
-                    f"environment {fatal.env_index} raised in {PATIENCE} episodes in a row, "
+                    f"environment {fatal.env_index} failed in {PATIENCE} episodes in a row, "
                     f"at last: {fatal.line()}"
                 )
             if signalled and not run.over and self.folder is not None:
@@ -222,6 +244,7 @@ class Loop:
         }
         self._add_infos(row, episodes)
         self.crew.post(RowLogged(run, row, due))
+        self._check_writing()
 
     def _add_infos(self, row: Row, episodes: list[Episode]) -> None:
         """What the last infos of recent episodes held."""
@@ -242,11 +265,25 @@ class Loop:
             return
         agent = self.agent
         agent.progress["callbacks"] = self.crew.keep()
+        self._check_writing()
         path = self.folder / store.FOLDER / store.checkpoint_name(agent.collector.steps)
         agent.save(path, shared=self.folder)
         self.crew.post(CheckpointSaved(self.run, path))
+        self._check_writing()
         store.prune(self.folder, agent.run_settings.keep)
         agent.prune(self.folder)
+
+    def _check_writing(self) -> None:
+        """Where a callback could not write, no checkpoint may say that it did.
+
+        Raises:
+            OSError: there is no room.
+            CheckpointError: what a callback goes on from is not what it left.
+        """
+        cause = self.crew.failure.__cause__ if self.crew.failure is not None else None
+        full = isinstance(cause, OSError) and cause.errno in NO_ROOM
+        if cause is not None and (full or isinstance(cause, CheckpointError)):
+            raise cause
 
     def _located(self, error: CallbackError) -> CallbackError:
         """Says where to go on from."""

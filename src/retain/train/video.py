@@ -20,6 +20,7 @@ from retain.envs.options import EnvOptions
 from retain.errors import UsageError
 from retain.train.contract import Player
 from retain.train.evaluate import evaluation_options, evaluation_seed
+from retain.train.files import make_folder, shorten
 
 
 def film(
@@ -79,10 +80,13 @@ def check_video(path: Path) -> None:
     """Refuses a file that cannot be written, before anything is played.
 
     Raises:
-        UsageError: its name ends otherwise than in .gif or .mp4.
+        UsageError: its name ends otherwise than in .gif or .mp4, or it is a folder.
     """
     if path.suffix not in (".gif", ".mp4"):
-        raise UsageError(f"video is {path} (expected a name that ends in .gif or .mp4)")
+        raise UsageError(f"video is {shorten(path)} (expected a name that ends in .gif or .mp4)")
+    if path.is_dir():
+        raise UsageError(f"video is {shorten(path)}, a folder (expected the name of a file)")
+    make_folder(path.parent, "video")
 
 
 def frame_of(backend: Backend, obs: Any) -> NDArray[np.uint8]:
@@ -106,7 +110,6 @@ def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], rate: int = 30)
         UsageError: another ending, or imageio is not installed.
     """
     check_video(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gif":
         from PIL import Image
 

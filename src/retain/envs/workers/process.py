@@ -116,10 +116,10 @@ class Worker:
         slot = int(arrays["slot"][0])
         if code % 2:
             group.turn(slot)
-            group._reset(arrays["mask"][rows], arrays["seed"][rows])
+            group.reset_rows(arrays["mask"][rows], arrays["seed"][rows])
         else:
             group.turn(1 - slot)  # a step writes the other one
-            out = group._step(arrays["action"][rows])
+            out = group.step_rows(arrays["action"][rows])
             ended = out.terminated | out.truncated
             if ended.any():
                 self.note_infos(code // 2, ended)
@@ -140,13 +140,9 @@ class Worker:
         stay where they are until the parent asks for the new ones."""
         group, arrays, rows = self.groups[number], self.arrays[number], self.rows[number]
         announced, begun = arrays["announced"][rows], arrays["begun"][rows]
-        kept, group._obs = group._obs, self.fresh[number]
         for index in np.flatnonzero(ended & (announced >= 0)).tolist():
-            before = len(group.faults)
-            group._reset_one(index, int(announced[index]))
-            if len(group.faults) == before:
+            if group.reset_into(self.fresh[number], index, int(announced[index])):
                 begun[index] = announced[index]
-        group._obs = kept
 
     def play_back(self) -> None:
         """Plays episodes to where they were, into the slots that the message names."""

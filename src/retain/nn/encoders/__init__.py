@@ -9,7 +9,7 @@ from retain.nn.encoders.base import (
     register_encoder,
 )
 from retain.nn.encoders.compose import DictEncoder, action_mask, allowed_actions, make_encoder
-from retain.nn.encoders.image import ImpalaResNet, NatureCNN, is_image
+from retain.nn.encoders.image import GridCNN, ImpalaResNet, NatureCNN, is_image, is_small_image
 from retain.nn.encoders.vector import MLP, FlatEncoder, OneHotEncoder, VectorEncoder, orthogonal
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "DictEncoder",
     "Encoder",
     "FlatEncoder",
+    "GridCNN",
     "ImpalaResNet",
     "NatureCNN",
     "OneHotEncoder",
@@ -28,6 +29,7 @@ __all__ = [
     "encoder_class",
     "encoder_name",
     "is_image",
+    "is_small_image",
     "make_encoder",
     "orthogonal",
     "register_encoder",

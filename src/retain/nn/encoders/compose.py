@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.nn.encoders.base import ACTION_MASK, AUTO, Encoder, build_encoder, encoder_class
-from retain.nn.encoders.image import NatureCNN, is_image
-from retain.nn.encoders.vector import OneHotEncoder, VectorEncoder
+from retain.nn.encoders.image import GridCNN, NatureCNN, is_image, is_small_image
+from retain.nn.encoders.vector import OneHotEncoder, VectorEncoder, byte_scale
 from retain.types import Obs
 
 
@@ -101,8 +101,10 @@ def _usual(
     spaces = gym.spaces
     if is_image(space):
         return NatureCNN(space, precision)  # type: ignore[arg-type]
+    if is_small_image(space):
+        return GridCNN(space, precision)  # type: ignore[arg-type]
     if isinstance(space, spaces.Box | spaces.MultiBinary):
-        return VectorEncoder(space.shape, hidden, activation)
+        return VectorEncoder(space.shape, hidden, activation, byte_scale(space))
     if isinstance(space, spaces.Discrete):
         return OneHotEncoder([int(space.n)], int(space.start), hidden, activation)
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:

@@ -3,13 +3,14 @@
 from typing import Any, ClassVar
 
 import gymnasium as gym
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.nn.encoders.base import Encoder, register_encoder
-from retain.nn.encoders.vector import orthogonal
+from retain.nn.encoders.vector import byte_scale, orthogonal
 from retain.ops.products import linear
 
 
@@ -18,6 +19,19 @@ def is_image(space: gym.Space[object]) -> bool:
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 3:
         return False
     return min(space.shape[0], space.shape[-1]) <= 16 and sorted(space.shape)[1] >= 36
+
+
+def is_small_image(space: gym.Space[object]) -> bool:
+    """An image below the Nature CNN's size: 5 to 35 pixels a side, bytes or bounded floats; bytes
+    may lack the channels."""
+    if not isinstance(space, gym.spaces.Box) or is_image(space) or not space.is_bounded():
+        return False
+    if len(space.shape) == 2:
+        return space.dtype == np.uint8 and min(space.shape) >= 5
+    if len(space.shape) != 3:
+        return False
+    least, middle, most = sorted(space.shape)
+    return min(space.shape[0], space.shape[-1]) == least <= 16 and middle >= 5 and most < 36
 
 
 class ImageEncoder(Encoder):
@@ -144,3 +158,40 @@ class ImpalaResNet(ImageEncoder):
             parts += [nn.MaxPool2d(3, stride=2, padding=1), Residual(count), Residual(count)]
         self.convolutions = nn.Sequential(*parts, nn.ReLU())
         self.finish(features)
+
+
+@register_encoder("grid")
+class GridCNN(ImageEncoder):
+    """A small network for images that are too small for the others (grids, maps), 128 features.
+
+    3 x 3 convolutions keep the size once, then halve it until at most 4 x 4 are left. Bytes are
+    divided by the largest of their space.
+    """
+
+    def __init__(
+        self, space: gym.spaces.Box, precision: str = "float32", features: int = 128
+    ) -> None:
+        self.flat = len(space.shape) == 2
+        whole = space
+        if self.flat:
+            low, high = space.low[..., None], space.high[..., None]
+            whole = gym.spaces.Box(low, high, dtype=np.uint8)
+        super().__init__(whole, precision)
+        self.scale = byte_scale(space)
+        self.first = orthogonal(nn.Conv2d(self.shape[0], 16, 3, padding=1))
+        parts: list[nn.Module] = [nn.ReLU()]
+        width, side = 16, max(self.shape[1:])
+        while side > 4:
+            parts += [orthogonal(nn.Conv2d(width, 32, 3, stride=2, padding=1)), nn.ReLU()]
+            width, side = 32, (side + 1) // 2
+        self.convolutions = nn.Sequential(*parts)
+        self.finish(features)
+
+    @classmethod
+    def accepts(cls, space: gym.Space[Any]) -> bool:
+        """Boxes of three dimensions, and bytes of two."""
+        return super().accepts(space) or (is_small_image(space) and len(space.shape or ()) == 2)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """`[T, B, H, W]` or a third dimension of channels, to `[T, B, features]`."""
+        return super().forward(obs.unsqueeze(-1) if self.flat else obs)

@@ -6,6 +6,7 @@ from math import prod, sqrt
 from typing import Any, TypeVar
 
 import gymnasium as gym
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,11 +42,25 @@ class MLP(nn.Module):
         return x
 
 
-class VectorEncoder(Encoder):
-    """Flattens a Box, MultiBinary or scalar observation and sends it through an MLP, if any."""
+def byte_scale(space: gym.Space[Any]) -> float:
+    """What bytes are multiplied by, so that the largest of their space is 1; 1 for all else."""
+    if isinstance(space, gym.spaces.Box) and space.dtype == np.uint8:
+        return 1 / max(1, int(space.high.max()))
+    return 1.0
 
-    def __init__(self, shape: Sequence[int], hidden: Sequence[int], activation: str) -> None:
+
+class VectorEncoder(Encoder):
+    """Flattens a Box, MultiBinary or scalar observation and sends it through an MLP, if any.
+
+    Args:
+        scale: what the entries are multiplied by first; see `byte_scale`.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], hidden: Sequence[int], activation: str, scale: float = 1.0
+    ) -> None:
         super().__init__()
+        self.scale = scale
         self.event_dims = len(shape)
         self.mlp = MLP(prod(shape), hidden, activation) if hidden else None
         self.features = hidden[-1] if hidden else prod(shape)
@@ -53,6 +68,8 @@ class VectorEncoder(Encoder):
     def forward(self, obs: Tensor) -> Tensor:
         """`[T, B, *shape] -> [T, B, features]`."""
         x = obs if obs.dtype == torch.float32 else obs.float()
+        if self.scale != 1.0:
+            x = x * self.scale
         if self.event_dims != 1:
             x = x.flatten(2) if self.event_dims else x.unsqueeze(-1)
         if self.mlp is not None:
@@ -92,7 +109,7 @@ class FlatEncoder(VectorEncoder):
     def __init__(
         self, space: gym.spaces.Box, hidden: Sequence[int] = (), activation: str = "tanh"
     ) -> None:
-        super().__init__(space.shape, hidden, activation)
+        super().__init__(space.shape, hidden, activation, byte_scale(space))
 
     @classmethod
     def accepts(cls, space: gym.Space[Any]) -> bool:

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Final
 
+from retain.errors import CheckpointError
 from retain.train.callbacks.base import Callback, Ended, Row, RowLogged, Started
 from retain.train.callbacks.registry import register_callback
 from retain.train.contract import State
@@ -29,10 +30,19 @@ class CSV(Callback):
         self.rows = 0
 
     def on_start(self, event: Started) -> None:
-        """Opens the file, cut to the rows that count."""
+        """Opens the file, cut to the rows that count.
+
+        Raises:
+            CheckpointError: it has fewer.
+        """
         assert event.run.folder is not None
         self.path = event.run.folder / "metrics.csv"
         lines = self._lines()[: self.rows + 1] if self.rows else []
+        if self.rows >= max(len(lines), 1):
+            raise CheckpointError(
+                f"{self.path} has {max(len(lines) - 1, 0)} rows, but had {self.rows} when the "
+                "checkpoint was written: it was shortened or removed"
+            )
         self.columns = lines[0].rstrip("\r\n").split(",") if lines else []
         _replace(self.path, lines)
         self.file = self.path.open("a", newline="")

@@ -2,9 +2,10 @@
 
 import math
 
+from retain.errors import UsageError
 from retain.train.callbacks.base import Callback, Evaluated, RowLogged, Started
 from retain.train.callbacks.registry import register_callback
-from retain.train.evaluate import evaluate
+from retain.train.evaluate import evaluate, separate
 
 MOVE = 0x7E57
 """Moves the episodes' seeds away from the training's and from those of `agent.evaluate`, which are
@@ -18,6 +19,11 @@ class Evaluate(Callback):
     def on_start(self, event: Started) -> None:
         """What was reached before has been evaluated before."""
         self.before = event.run.steps
+        if not separate(event.run.agent):
+            raise UsageError(
+                "eval_every needs environments of its own, and the one that was given cannot be "
+                "made again: pass a callable that makes one"
+            )
 
     def on_row(self, event: RowLogged) -> None:
         """Adds the evaluation's columns, NaN between evaluations."""

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from retain.train.callbacks.base import Callback, Ended, Row, RowLogged, Started, Warned
 from retain.train.callbacks.registry import register_callback
+from retain.train.streams import Unbreakable
 
 SHOWN = {
     "return_mean": "return (last 100)",
@@ -45,7 +46,7 @@ class Terminal(Callback):
     """A live view on a terminal, plain lines elsewhere."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self.console = Console(file=stream or sys.stderr)
+        self.console = Console(file=Unbreakable(stream or sys.stderr))  # type: ignore[arg-type]
         self.began = self.drawn = time.monotonic()
         self.live: Live | None = None
         self.last: Row = {}

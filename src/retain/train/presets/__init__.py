@@ -1,7 +1,7 @@
 """Settings from files: for an environment and a memory, by name or by path.
 
 A preset is a folder here with one TOML file for each algorithm (`tuned` applies unless another is
-asked for), or a file of the user's own. In a file,
+asked for; `cleanrl` and `sb3` are those libraries' numbers), or a file of the user's own. There,
 
 * a table is for the environment that it is named after, or for those of its `env`; `*` matches;
 * `like = "table"` begins with what another table holds;
@@ -24,7 +24,10 @@ Preset = dict[str, Any]
 
 FOLDER = Path(__file__).parent
 TUNED = "tuned"
-"""The preset that applies unless another is asked for: settings that are known to work."""
+"""Settings that are known to work in some environments."""
+AUTO = "auto"
+"""What applies unless another is asked for: the tuned settings, and where there are none for an
+environment, those that are derived from it (`retain.train.defaults`)."""
 NONE = "none"
 """Instead of a preset's name: the algorithm's defaults."""
 KINDS = ("none", "memory", "recurrent")
@@ -54,13 +57,11 @@ def names() -> list[str]:
     return sorted({path.parent.name for path in FOLDER.glob("*/*.toml")})
 
 
-def preset(
-    algo: str, env: str, memory: str, name: str = TUNED, *, known: Collection[str]
-) -> Preset:
+def preset(algo: str, env: str, memory: str, name: str = AUTO, *, known: Collection[str]) -> Preset:
     """Field values for an environment and a memory; empty where the preset has none.
 
     Args:
-        name: of a preset, "none", or the path of a TOML file.
+        name: of a preset, "auto", "none", or the path of a TOML file.
         known: the algorithm's fields.
     Raises:
         UsageError: there is no such preset, or its file is broken; the line names the place.
@@ -83,12 +84,14 @@ def _file(algo: str, name: str) -> Path | None:
     """The file that a preset's name means; None where it says nothing about the algorithm."""
     if name == NONE:
         return None
+    if name == AUTO:
+        name = TUNED
     if name.endswith(".toml"):
         if not Path(name).is_file():
             raise UsageError(f"preset {name!r} does not exist (expected a TOML file)")
         return Path(name)
     if name not in names():
-        raise UsageError(f"{unknown('preset', name, [NONE, *names()])}, or give a file.toml")
+        raise UsageError(f"{unknown('preset', name, [AUTO, NONE, *names()])}, or give a file.toml")
     path = FOLDER / name / f"{algo}.toml"
     return path if path.exists() else None
 

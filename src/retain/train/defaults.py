@@ -1,0 +1,184 @@
+"""Settings that follow from the task, where no preset knows it, each with its reason.
+
+What a task needs depends on its spaces and on the memory, and one number for all of them fails
+somewhere: `benchmarks/defaults.py` is where these were chosen, and shows what they come to. A
+preset or the user's own setting always wins; what is derived fits around it.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gymnasium as gym
+
+from retain.memory import memory_class
+from retain.nn.normaliser import ObsNormaliser
+
+Space = gym.Space[Any]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A setting, its value, and why, in half a line."""
+
+    name: str
+    value: Any
+    reason: str
+
+    @property
+    def flag(self) -> str:
+        """As the command line writes it."""
+        name = self.name.replace("_", "-")
+        if isinstance(self.value, bool):
+            return f"--{name}" if self.value else f"--no-{name}"
+        return f"--{name} {self.value:g}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What settings are derived from.
+
+    Args:
+        values: of every field of the run and the algorithm, before anything is derived.
+        given: the fields that the user set.
+        remembers: whether there is a memory.
+        observation_space, action_space: None while no environment has been made.
+    """
+
+    values: Mapping[str, Any]
+    given: Collection[str]
+    remembers: bool
+    observation_space: Space | None = None
+    action_space: Space | None = None
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether it learns from fresh segments."""
+        return "normalise_reward" in self.values
+
+    @property
+    def passes(self) -> bool:
+        """Whether it makes several passes over a segment, held near the policy that acted."""
+        return "clip_range" in self.values
+
+
+def derive(task: Task) -> tuple[Derived, ...]:
+    """Every setting that follows from a task and that its user has not set."""
+    found: dict[str, Derived] = {}
+    for rule in (_run, _scales, _segment, _steps, _exploration, _memory):
+        for derived in rule(task, lambda name: _value(task, found, name)):
+            if derived.name in task.values and derived.name not in task.given:
+                found[derived.name] = derived
+    return tuple(d for d in found.values() if d.value != task.values[d.name])
+
+
+def task_of(
+    kinds: tuple[type[Any], ...], known: Mapping[str, Any], given: Collection[str], *spaces: Space
+) -> Task:
+    """The task of some configurations.
+
+    Args:
+        kinds: dataclasses of settings, one of them the algorithm's.
+        known: settings that are not the dataclasses' defaults.
+        given: those of them that the user set.
+        spaces: of observations and actions, once they are known.
+    """
+    values: dict[str, Any] = {f.name: f.default for kind in kinds for f in fields(kind)}
+    values |= known
+    remembers = memory_class(values["memory"]).receptive_field != 1
+    return Task(values, given, remembers, *spaces)
+
+
+def table(derived: Sequence[Derived]) -> list[str]:
+    """One line each: the flag, and why."""
+    width = max((len(one.flag) for one in derived), default=0)
+    return [f"{one.flag:{width}}  {one.reason}" for one in derived]
+
+
+def settings_of(derived: tuple[Derived, ...]) -> dict[str, Any]:
+    """The settings by name."""
+    return {one.name: one.value for one in derived}
+
+
+def _value(task: Task, found: Mapping[str, Derived], name: str) -> Any:
+    return found[name].value if name in found else task.values[name]
+
+
+Value = Callable[[str], Any]
+
+
+def _run(task: Task, value: Value) -> Iterator[Derived]:
+    if task.passes:
+        yield Derived("num_envs", 16, "many short stretches of different episodes in a segment")
+
+
+def _scales(task: Task, value: Value) -> Iterator[Derived]:
+    space = task.observation_space
+    if space is not None and ObsNormaliser(space).names:
+        yield Derived("normalise_obs", True, "vectors to mean 0 and spread 1, whatever their units")
+    if task.on_policy:
+        yield Derived(
+            "normalise_reward", True, "rewards by the return's spread, whatever their units"
+        )
+
+
+def _segment(task: Task, value: Value) -> Iterator[Derived]:
+    if not task.on_policy:
+        return
+    steps, sequence = value("num_steps"), 1
+    if task.remembers:
+        batch = task.values["batch_size"]
+        kept = batch is not None and (not task.passes or "batch_size" in task.given)
+        fits = [batch] if kept else []
+        sequence = value("sequence_length") or _divisor(SEQUENCE, steps, *fits)
+        yield Derived(
+            "sequence_length", sequence, f"gradients reach so far back in segments of {steps} steps"
+        )
+    if task.passes:
+        parts = MEMORY_MINIBATCHES if task.remembers else MINIBATCHES
+        batch = max(1, value("num_envs") * steps // parts // sequence) * sequence
+        yield Derived("batch_size", batch, f"a segment of all environments in {parts} minibatches")
+
+
+def _steps(task: Task, value: Value) -> Iterator[Derived]:
+    if task.passes:
+        yield Derived("epochs", EPOCHS, "so many passes over each segment")
+        rate = MEMORY_RATE if task.remembers else RATE
+        why = "few, large minibatches of sequences" if task.remembers else "many small minibatches"
+        yield Derived("learning_rate", rate, f"for {why}")
+
+
+def _exploration(task: Task, value: Value) -> Iterator[Derived]:
+    space = task.action_space
+    if space is None or not task.on_policy:
+        return
+    if not isinstance(space, gym.spaces.Box):
+        yield Derived("entropy_coef", 0.01, "keeps discrete actions from settling too early")
+        return
+    yield Derived("entropy_coef", 0.0, "a Gaussian's spread is learned; a bonus only inflates it")
+    if space.is_bounded() and not ((space.low == -1).all() and (space.high == 1).all()):
+        yield Derived(
+            "scale_actions", True, "exploration is as wide for every action, whatever its bounds"
+        )
+
+
+def _memory(task: Task, value: Value) -> Iterator[Derived]:
+    if not task.remembers:
+        return
+    yield Derived("previous_action", True, "what happened is explained by what was done")
+    yield Derived("shortcut", True, "what needs no memory need not wait for it")
+
+
+SEQUENCE = 32
+"""Steps of a training sequence."""
+MINIBATCHES, MEMORY_MINIBATCHES = 16, 4
+"""Of a segment."""
+EPOCHS = 10
+"""Passes over a segment."""
+RATE, MEMORY_RATE = 3e-4, 1e-3
+"""Adam's, with many small minibatches and with few large ones."""
+
+
+def _divisor(wanted: int, *totals: int) -> int:
+    """The largest number up to `wanted` that divides all of `totals`."""
+    return next(n for n in range(wanted, 0, -1) if all(total % n == 0 for total in totals))

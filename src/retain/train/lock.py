@@ -1,0 +1,53 @@
+"""One process at a time in a folder."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from retain.errors import UsageError
+
+fcntl: Any = None
+with contextlib.suppress(ImportError):  # Windows: folders are not locked there
+    import fcntl
+
+NAME = "pid.lock"
+"""Holds the process id of whoever has, or last had, the folder."""
+
+
+@contextmanager
+def locked(folder: Path | None) -> Iterator[None]:
+    """Holds a folder while inside; the system lets go when the process ends, however it does.
+
+    Raises:
+        UsageError: another process has it; the line gives its id.
+    """
+    if folder is None:
+        yield
+        return
+    with take(folder):
+        yield
+
+
+def take(folder: Path) -> IO[str]:
+    """Holds a folder until the file that is returned is closed; see `locked`."""
+    file = os.fdopen(os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644), "r+")
+    if fcntl is None:
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = file.read(20).strip() or "unknown"
+        file.close()
+        raise UsageError(
+            f"{folder} is in use by the process {owner} (expected a folder that nobody writes to)"
+        ) from None
+    except OSError:  # a file system without locks
+        return file
+    with contextlib.suppress(OSError):  # a full disk: the lock holds, it only has no name on it
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+    return file

@@ -1,0 +1,55 @@
+"""Where an agent's settings come from, before there is an agent."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+
+from retain.envs.make import EnvLike, env_name
+from retain.train.config import RunConfig, field_names, parts_of
+from retain.train.defaults import Derived, derive, settings_of, task_of
+from retain.train.presets import AUTO, Preset
+from retain.train.presets import preset as find_preset
+
+Kinds = tuple[type[RunConfig], type[Any]]
+
+
+class Start:
+    """A preset's settings, or those that the task asks for, under the user's own.
+
+    Args:
+        kinds: the configurations of the run and of the algorithm.
+        run_defaults: what the algorithm changes in the run's.
+        preset: see `Agent`.
+        settings: the user's.
+    """
+
+    def __init__(
+        self,
+        algo: str,
+        kinds: Kinds,
+        run_defaults: Mapping[str, Any],
+        env: EnvLike,
+        preset: str,
+        settings: Mapping[str, Any],
+    ) -> None:
+        memory, known = str(settings.get("memory", "none")), field_names(*kinds)
+        self.kinds, self.settings = kinds, settings
+        self.chosen: Preset = find_preset(algo, env_name(env), memory, preset, known=known)
+        self.values = {**run_defaults, **self.chosen, **settings}
+        self.derives = preset == AUTO and not self.chosen
+        """Whether no preset knows the task."""
+
+    def derived(self, *spaces: gym.Space[Any]) -> tuple[Derived, ...]:
+        """What follows from the task; of the spaces too, once they are known."""
+        if not self.derives:
+            return ()
+        return derive(task_of(self.kinds, self.values, self.settings, *spaces))
+
+    def parts(self, *spaces: gym.Space[Any]) -> tuple[Any, ...]:
+        """The configurations.
+
+        Raises:
+            UsageError: a value does not fit.
+        """
+        return parts_of(self.values | settings_of(self.derived(*spaces)), *self.kinds)

@@ -1,0 +1,86 @@
+"""What returns are measured against: random actions, and what the environment itself names."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from retain.envs.catalogue import CATALOGUE
+from retain.envs.contract import Backend, ObsArray
+from retain.nn.encoders import ACTION_MASK
+from retain.train.contract import Player
+from retain.train.evaluate import evaluate
+from retain.types import Carry
+
+
+class RandomPlayer:
+    """Uniform actions, of those that are allowed, in another player's environment."""
+
+    def __init__(self, player: Player) -> None:
+        self.player, self.env, self.run_settings = player, player.env, player.run_settings
+        self.no_env = player.no_env
+        self.observation_space, self.action_space = player.observation_space, player.action_space
+        self.choices = copy.deepcopy(player.action_space)
+
+    def initial_carry(self, batch_size: int = 1) -> Carry:
+        """There is nothing to carry."""
+        return ()
+
+    def act(
+        self,
+        obs: ObsArray,
+        carry: Carry | None = None,
+        reset: bool | NDArray[np.bool_] = False,
+        *,
+        deterministic: bool = False,
+        reward: float | NDArray[np.float64] | None = None,
+    ) -> tuple[NDArray[np.generic], Carry]:
+        """An action for each of `[B, ...]` observations."""
+        masks = obs.get(ACTION_MASK) if isinstance(obs, dict) else None
+        size = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        rows = [self._one(None if masks is None else masks[index]) for index in range(size)]
+        return np.stack(rows), ()
+
+    def _one(self, mask: NDArray[Any] | None) -> NDArray[Any]:
+        space = self.choices
+        if mask is None:
+            return np.asarray(space.sample())
+        allowed = mask.astype(np.int8)
+        if isinstance(space, gym.spaces.MultiDiscrete):
+            parts = tuple(np.split(allowed, np.cumsum(space.nvec)[:-1]))
+            return np.asarray(space.sample(mask=parts))
+        return np.asarray(space.sample(mask=allowed))
+
+    def lent(self) -> AbstractContextManager[Backend]:
+        """The other's training environments, lent."""
+        return self.player.lent()
+
+    @contextmanager
+    def noise_of(self, seed: int) -> Iterator[None]:
+        """Draws its actions from this seed, now and afterwards."""
+        self.choices.seed(seed)
+        yield
+
+
+def random_return(player: Player, episodes: int) -> float:
+    """Mean return of uniformly random actions, in the very episodes that a player is evaluated in.
+
+    Raises:
+        UsageError: the player's environment is not here.
+    """
+    return evaluate(RandomPlayer(player), episodes).return_mean
+
+
+def reference(env: str) -> float | None:
+    """A good return there: the catalogue's, else the threshold that the environment is registered
+    with, else None."""
+    name = env.split(":")[-1].removeprefix("retain/")
+    if name in CATALOGUE and CATALOGUE[name].good is not None:
+        return CATALOGUE[name].good
+    spec = gym.registry.get(env.split(":")[-1])
+    threshold = None if spec is None else spec.reward_threshold
+    return None if threshold is None else float(threshold)
