@@ -193,6 +193,7 @@ def check_config(facts: dict[str, Any], where: str) -> None:
             "env_name": optional(text),
             "steps": integer(1),
             "algo_class": optional(text),
+            "derived": array(an_object, 1000),
         },
     )(facts, where)
 
