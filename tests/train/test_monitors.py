@@ -1,5 +1,6 @@
 """Live monitors: the numbers are what they say, each range is watched, and sound runs stay quiet."""
 
+import json
 import math
 
 import pytest
@@ -36,6 +37,20 @@ def test_a_metric_out_of_range_for_long_enough_is_told_once(rule):
     [(metric, line)] = told
     assert metric == rule.metric
     assert line.endswith(f"(docs/metrics.md#{rule.metric})")
+
+
+def test_a_resumed_run_neither_forgets_nor_repeats():
+    rule = next(rule for rule in RULES if rule.rows > 5)
+    bad = ROW | {rule.metric: BAD[rule.metric]}
+    before, after = Monitor(), Monitor()
+    list(before.watch(ROW))
+    for _ in range(rule.rows - 1):
+        assert list(before.watch(bad)) == []
+    after.restore(json.loads(json.dumps(before.state())))
+    assert len(list(after.watch(bad))) == 1
+    again = Monitor()
+    again.restore(json.loads(json.dumps(after.state())))
+    assert [line for _ in range(2 * rule.rows) for line in again.watch(bad)] == []
 
 
 def test_what_is_missing_or_nan_is_no_reason():

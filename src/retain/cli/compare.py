@@ -1,19 +1,17 @@
 """`retain compare`"""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from retain.cli.flags import parse
+from retain.cli.progress import runs_progress
 from retain.errors import UsageError
-from retain.study.compare import Study, Tick, compare, variants_of
+from retain.study.compare import Study, compare, variants_of
 from retain.study.report import (
     advice_lines,
     memory_lines,
@@ -101,9 +99,9 @@ def command(arguments: list[str]) -> int:
     study, tuned = study_of(options), list[Tuned]()
     try:
         if study.trials:
-            with bar("search", len(study.variants) * study.trials, study.steps) as tick:
+            with runs_progress(study, len(study.variants) * study.trials) as tick:
                 study, tuned = tune(study, options.out, jobs=options.jobs, tick=tick)
-        with bar("comparison", len(study.variants) * study.seeds, study.steps) as tick:
+        with runs_progress(study, len(study.variants) * study.seeds) as tick:
             found = compare(study, options.out, jobs=options.jobs, tick=tick)
     except Interrupted as stop:
         print(f"stopped; the same command goes on where it was ({options.out})")
@@ -119,15 +117,3 @@ def command(arguments: list[str]) -> int:
     out.print("\n".join(advice_lines(verdict)), highlight=False)
     out.print(f"report: {path}", highlight=False)
     return 0
-
-
-@contextmanager
-def bar(what: str, runs: int, steps: int) -> Iterator[Tick]:
-    """A progress bar on stderr, and what moves it."""
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(), console=console, disable=not console.is_terminal,
-    ) as progress:  # fmt: skip
-        task = progress.add_task(f"{what}: {runs} runs", total=steps * runs)
-        yield lambda done, total: progress.update(task, completed=min(done, total))

@@ -60,8 +60,9 @@ def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
     kinds = RunConfig, AGENTS[algo].config_kind
     settings = {"memory": "none"} | readable(arguments, *kinds)
     start = Start(algo, kinds, AGENTS[algo].run_defaults, env, name, settings)
-    spaces = spaces_of(env, start.parts()[0].env_options()) if start.derives else ()
-    run, config = start.parts(*spaces)
+    run = start.run()
+    spaces = spaces_of(env, run.env_options()) if start.derives else ()
+    config = start.config(*spaces)
     return options_kind(algo)(env=env, preset=name, run=run, algo=config)  # type: ignore[call-arg]
 
 
@@ -104,7 +105,7 @@ def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
 def several(study: Seeds, out: Path, jobs: int | None) -> int:
     """Trains several seeds, then says what came of them."""
     try:
-        with runs_progress(study, 1) as tick:
+        with runs_progress(study, study.seeds) as tick:
             outcomes = train_seeds(study, out, jobs=jobs, tick=tick)
     except Interrupted as stop:
         print(f"stopped; the same command with --out {out} goes on where it was")

@@ -1,13 +1,13 @@
 """One setting on several seeds: trained side by side, and summed up."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retain.errors import UsageError
-from retain.study.compare import Study, Variant, compare
+from retain.study.compare import Study, Tick, Variant, compare
 from retain.study.outcome import Outcome
 from retain.train.plot import half_width, plot
 from retain.train.presets import AUTO
@@ -45,9 +45,7 @@ class Seeds(Study):
         return self.settings | {"preset": self.preset}
 
 
-def train_seeds(
-    study: Seeds, out: Path, *, jobs: int | None = None, tick: Callable[[int, int], None]
-) -> list[Outcome]:
+def train_seeds(study: Seeds, out: Path, *, jobs: int | None = None, tick: Tick) -> list[Outcome]:
     """Trains a run for each seed in a folder of its own, and draws all into one picture.
 
     Args:

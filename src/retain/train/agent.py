@@ -103,11 +103,11 @@ class Agent(Acting):
         env, decided = given(env, settings)
         start = Start(self.algo, kinds, self.run_defaults, env, preset, decided | settings)
 
-        def config(*spaces: gym.Space[Any]) -> Any:
+        def config(*spaces: gym.Space[Any]) -> NetworkConfig:
             self.derived = start.derived(*spaces)
-            return start.parts(*spaces)[1]
+            return start.config(*spaces)
 
-        self._setup(env, start.parts()[0], config)
+        self._setup(env, start.run(), config)
         self.check_relevant(settings)
         if preset.endswith(".toml"):
             self.check_relevant(start.chosen, f"preset {preset}")
@@ -136,7 +136,7 @@ class Agent(Acting):
         cls,
         env: EnvLike | None,
         run: RunConfig,
-        config: NetworkConfig,
+        config: NetworkConfig | Callable[..., NetworkConfig],
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> Self:
         """An agent of these configurations.

@@ -6,12 +6,13 @@ from typing import Any
 import gymnasium as gym
 
 from retain.envs.make import EnvLike, env_name
+from retain.nn.torso import NetworkConfig
 from retain.train.config import RunConfig, field_names, parts_of
 from retain.train.defaults import Derived, derive, settings_of, task_of
 from retain.train.presets import AUTO, Preset
 from retain.train.presets import preset as find_preset
 
-Kinds = tuple[type[RunConfig], type[Any]]
+Kinds = tuple[type[RunConfig], type[NetworkConfig]]
 
 
 class Start:
@@ -46,10 +47,23 @@ class Start:
             return ()
         return derive(task_of(self.kinds, self.values, self.settings, *spaces))
 
-    def parts(self, *spaces: gym.Space[Any]) -> tuple[Any, ...]:
-        """The configurations.
+    def run(self) -> RunConfig:
+        """The run's configuration, of which nothing needs the spaces.
 
         Raises:
             UsageError: a value does not fit.
         """
+        run: RunConfig = self._parts()[0]
+        return run
+
+    def config(self, *spaces: gym.Space[Any]) -> NetworkConfig:
+        """The algorithm's configuration.
+
+        Raises:
+            UsageError: a value does not fit.
+        """
+        config: NetworkConfig = self._parts(*spaces)[1]
+        return config
+
+    def _parts(self, *spaces: gym.Space[Any]) -> tuple[Any, ...]:
         return parts_of(self.values | settings_of(self.derived(*spaces)), *self.kinds)

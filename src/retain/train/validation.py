@@ -172,6 +172,10 @@ MANIFEST = record({"sha256": record({}, open_to=True)})
 """manifest.json"""
 
 
+DERIVED = record({"name": text, "value": anything, "reason": text})
+"""A setting that followed from the task, with its value and the reason."""
+
+
 def check_config(facts: dict[str, Any], where: str) -> None:
     """config.json, but for the settings and spaces in it, which their readers check.
 
@@ -193,7 +197,7 @@ def check_config(facts: dict[str, Any], where: str) -> None:
             "env_name": optional(text),
             "steps": integer(1),
             "algo_class": optional(text),
-            "derived": array(an_object, 1000),
+            "derived": array(DERIVED, 100),
         },
     )(facts, where)
 

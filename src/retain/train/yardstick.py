@@ -24,6 +24,7 @@ class RandomPlayer:
         self.player, self.env, self.run_settings = player, player.env, player.run_settings
         self.no_env = player.no_env
         self.observation_space, self.action_space = player.observation_space, player.action_space
+        self.no_env = player.no_env
         self.choices = copy.deepcopy(player.action_space)
 
     def initial_carry(self, batch_size: int = 1) -> Carry:
