@@ -17,10 +17,11 @@ from retain.types import tree_map
 ROW = {"return_mean": 10.0, "first_log_ratio": 1e-7, "approx_kl": 0.01, "clip_fraction": 0.1,
        "value_clip_fraction": 0.0, "entropy": 0.6, "value_std": 1.0, "target_std": 1.2,
        "memory_gradient": 0.3, "memory_saturation": 0.1, "carry_drift": 0.05,
-       "masked_fraction": 0.1, "alpha": 0.2}  # fmt: skip
+       "masked_fraction": 0.1, "alpha": 0.2, "first_value_gap": 1e-6, "q_mean": 5.0}  # fmt: skip
 BAD = {"first_log_ratio": 0.1, "approx_kl": 0.5, "clip_fraction": 0.9, "value_clip_fraction": 0.9,
        "entropy": 1e-4, "value_std": 1e-3, "memory_gradient": 1e-8, "memory_saturation": 0.99,
-       "carry_drift": 9.0, "masked_fraction": 0.9, "alpha": 1e3}  # fmt: skip
+       "carry_drift": 9.0, "masked_fraction": 0.9, "alpha": 1e3,
+       "first_value_gap": 0.1}  # fmt: skip
 
 STILL = {"approx_kl": 1e-3, "entropy": 0.7}
 
