@@ -416,3 +416,10 @@ def test_the_parent_looks_little_where_no_core_is_to_spare(monkeypatch, cores, l
     pool = Pool("CartPole-v1", 2, EnvOptions(workers=2, native=False))
     assert {handle.watch.looks for handle in pool.handles} == {looks}
     pool.close()
+
+
+def test_a_system_without_what_workers_need_is_told_so(monkeypatch):
+    monkeypatch.setattr("retain.envs.workers.pool.AVAILABLE", False)
+    with pytest.raises(UsageError, match=r"workers is 2, but worker processes need .*expected 0"):
+        make_groups("CartPole-v1", 4, EnvOptions(workers=2))
+    assert make_groups("CartPole-v1", 4, EnvOptions())[0].num_envs == 4
