@@ -11,7 +11,8 @@ POPGYM = sorted(name for name in gym.registry if name.startswith("popgym-"))
 
 
 def test_popgym_has_its_42_environments():
-    assert len(POPGYM) == 42
+    """Six more, the labyrinths, with mazelib."""
+    assert len([name for name in POPGYM if "Labyrinth" not in name]) == 42
 
 
 @pytest.mark.parametrize("name", POPGYM)

@@ -8,7 +8,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 import retain
 from retain.envs.in_process import InProcess
-from retain.envs.vector import Vector
+from retain.envs.vector import Vector, vector_makers
 from retain.errors import Notice, UsageError
 from retain.train.playback import play_back
 
@@ -138,3 +138,11 @@ def test_a_vector_that_resets_too_late_is_replaced_or_refused():
         retain.PPO(SyncVectorEnv(factories()), num_envs=8)
     with pytest.raises(UsageError, match="flicker cannot be used with"):
         retain.PPO(SyncVectorEnv(factories()), flicker=0.5)
+
+
+def test_the_single_version_of_a_vector_must_show_what_it_shows():
+    vector = gym.make_vec("CartPole-v1", num_envs=2)
+    assert len(vector_makers(vector)) == 1
+    other = Rows(AutoresetMode.SAME_STEP)
+    other.spec = vector.spec
+    assert vector_makers(other) is None

@@ -110,7 +110,7 @@ def agent():
         (lambda a: a.act(), "act needs obs"),
         (lambda a: a.save(), "save needs path"),
         (lambda a: retain.load(), "load needs path"),
-        (lambda a: retain.load("x", pth=1), "load has no argument 'pth'"),
+        (lambda a: retain.load("x", "last"), "load takes 1 arguments by place"),
     ],
 )  # fmt: skip
 def test_a_wrong_call_is_one_clear_line(agent, call, message):

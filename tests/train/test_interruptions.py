@@ -18,7 +18,6 @@ from retain.errors import CheckpointError, StorageError, UsageError
 from retain.train import checkpoint as store
 from retain.train.lock import take
 from retain.train.resume import resume
-from retain.train.trainer import Loop
 
 SMALL = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "epochs": 1, "hidden": (8,), "seed": 3,
          "checkpoint_every": 128, "keep": 9}  # fmt: skip
@@ -90,26 +89,6 @@ def test_a_run_killed_before_its_plot_gets_it_on_resume(tmp_path):
     assert (run / "learning_curve.png").exists()
     with pytest.raises(UsageError, match="is finished"):
         resume(run)
-
-
-def test_a_run_killed_before_the_copy_of_its_best_gets_it_on_resume(tmp_path, monkeypatch):
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    trained(whole)
-    real = store.keep_best
-
-    def killed(folder, path):
-        if path.name == store.checkpoint_name(256):
-            raise KeyboardInterrupt
-        real(folder, path)
-
-    monkeypatch.setattr(store, "keep_best", killed)
-    with pytest.raises(KeyboardInterrupt):
-        trained(run)
-    monkeypatch.setattr(store, "keep_best", real)
-    monkeypatch.setattr(Loop, "run", lambda self, stop: None)
-    resume(run)
-    best = run / "checkpoints" / "best"
-    assert store.load_state(best)["collector"]["steps"] == 256
 
 
 def test_a_broken_checkpoint_names_the_newest_whole_one_and_from_takes_it(tmp_path, capsys):

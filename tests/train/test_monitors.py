@@ -1,5 +1,6 @@
 """Live monitors: the numbers are what they say, each range is watched, and sound runs stay quiet."""
 
+import json
 import math
 
 import pytest
@@ -16,10 +17,11 @@ from retain.types import tree_map
 ROW = {"return_mean": 10.0, "first_log_ratio": 1e-7, "approx_kl": 0.01, "clip_fraction": 0.1,
        "value_clip_fraction": 0.0, "entropy": 0.6, "value_std": 1.0, "target_std": 1.2,
        "memory_gradient": 0.3, "memory_saturation": 0.1, "carry_drift": 0.05,
-       "masked_fraction": 0.1, "alpha": 0.2}  # fmt: skip
+       "masked_fraction": 0.1, "alpha": 0.2, "first_value_gap": 1e-6, "q_mean": 5.0}  # fmt: skip
 BAD = {"first_log_ratio": 0.1, "approx_kl": 0.5, "clip_fraction": 0.9, "value_clip_fraction": 0.9,
        "entropy": 1e-4, "value_std": 1e-3, "memory_gradient": 1e-8, "memory_saturation": 0.99,
-       "carry_drift": 9.0, "masked_fraction": 0.9, "alpha": 1e3}  # fmt: skip
+       "carry_drift": 9.0, "masked_fraction": 0.9, "alpha": 1e3,
+       "first_value_gap": 0.1}  # fmt: skip
 
 STILL = {"approx_kl": 1e-3, "entropy": 0.7}
 
@@ -36,6 +38,20 @@ def test_a_metric_out_of_range_for_long_enough_is_told_once(rule):
     [(metric, line)] = told
     assert metric == rule.metric
     assert line.endswith(f"(docs/metrics.md#{rule.metric})")
+
+
+def test_a_resumed_run_neither_forgets_nor_repeats():
+    rule = next(rule for rule in RULES if rule.rows > 5)
+    bad = ROW | {rule.metric: BAD[rule.metric]}
+    before, after = Monitor(), Monitor()
+    list(before.watch(ROW))
+    for _ in range(rule.rows - 1):
+        assert list(before.watch(bad)) == []
+    after.restore(json.loads(json.dumps(before.state())))
+    assert len(list(after.watch(bad))) == 1
+    again = Monitor()
+    again.restore(json.loads(json.dumps(after.state())))
+    assert [line for _ in range(2 * rule.rows) for line in again.watch(bad)] == []
 
 
 def test_what_is_missing_or_nan_is_no_reason():

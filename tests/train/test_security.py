@@ -192,7 +192,7 @@ def test_sizes_are_bounded_before_memory_is_asked_for(stranger):
 
 ODD = st.sampled_from([
     0, -1, 1, 10**6, 10**12, 10**15, 10**40, -(10**12), 0.5, 1e308, float("inf"), float("nan"), "",
-    "x", "../../elsewhere", "/etc/passwd", "evil:Thing", "\0", "a" * 10_000, None, True, [], {}, [[]],
+    "x", "../../elsewhere", "/etc/passwd", "evil:Thing", "\0", "a" * 3000, None, True, [], {}, [[]],
     [1, 2, 3], [10**9, 10**9], {"kind": "Dict", "entries": {}}, ["cpu"], "cuda:99", "meta",
 ])  # fmt: skip
 
@@ -319,12 +319,12 @@ def draw_curve(run):
 
 def go_on(run):
     """All that a resume does but train."""
-    loop = Loop.run
-    Loop.run = lambda self, stop: [sink.close() for sink in self.sinks]
+    loop = Loop._train
+    Loop._train = lambda self, stop: "failed"
     try:
         resume(run, steps=10**6)
     finally:
-        Loop.run = loop
+        Loop._train = loop
 
 
 def test_old_checkpoints_without_digests_load(stranger):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from retain.envs.make import make
-from retain.errors import UsageError, unknown
+from retain.errors import UsageError
 from retain.study.outcome import Outcome, run_one
 from retain.train import checkpoint as store
-from retain.train.algorithms import AGENTS
+from retain.train.algorithms import algorithm_class
 from retain.train.config import RunConfig, check_names, field_names, parts_of
 from retain.train.files import make_folder
 from retain.train.relevance import Situation, check_relevant, irrelevant
@@ -62,14 +62,13 @@ class Study:
         Raises:
             UsageError: an unknown algorithm, field or value, or fewer than two variants or seeds.
         """
-        if self.algo not in AGENTS:
-            raise unknown("algorithm", self.algo, AGENTS)
+        algorithm_class(self.algo)  # refuses what there is not
         for name, least in (("variants", 2), ("seeds", 2), ("steps", 1), ("episodes", 1)):
             value = getattr(self, name)
             size = len(value) if isinstance(value, tuple) else value
             if size < least:
                 raise UsageError(f"{name}: {size} (expected at least {least})")
-        kind = AGENTS[self.algo]
+        kind = algorithm_class(self.algo)
         for variant in self.variants:
             settings = self.settings | variant.settings
             if "seed" in settings:
@@ -84,11 +83,11 @@ class Study:
 
     def settings_of(self, variant: Variant) -> dict[str, Any]:
         """A variant's settings, without those of all variants that would do nothing in it."""
-        kept = AGENTS[self.algo].useful(self.settings | variant.settings, self.env)
+        kept = algorithm_class(self.algo).useful(self.settings | variant.settings, self.env)
         return kept | variant.settings
 
     def _situation(self, variant: Variant) -> Situation:
-        kind = AGENTS[self.algo]
+        kind = algorithm_class(self.algo)
         values = kind.run_defaults | self.settings | variant.settings
         run, config = parts_of(values, RunConfig, kind.config_kind)
         return Situation(self.algo, self.env, (config, run))

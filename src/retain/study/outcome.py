@@ -13,7 +13,7 @@ from retain.errors import NonFiniteError, UsageError
 from retain.study.memory_length import CLEARINGS, returns_when_cleared
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
-from retain.train.algorithms import AGENTS
+from retain.train.algorithms import algorithm_class
 from retain.train.loading import load
 from retain.train.plot import read_curve
 from retain.train.resume import resume
@@ -70,7 +70,7 @@ def run_one(
         except UsageError:  # finished, but not evaluated yet
             agent = load(path, env=env, trust=True)
     else:
-        agent = AGENTS[algo](env, **settings)
+        agent = algorithm_class(algo)(env, **settings)
         agent.learn(steps, out=path)
     outcome = measure(agent, path, episodes)
     store.write_json(path / OUTCOME, outcome.__dict__)

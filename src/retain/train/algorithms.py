@@ -13,9 +13,22 @@ from retain.algos.tqc import TQCConfig, TQCUpdate
 from retain.algos.vtrace import VTraceConfig, VTraceUpdate
 from retain.train.off_policy import OffPolicyAgent
 from retain.train.on_policy import OnPolicyAgent
-from retain.train.registry import AGENTS, register_algorithm
+from retain.train.registry import AGENTS, algorithm_class, register_algorithm
 
-__all__ = ["A2C", "AGENTS", "DDPG", "DQN", "PPO", "PQN", "QRDQN", "SAC", "TD3", "TQC", "VTrace"]
+__all__ = [
+    "A2C",
+    "AGENTS",
+    "DDPG",
+    "DQN",
+    "PPO",
+    "PQN",
+    "QRDQN",
+    "SAC",
+    "TD3",
+    "TQC",
+    "VTrace",
+    "algorithm_class",
+]
 
 
 @register_algorithm("ppo")

@@ -18,6 +18,7 @@ from retain.nn.encoders import Encoder
 from retain.train.off_policy import OffPolicyAgent
 from retain.train.on_policy import OnPolicyAgent
 from retain.train.registry import AGENTS as AGENTS
+from retain.train.registry import algorithm_class as algorithm_class
 
 class PPO(OnPolicyAgent):
     config: PPOConfig

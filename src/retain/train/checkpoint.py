@@ -13,7 +13,7 @@ from torch import Tensor
 
 from retain.errors import CheckpointError
 from retain.train import validation
-from retain.train.files import JSON_BYTES, digest, parse_json, read_bytes, write_bytes
+from retain.train.files import JSON_BYTES, digest, parse_json, read_bytes, shorten, write_bytes
 
 FORMAT = 2
 WITHOUT_DIGESTS = 1
@@ -143,7 +143,7 @@ def tensors_of(content: bytes, path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = safetensors.torch.load(content)
         return tensors
     except Exception as error:  # of safetensors' own kinds and torch's, by what is broken
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
+        raise CheckpointError(f"{path} cannot be read: {shorten(error, 300)}") from None
 
 
 def load_tensors(folder: Path, name: str) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from retain.train.algorithms import AGENTS
 from retain.train.changes import changed
 from retain.train.config import RunConfig, build, check_names, field_names
 from retain.train.defaults import Derived
-from retain.train.files import refuse_links
+from retain.train.files import refuse_links, shorten
 from retain.train.misuse import explained
 from retain.train.registry import algorithm_class
 from retain.train.spaces import space_from_json
@@ -72,7 +73,7 @@ def load(
             no_env = str(error)
     parts = changed(run, config, named(changes))
     spaces = saved_space(facts, "observation", where), saved_space(facts, "action", where)
-    with fitting(where):
+    with nullcontext() if changes else as_saved(where), fitting(where):
         agent = kind.of(env, *parts, spaces)
         agent.derived = tuple(Derived(**one) for one in facts.get("derived", ()))
     if no_env is not None:
@@ -104,10 +105,8 @@ def settings_of(
     path = facts.get("algo_class") or algo
     if algo not in AGENTS and not trust and module_of(path) is not None:
         raise CheckpointError(refusal(where, "algo_class", path))
-    try:
+    with as_saved(where):
         kind = AGENTS[algo] if algo in AGENTS else algorithm_class(path)
-    except UsageError as error:
-        raise CheckpointError(f"{where}: {error}") from None
     if not trust:
         for name, value in texts({**facts["run"], **facts[algo]}):
             if name not in ELSEWHERE and module_of(value) is not None:
@@ -117,12 +116,23 @@ def settings_of(
                     f"{where}: env_kwargs has {value!r}, which may be the path of a file: "
                     "if you trust it, say --trust or trust=True (docs/security.md)"
                 )
-    try:
+    with as_saved(where):
         for part, values in ((RunConfig, facts["run"]), (kind.config_kind, facts[algo])):
             check_names(values, field_names(part))
         return kind, build(RunConfig, facts["run"]), build(kind.config_kind, facts[algo])
+
+
+@contextmanager
+def as_saved(where: object) -> Iterator[None]:
+    """A setting that cannot be is the file's mistake, not its reader's.
+
+    Raises:
+        CheckpointError: names the file.
+    """
+    try:
+        yield
     except UsageError as error:
-        raise CheckpointError(f"{where}: {error}") from None
+        raise CheckpointError(f"{where}: {shorten(error, 400)}") from None
 
 
 def saved_space(facts: dict[str, Any], name: str, where: Path) -> gym.Space[Any]:
@@ -131,11 +141,9 @@ def saved_space(facts: dict[str, Any], name: str, where: Path) -> gym.Space[Any]
     Raises:
         CheckpointError: it is none.
     """
-    try:
-        with fitting(f"{where}: {name}_space"):
-            return space_from_json(facts[f"{name}_space"])
-    except UsageError as error:
-        raise CheckpointError(f"{where}: {name}_space: {error}") from None
+    place = f"{where}: {name}_space"
+    with as_saved(place), fitting(place):
+        return space_from_json(facts[f"{name}_space"])
 
 
 def saved_env(facts: dict[str, Any], where: Path, *, trust: bool) -> str | None:

@@ -46,7 +46,8 @@ class OnPolicyAgent(Agent):
 
     def explain(self, metric: str) -> str:
         """How acting and training disagree, where they do; see `Agent.explain`."""
-        return str(self.update.diagnostics.disagreement) if metric == "first_log_ratio" else ""
+        first = f"first_{self.update.GAP}"
+        return str(self.update.diagnostics.disagreement) if metric == first else ""
 
     def exploration(self) -> float:
         """What the run's end would explore with."""

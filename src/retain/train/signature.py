@@ -113,7 +113,8 @@ def stub() -> str:
     imports = [f"from {one.__module__} import {one.__name__}" for one in named]
     imports += ["from retain.envs.given import EnvLike", "from retain.memory import Memory",
                 "from retain.nn.encoders import Encoder",
-                "from retain.train.registry import AGENTS as AGENTS"]  # fmt: skip
+                "from retain.train.registry import AGENTS as AGENTS",
+                "from retain.train.registry import algorithm_class as algorithm_class"]  # fmt: skip
     head = [
         "# Written by `python -m retain.train.signature`; a test says when it must be again.",
         "from collections.abc import Callable, Mapping, Sequence",

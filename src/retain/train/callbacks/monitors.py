@@ -28,6 +28,9 @@ class Rule:
 RULES = (
     Rule("first_log_ratio", lambda row, _: row["first_log_ratio"] > PARITY, 1,
          "acting and training disagree: |log ratio| {:.2g} before an update's first step"),
+    Rule("first_value_gap",
+         lambda row, _: row["first_value_gap"] > PARITY * max(1.0, abs(row["q_mean"])), 1,
+         "acting and training disagree: values differ by {:.2g} before an update's first step"),
     Rule("approx_kl", lambda row, _: row["approx_kl"] > 0.2, 5,
          "KL {:.2g}: the policy takes too large steps; lower learning_rate or epochs"),
     Rule("approx_kl", lambda row, first: row["approx_kl"] < 0.003
