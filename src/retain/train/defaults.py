@@ -143,9 +143,7 @@ def _segment(task: Task, value: Value) -> Iterator[Derived]:
 def _steps(task: Task, value: Value) -> Iterator[Derived]:
     if task.passes:
         epochs = MEMORY_EPOCHS if task.remembers else EPOCHS
-        yield Derived(
-            "epochs", epochs, "passes over each segment, fewer of sequences than of single steps"
-        )
+        yield Derived("epochs", epochs, "passes over each segment, fewer with sequences")
         rate = MEMORY_RATE if task.remembers else RATE
         why = "few, large minibatches of sequences" if task.remembers else "many small minibatches"
         yield Derived("learning_rate", rate, f"for {why}")
