@@ -32,7 +32,7 @@ def command(arguments: list[str]) -> int:
         EnvsOptions,
         arguments,
         verb="envs",
-        description="List well-known environments; any other gymnasium id or module:id works as well.",
+        description="List well-known environments; any other gymnasium id or module:id works too.",
     )
     console = Console()
     wide = console.width >= 120

@@ -48,8 +48,8 @@ def load(
         trust: import the modules that the saved configuration names, for the environment and for
             parts of the agent; without it, nothing in the folder can run code (docs/security.md).
         buffer_folder: folder of the replay; a saved one is never used.
-        changes: settings that are others from now on, e.g. learning_rate; everything that was
-            learned stays, the optimizer's moments too.
+        changes: settings that change from now on, e.g. learning_rate; the agent keeps everything it
+            has learned, including the optimizer's moments.
     Raises:
         CheckpointError: the files are missing, broken or damaged; the line names the file.
         UsageError: a setting cannot change, or not to this value; the line says why.
