@@ -33,7 +33,7 @@ FIELDS = ("module", "line", "operator", "occurrence", "outcome", "seconds", "bef
 CPU, WALL = 90, 900
 """Seconds that the tests of a mutant may take."""
 TESTS = {
-    "ops": ["tests/ops"],
+    "ops": ["tests/ops", "tests/nn/test_stacked.py"],
     "data": ["tests/data", "tests/train/test_playback.py", "tests/train/test_unusable.py",
              "tests/train/test_off_policy_agent.py"],
     "memory": ["tests/memory", "tests/train/test_monitors.py", "tests/train/test_agent.py"],

@@ -366,7 +366,7 @@ def test_close_ends_the_workers():
     ("CartPole-v1", {"env_groups": 3}, "num_envs 4 cannot be cut into 3 env_groups; nearest that can: 3"),
     ("CartPol-v1", {"workers": 1}, "unknown environment 'CartPol-v1'; did you mean 'CartPole-v1'"),
     (lambda: 3, {"workers": 1}, "returned int"),
-    (lambda: 1 / 0, {"workers": 1}, "could not be made in a worker.*ZeroDivisionError"),
+    (lambda: 1 / 0, {"workers": 1}, "cannot make .lambda.: ZeroDivisionError"),
 ])  # fmt: skip
 def test_what_cannot_be_is_one_clear_line(env, changes, message):
     options = EnvOptions(**({"env_groups": 2} | changes))
@@ -416,3 +416,10 @@ def test_the_parent_looks_little_where_no_core_is_to_spare(monkeypatch, cores, l
     pool = Pool("CartPole-v1", 2, EnvOptions(workers=2, native=False))
     assert {handle.watch.looks for handle in pool.handles} == {looks}
     pool.close()
+
+
+def test_a_system_without_what_workers_need_is_told_so(monkeypatch):
+    monkeypatch.setattr("retain.envs.workers.pool.AVAILABLE", False)
+    with pytest.raises(UsageError, match=r"workers is 2, but worker processes need .*expected 0"):
+        make_groups("CartPole-v1", 4, EnvOptions(workers=2))
+    assert make_groups("CartPole-v1", 4, EnvOptions())[0].num_envs == 4

@@ -63,6 +63,14 @@ def test_clipped_value_loss_takes_the_larger_error_and_reports_the_share():
     assert loss.clip_fraction.item() == pytest.approx(2 / 3)
 
 
+def test_the_value_clip_is_about_the_old_value_not_about_zero():
+    """Moved by 0.1 from 0.9, within the clip of 0.2: the plain error of 1 counts, and nothing is clipped."""
+    one = torch.ones(1)
+    loss = value_loss(value=one, target=0 * one, old_value=0.9 * one, value_clip=0.2)
+    assert loss.loss.item() == pytest.approx(0.5)
+    assert loss.clip_fraction.item() == 0.0
+
+
 @pytest.mark.parametrize("clip", [None, 100.0])
 def test_huber_value_loss_is_square_near_and_linear_far_out(clip):
     far, near = torch.tensor([10.0]), torch.tensor([1.0])

@@ -177,7 +177,7 @@ def test_no_pickle_on_disk(tmp_path):
     agent().learn(600, out=tmp_path / "run")
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     kinds = {path.suffix for path in files if not path.name.startswith("events.out.tfevents")}
-    assert kinds == {".json", ".jsonl", ".bin", ".safetensors", ".csv", ".png"}
+    assert kinds == {".json", ".jsonl", ".bin", ".safetensors", ".csv", ".png", ".lock"}
 
 
 def test_last_checkpoints_and_the_best_are_kept(tmp_path):
@@ -227,7 +227,7 @@ def test_a_finished_run_goes_on_to_more_steps(tmp_path):
 
 def off_policy(**changes):
     settings = OFF_POLICY | {"hidden": (16,), "keep": 2, "memory": "lstm", "seed": 2}
-    return retain.DDPG("PendulumNoVel-v1", **(settings | changes))
+    return retain.DDPG("PendulumNoVel-v1", **retain.DDPG.useful(settings | changes))
 
 
 def test_a_replay_is_added_to_and_never_rewritten(tmp_path):

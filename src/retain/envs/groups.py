@@ -5,7 +5,7 @@ from retain.envs.contract import Backend
 from retain.envs.given import OBJECTS, PASS_A_CALLABLE
 from retain.envs.make import EnvLike, env_name, make
 from retain.envs.options import PLAIN, EnvOptions
-from retain.envs.workers.pool import Pool
+from retain.envs.workers import pool
 from retain.errors import UsageError
 
 
@@ -21,6 +21,11 @@ def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> lis
         near = max(1, round(num_envs / groups)) * groups
         raise UsageError(
             f"num_envs {num_envs} cannot be cut into {groups} env_groups; nearest that can: {near}"
+        )
+    if workers and not pool.AVAILABLE:
+        raise UsageError(
+            f"workers is {workers}, but worker processes need inherited files and poll, which this "
+            "system lacks (expected 0; under Windows, WSL has them)"
         )
     if workers and is_atari(env):
         raise UsageError(
@@ -40,4 +45,4 @@ def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> lis
             f"workers is {workers}, but a group has {num_envs // groups} environments "
             f"(expected at most one worker for each)"
         )
-    return list(Pool(env, num_envs, options).groups)
+    return list(pool.Pool(env, num_envs, options).groups)

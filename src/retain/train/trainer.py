@@ -171,6 +171,7 @@ class Loop:
             stop_signals(self.folder is not None) as stop,
         ):
             try:
+                _ = agent.collector  # what cannot be made is said as it is, not as a callback's
                 crew.start(self.run, agent.progress.get("callbacks", {}) if resumed else {})
                 self._check_writing()
                 reason = self._train(stop)

@@ -33,6 +33,8 @@ from retain.envs.workers.handle import Handle
 from retain.envs.workers.protocol import DONE, NEWS, PLAY_BACK, News, Part, Watch
 from retain.errors import EnvironmentFailure, UsageError, notice
 
+AVAILABLE = os.name == "posix" and hasattr(select, "poll")
+"""Whether a process can hand open files to another one here, and wait for them: not on Windows."""
 START_TIMEOUT = 120.0
 """Seconds for a worker to import what it needs and make its environments."""
 PATIENCE = 3

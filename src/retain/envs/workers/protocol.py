@@ -8,13 +8,15 @@ than the pipe: the parent is reading by then.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from retain.envs.contract import Fault, Info
 
+offer_core: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))
+"""Lets another process have the core; macOS has no call of its own for it."""
 PLAY_BACK = b"\xff"
 DONE, NEWS = b".", b"!"
 Part = tuple[int, list[tuple[int, list[Any]]]]
@@ -68,7 +70,7 @@ class Watch:
         for _ in range(self.looks):
             if cell[0] >= wanted:
                 return True
-            os.sched_yield()
+            offer_core()
         if cell[0] >= wanted:
             return True
         if time.perf_counter_ns() - began > self.BUSY:
