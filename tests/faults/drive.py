@@ -111,11 +111,15 @@ def outcome(run: Path) -> dict[str, object]:
         found[name] = (run / name).read_bytes()
     last, best = store.checkpoints(run)[-1], run / store.FOLDER / store.BEST
     for title, folder in (("last", last), ("best", best)):
+        if not folder.exists():  # fewer episodes than a best one needs
+            continue
         for file in (store.MODEL, store.TRAINING):
             tensors = load_file(folder / file)
             found |= {f"{title} {file} {key}": x for key, x in tensors.items()}
         state = store.load_state(folder)
         state["progress"].pop("seconds")
+        for timed in TIMING:
+            state["progress"]["callbacks"].get("monitors", {}).get("first", {}).pop(timed, None)
         statistics = state["collector"]["statistics"]  # without each process's own clock
         statistics["recent"] = [entry[:5] for entry in statistics["recent"]]
         found[f"{title} state"] = {k: v for k, v in state.items() if k != "replay"}
