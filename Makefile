@@ -2,17 +2,23 @@
 VENV   := .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+CORE   := $(VENV)/.core
 STAMP  := $(VENV)/.installed
 
 .PHONY: demo test check learn faults bench clean
 
-$(STAMP): pyproject.toml constraints.txt
+$(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	$(PIP) torch
+	$(PIP) -e .
+	touch $(CORE)
+
+$(STAMP): $(CORE)
+	$(PIP) -e '.[dev]'
 	touch $(STAMP)
 
-demo: $(STAMP)  ## train PPO + LSTM on CartPole without velocities, evaluate, plot
+demo: $(CORE)  ## train PPO + LSTM on CartPole without velocities, evaluate, plot
 	$(BIN)/python -m retain.cli.demo
 
 test: $(STAMP)  ## the fast, deterministic tests
@@ -32,7 +38,7 @@ faults: $(STAMP)  ## kill and starve runs: prints how many of 100 kills ended bi
 	$(BIN)/python -m pytest -m faults tests/faults
 
 bench: $(STAMP)  ## throughput against Stable-Baselines3, on- and off-policy, and the fused unroll
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]' -c constraints.txt
+	$(PIP) -e '.[dev,bench]'
 	$(BIN)/python benchmarks/unroll.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/offpolicy.py

@@ -91,7 +91,7 @@ TASKS = (
     Task("CartPole-v1", "none", 100_000, 500, None, "rl-zoo PPO 500", "VTrace"),
     Task("CartPoleNoVel-v1", "lstm", 200_000, 475, None, "", "VTrace"),
     Task("CartPole-v1", "none", 200_000, 500, None, "rl-zoo DQN 500 at 50k", "PQN"),
-    Task("CartPoleNoVel-v1", "lstm", 200_000, 400, None, "", "PQN"),
+    Task("CartPoleNoVel-v1", "lstm", 300_000, 475, None, "", "PQN"),
     Task("CartPole-v1", "none", 50_000, 500, None, "rl-zoo 500", "QRDQN"),
     Task("CartPoleNoVel-v1", "lstm", 100_000, 400, None, "", "QRDQN"),
     Task("Pendulum-v1", "none", 20_000, -200, None, "rl-zoo SAC -157", "TQC"),

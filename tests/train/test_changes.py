@@ -194,3 +194,26 @@ def test_a_generator_of_another_kind_of_device_leaves_ours_as_it_was_seeded():
     )
     restore_generator(ours, other.get_state())
     assert torch.rand(1, generator=ours) == torch.rand(1, generator=other)
+
+
+def test_off_policy_rates_follow_their_schedule():
+    agent = retain.DQN("CartPole-v1", **OFF, lr_schedule="linear", learning_rate=1e-3)
+    rates = [agent.iterate(lambda s=share: s)["learning_rate"] for share in (0.0, 0.25, 1.0)]
+    assert rates == pytest.approx([1e-3, 7.5e-4, 0.0])
+    before = [p.detach().clone() for p in agent.policy.critic.parameters()]
+    agent.iterate(lambda: 1.0)
+    assert all(map(torch.equal, before, agent.policy.critic.parameters()))
+
+
+def test_what_was_changed_holds_though_the_run_is_killed_at_once(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    retain.PPO("CartPole-v1", **SMALL).learn(64, out=run)
+
+    def killed(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("retain.train.resume.go_on", killed)
+    with pytest.raises(KeyboardInterrupt):
+        retain.resume(run, steps=96, learning_rate=1e-5)
+    monkeypatch.undo()
+    assert retain.resume(run, steps=96).config.learning_rate == 1e-5

@@ -104,16 +104,22 @@ def agent():
         (lambda a: a.learn(9, progress_bar=True), "name for progress"),
         (lambda a: a.learn(9, outt="x"), "learn has no argument 'outt'; did you mean 'out'"),
         (lambda a: a.learn(), "learn needs steps"),
-        (lambda a: a.learn(9, 9), "learn takes 1 arguments by place"),
+        (lambda a: a.learn(9, 9), "learn takes 1 argument by place"),
         (lambda a: a.evaluate(n_eval_episodes=3), "name for episodes"),
         (lambda a: a.act(observation=1), "act has no argument 'observation', .*name for obs"),
         (lambda a: a.act(), "act needs obs"),
         (lambda a: a.save(), "save needs path"),
         (lambda a: retain.load(), "load needs path"),
-        (lambda a: retain.load("x", "last"), "load takes 1 arguments by place"),
+        (lambda a: retain.load("x", "last"), "load takes 1 argument by place"),
     ],
 )  # fmt: skip
 def test_a_wrong_call_is_one_clear_line(agent, call, message):
     with pytest.raises(UsageError, match=message) as caught:
         call(agent)
     assert "\n" not in str(caught.value)
+
+
+def test_an_error_from_inside_a_call_stays_what_it_is(agent, monkeypatch):
+    monkeypatch.setattr(agent.policy, "prepare", lambda obs: obs + "text")
+    with pytest.raises(TypeError, match=r"text|unsupported|str"):
+        agent.act([0.0] * 4)

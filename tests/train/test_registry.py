@@ -39,8 +39,10 @@ def test_the_command_line_trains_and_evaluates_a_strangers_algorithm(own, tmp_pa
     assert cli.run(["train", own, *arguments]) == 0
     sys.modules.pop("own_algorithm")
     AGENTS.pop("ppo-penalty")
-    assert cli.run(["eval", str(out), "--episodes", "2"]) == 0
-    agent = retain.load(out)
+    assert cli.run(["eval", str(out), "--episodes", "2"]) == 2  # code that nobody said to trust
+    assert "own_algorithm:PenaltyPPO" in capsys.readouterr().err
+    assert cli.run(["eval", str(out), "--episodes", "2", "--trust"]) == 0
+    agent = retain.load(out, trust=True)
     assert type(agent).__name__ == "PenaltyPPO"
     assert agent.config.kl_coef == 0.5
     assert torch.isfinite(torch.cat([p.flatten() for p in agent.policy.parameters()])).all()

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sqlite3
+import time
 
 import pytest
 
@@ -42,20 +43,12 @@ def records(log):
             whole = b""
 
 
-def test_wandb_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    two_parts(tmp_path / "run", "wandb")
-    files = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert len(files) == 2
-    assert files[0].name == files[1].name  # one id
+def tracked(files, kind):
+    """Steps of the history, settings and artefacts in wandb's files."""
     steps, settings, artefacts = [], {}, []
     for file in files:
         for data in records(file.read_bytes()):
-            record = Record()
+            record = kind()
             record.ParseFromString(data)
             if record.HasField("history"):
                 items = {i.key or i.nested_key[0]: i.value_json for i in record.history.item}
@@ -68,6 +61,24 @@ def test_wandb_offline(tmp_path, monkeypatch):
             elif record.request.HasField("log_artifact"):
                 found = record.request.log_artifact.artifact
                 artefacts += [entry.path for entry in found.manifest.contents]
+    return steps, settings, artefacts
+
+
+def test_wandb_offline(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    two_parts(tmp_path / "run", "wandb")
+    files = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(files) == 2
+    assert files[0].name == files[1].name  # one id
+    until = time.monotonic() + 30  # a process of wandb's own writes the files
+    steps, settings, artefacts = tracked(files, Record)
+    while steps != STEPS and time.monotonic() < until:
+        time.sleep(0.2)
+        steps, settings, artefacts = tracked(files, Record)
     assert steps == STEPS
     assert settings["learning_rate"] == retain.PPO("CartPole-v1").config.learning_rate
     assert {"config.json", "metrics.csv", "learning_curve.png", "best/model.safetensors"} <= set(

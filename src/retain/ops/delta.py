@@ -14,7 +14,14 @@ def _sums(log_decay: Tensor) -> Tensor:
     rounding errors of one episode into the next.
     """
     K = log_decay.shape[-1]
-    return log_decay.unsqueeze(-1).expand(*log_decay.shape, K).tril(-1).cumsum(-2)
+    return _running(log_decay.unsqueeze(-1).expand(*log_decay.shape, K).tril(-1))
+
+
+def _running(x: Tensor) -> Tensor:
+    """`[..., K, N]` sums over the rows so far; as a product, since `cumsum` of floats does not give
+    the same bits each time on CUDA."""
+    K = x.shape[-2]
+    return torch.ones(K, K, dtype=x.dtype, device=x.device).tril() @ x
 
 
 def gated_delta(
@@ -85,7 +92,7 @@ def _chunk(
     within = log_decay.masked_fill(reset.unsqueeze(-1), 0.0).permute(1, 2, 0)  # [B, G, K]
     same = (episode.unsqueeze(-1) == episode.unsqueeze(-2)).tril()
     decay = _sums(within).masked_fill(~same, -torch.inf).exp()  # [B, G, K, K]
-    reach = (within.cumsum(-1).exp().masked_fill(episode > 0, 0.0)).unsqueeze(-1)
+    reach = _running(within.unsqueeze(-1)).exp().masked_fill(episode.unsqueeze(-1) > 0, 0.0)
     system = ((k @ k.mT) * decay * beta).tril(-1)
     wanted = beta * (v - reach * (k @ state))
     # `unitriangular` takes the diagonal as ones.

@@ -12,7 +12,7 @@ from retain.errors import UsageError
 from retain.study.compare import Study, Tick, Variant, claim, in_silence, train_all
 from retain.study.outcome import run_trial
 from retain.train import checkpoint as store
-from retain.train.algorithms import AGENTS
+from retain.train.algorithms import algorithm_class
 from retain.train.config import field_names
 
 TRIALS = 8
@@ -47,7 +47,7 @@ def candidates(study: Study, trials: int) -> list[dict[str, Any]]:
         UsageError: nothing is left to search.
     """
     fixed = {*study.settings, *(name for v in study.variants for name in v.settings)}
-    known = field_names(AGENTS[study.algo].config_kind)
+    known = field_names(algorithm_class(study.algo).config_kind)
     names = [name for name in SPACE if name in known and name not in fixed]
     grid = [dict(zip(names, v, strict=True)) for v in product(*(SPACE[n] for n in names))]
     if not names or trials < 2:

@@ -142,7 +142,8 @@ def _segment(task: Task, value: Value) -> Iterator[Derived]:
 
 def _steps(task: Task, value: Value) -> Iterator[Derived]:
     if task.passes:
-        yield Derived("epochs", EPOCHS, "so many passes over each segment")
+        epochs = MEMORY_EPOCHS if task.remembers else EPOCHS
+        yield Derived("epochs", epochs, "passes over each segment, fewer with sequences")
         rate = MEMORY_RATE if task.remembers else RATE
         why = "few, large minibatches of sequences" if task.remembers else "many small minibatches"
         yield Derived("learning_rate", rate, f"for {why}")
@@ -171,9 +172,9 @@ def _memory(task: Task, value: Value) -> Iterator[Derived]:
 
 SEQUENCE = 32
 """Steps of a training sequence."""
-MINIBATCHES, MEMORY_MINIBATCHES = 16, 4
+MINIBATCHES, MEMORY_MINIBATCHES = 16, 8
 """Of a segment."""
-EPOCHS = 10
+EPOCHS, MEMORY_EPOCHS = 10, 4
 """Passes over a segment."""
 RATE, MEMORY_RATE = 3e-4, 1e-3
 """Adam's, with many small minibatches and with few large ones."""

@@ -50,13 +50,14 @@ def _line(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
         if theirs:
             return f"{name} has no argument {given!r}, {theirs}"
         return f"{name} has no argument {given!r}{nearest(given, parameters)}"
-    kinds = inspect.Parameter
-    places = [p for p in parameters.values() if p.kind is not kinds.KEYWORD_ONLY]
-    missing = [p.name for p in places[len(args) :] if p.default is kinds.empty]
+    kind = inspect.Parameter
+    places = [p for p in parameters.values() if p.kind is kind.POSITIONAL_OR_KEYWORD]
+    missing = [p.name for p in places[len(args) :] if p.default is kind.empty]
     missing = [one for one in missing if one not in kwargs]
     if missing and len(args) <= len(places):
         return f"{name} needs {missing[0]}"
-    return f"{name} takes {len(places)} arguments by place, the rest by name"
+    count = f"{len(places)} argument{'s' * (len(places) != 1)}"
+    return f"{name} takes {count} by place, the rest by name"
 
 
 def check_first(kind: str, env: object, rest: tuple[object, ...]) -> None:

@@ -12,7 +12,8 @@ from retain.train.contract import State
 class WandB(Callback):
     """Logs a run to Weights & Biases; one that is resumed goes on there.
 
-    Rows that a killed run had sent after its checkpoint are not sent again: they would be the same.
+    A resumed run sends the rows after its checkpoint again. They are the same, and Weights & Biases
+    ignores a step that it has already.
 
     Args:
         project: else the variable WANDB_PROJECT, else "retain". WANDB_MODE=offline needs no
