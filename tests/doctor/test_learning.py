@@ -43,6 +43,8 @@ PLANTED = {
                    "--clip-range"),
     "passes": ({"settings": {"epochs": 100}, "row": {"approx_kl": 0.2}}, "--epochs"),
     "rate too large": ({"row": {"approx_kl": 0.4}}, "--learning-rate: a tenth"),
+    "rate rather large": ({"row": {"approx_kl": 0.08}}, "--learning-rate: a tenth"),
+    "entropy blown up": ({"row": {"entropy": 3.0}}, "--learning-rate: a tenth"),
     "values diverge": ({"row": {"q_mean": 1e6}}, "--learning-rate: a tenth"),
     "bonus": ({"settings": {"entropy_coef": 1.0}, "row": {"entropy": 0.69}}, "--entropy-coef"),
     "spread": ({"settings": {"log_std_init": 3.0}, "actions": BOX}, "--log-std-init"),

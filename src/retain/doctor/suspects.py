@@ -146,6 +146,15 @@ def _large_steps(t: Trained) -> str:
     return f"action values of {size:.3g} are beyond any possible return" if diverges else ""
 
 
+def _rough_steps(t: Trained) -> str:
+    kl, share = t.metric("approx_kl"), t.metric("clip_fraction")
+    if kl > 0.05 or share > 0.4:
+        return f"each update moves the policy by a KL of {kl:.2g}, clip fraction {share:.2g}"
+    first, last = t.rows[0].get("entropy", math.nan), t.metric("entropy", 0.2)
+    blown = last > first + 1.0 and not (t.setting("entropy_coef") or 0.0) >= 0.03
+    return f"entropy went from {first:.2g} to {last:.2g} with hardly a bonus" if blown else ""
+
+
 def _bonus(t: Trained) -> str:
     coef, first, last = t.setting("entropy_coef") or 0.0, t.rows[0], t.metric("entropy", 0.2)
     stays = last >= first.get("entropy", math.inf) * 0.97
@@ -212,6 +221,7 @@ RULES = (
     Rule(_passes, "--epochs 10.", always=True),
     Rule(_large_steps, "--learning-rate: a tenth of it.", always=True),
     Rule(_bonus, "--entropy-coef 0 (Box actions) or 0.01 (discrete ones)."),
+    Rule(_rough_steps, "--learning-rate: a tenth of it."),
     Rule(_spread, "--log-std-init 0 with --scale-actions."),
     Rule(_discount, "--gamma: nearer to 1, 1 - 1 / (steps until a reward)."),
     Rule(_small_steps, "--learning-rate: ten times it."),
