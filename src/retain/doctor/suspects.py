@@ -130,10 +130,8 @@ def _clip(t: Trained) -> str:
 
 
 def _passes(t: Trained) -> str:
-    epochs, kl = t.setting("epochs") or 0, t.metric("approx_kl")
-    if epochs <= 20 or not kl > 0.05:
-        return ""
-    return f"{epochs} passes over each segment move the policy by a KL of {kl:.2g}"
+    epochs = t.setting("epochs") or 0
+    return f"{epochs} passes over each segment" if epochs > 30 else ""
 
 
 def _large_steps(t: Trained) -> str:
@@ -180,6 +178,8 @@ def _small_steps(t: Trained) -> str:
 
 
 def _critic(t: Trained) -> str:
+    if (t.setting("value_coef") or 0.0) < 0.01 and t.setting("value_coef") is not None:
+        return f"the value's error counts {t.setting('value_coef'):g} times"
     dead = t.metric("value_std", 0.5) < 0.05 * t.metric("target_std", 0.5)
     blind = t.metric("explained_variance", 0.5) < 0.02
     return "the value function explains nothing of the returns" if dead and blind else ""
@@ -218,7 +218,7 @@ RULES = (
     Rule(_rewards, "--normalise-reward (on-policy), or --reward-scale."),
     Rule(_clipped_rewards, "--reward-clip: larger, or none."),
     Rule(_clip, "--clip-range 0.2.", always=True),
-    Rule(_passes, "--epochs 10.", always=True),
+    Rule(_passes, "--epochs 10."),
     Rule(_large_steps, "--learning-rate: a tenth of it.", always=True),
     Rule(_bonus, "--entropy-coef 0 (Box actions) or 0.01 (discrete ones)."),
     Rule(_rough_steps, "--learning-rate: a tenth of it."),
