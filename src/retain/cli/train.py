@@ -128,7 +128,8 @@ def command(arguments: list[str]) -> int:
         verb=f"train {algo}",
         default=default,
         description="Train an agent. The defaults shown come from the preset for --env and "
-        f"--memory, or are derived from the task if there is none. Algorithms: {', '.join(AGENTS)}.",
+        "--memory, or are derived from the task if there is none. "
+        f"Algorithms: {', '.join(AGENTS)}.",
     )
     agent = agent_of(algo, options, rest)
     if agent.derived:
