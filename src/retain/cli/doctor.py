@@ -24,8 +24,8 @@ def command(arguments: list[str]) -> int:
         verb=f"doctor {algo}",
         default=kind(**values),
         description="Check an environment, a memory and an algorithm together: what is broken, "
-        "what was measured, and how to fix it. --no-probes skips all training (tiny tasks, and half "
-        "a minute with your settings).",
+        "what was measured, and how to fix it. --no-probes skips all training (tiny tasks, and "
+        "half a minute with your settings).",
     )
     console = Console(stderr=options.json)
     began = time.monotonic()
