@@ -45,7 +45,7 @@ PLANTED = (
          {"memory": "lstm", "learning_rate": 0.1}),
     Case(bench("PointMassUnits"), "--normalise-obs", {"normalise_obs": False}),
     Case(bench("PointMassUnits"), "--normalise-reward", {"normalise_reward": False}),
-    Case(bench("Cue"), "--gamma", {"memory": "lstm", "gamma": 0.5}),
+    Case("CueTarget-v0", "--gamma", {"memory": "lstm", "gamma": 0.3}),
     Case(bench("Cue"), "--sequence-length", {"memory": "lstm", "sequence_length": 2}),
     Case(bench("CartFlicker"), "--entropy-coef", {"entropy_coef": 1.0}),
     Case(bench("PointMass"), "--num-envs", SMALL),

@@ -130,10 +130,8 @@ def _clip(t: Trained) -> str:
 
 
 def _passes(t: Trained) -> str:
-    epochs, kl = t.setting("epochs") or 0, t.metric("approx_kl")
-    if epochs <= 20 or not kl > 0.05:
-        return ""
-    return f"{epochs} passes over each segment move the policy by a KL of {kl:.2g}"
+    epochs = t.setting("epochs") or 0
+    return f"{epochs} passes over each segment" if epochs > 30 else ""
 
 
 def _large_steps(t: Trained) -> str:
@@ -144,6 +142,15 @@ def _large_steps(t: Trained) -> str:
     bound = 10 * np.abs(t.look.rewards).max(initial=0.0) / max(1e-3, 1 - t.setting("gamma"))
     diverges = abs(size) > bound > 0
     return f"action values of {size:.3g} are beyond any possible return" if diverges else ""
+
+
+def _rough_steps(t: Trained) -> str:
+    kl, share = t.metric("approx_kl"), t.metric("clip_fraction")
+    if kl > 0.05 or share > 0.4:
+        return f"each update moves the policy by a KL of {kl:.2g}, clip fraction {share:.2g}"
+    first, last = t.rows[0].get("entropy", math.nan), t.metric("entropy", 0.2)
+    blown = last > first + 1.0 and not (t.setting("entropy_coef") or 0.0) >= 0.03
+    return f"entropy went from {first:.2g} to {last:.2g} with hardly a bonus" if blown else ""
 
 
 def _bonus(t: Trained) -> str:
@@ -171,6 +178,8 @@ def _small_steps(t: Trained) -> str:
 
 
 def _critic(t: Trained) -> str:
+    if (t.setting("value_coef") or 0.0) < 0.01 and t.setting("value_coef") is not None:
+        return f"the value's error counts {t.setting('value_coef'):g} times"
     dead = t.metric("value_std", 0.5) < 0.05 * t.metric("target_std", 0.5)
     blind = t.metric("explained_variance", 0.5) < 0.02
     return "the value function explains nothing of the returns" if dead and blind else ""
@@ -209,9 +218,10 @@ RULES = (
     Rule(_rewards, "--normalise-reward (on-policy), or --reward-scale."),
     Rule(_clipped_rewards, "--reward-clip: larger, or none."),
     Rule(_clip, "--clip-range 0.2.", always=True),
-    Rule(_passes, "--epochs 10.", always=True),
+    Rule(_passes, "--epochs 10."),
     Rule(_large_steps, "--learning-rate: a tenth of it.", always=True),
     Rule(_bonus, "--entropy-coef 0 (Box actions) or 0.01 (discrete ones)."),
+    Rule(_rough_steps, "--learning-rate: a tenth of it."),
     Rule(_spread, "--log-std-init 0 with --scale-actions."),
     Rule(_discount, "--gamma: nearer to 1, 1 - 1 / (steps until a reward)."),
     Rule(_small_steps, "--learning-rate: ten times it."),

@@ -9,6 +9,7 @@ from retain.memory.base import Memory
 from retain.memory.registry import register_memory
 from retain.ops import banded_attention
 from retain.ops.products import linear
+from retain.ops.resets import zero_where
 from retain.types import Carry, tree_leaves
 
 
@@ -114,7 +115,7 @@ class BandedAttention(Memory):
                 x, rows = block.forward(x, before, episode)
             else:
                 rows = torch.cat((before, block.keys_and_values(x)))
-            tail = rows[T : T + kept].masked_fill(~stays.unsqueeze(-1), 0.0)
+            tail = zero_where(rows[T : T + kept], ~stays)
             after.append(tail.transpose(0, 1))
         return x, (stays.T.to(valid.dtype), *after)
 

@@ -49,6 +49,8 @@ def banded_attention(
     """
     T, B, G, E = query.shape
     L = bias.shape[1]
+    if T == 1:
+        return _step(query, key, value, episode, bias)
     if T <= L:
         size, count, last, front, behind = T, 1, L - 1, 0, 0
     else:  # blocks of L steps, which see their own block and the one before
@@ -73,3 +75,13 @@ def banded_attention(
     weight = score.softmax(-1).view(-1, size, keys)
     out = torch.bmm(weight, v.flatten(0, 2)).view(B, count, G, size, E)
     return out.permute(1, 3, 0, 2, 4).reshape(count * size, B, G, E)[:T]
+
+
+def _step(query: Tensor, key: Tensor, value: Tensor, episode: Tensor, bias: Tensor) -> Tensor:
+    """One step: all rows are within its reach."""
+    k, v = key.permute(1, 2, 0, 3), value.permute(1, 2, 0, 3)  # [B, G, L, E]
+    q = query[0].unsqueeze(2) / math.sqrt(query.shape[-1])
+    hidden = (episode != episode[-1]).T[:, None, None]  # [B, 1, 1, L]
+    score = q @ k.mT + bias.flip(1).unsqueeze(1)
+    weight = score.masked_fill(hidden, -torch.inf).softmax(-1)
+    return (weight @ v).permute(2, 0, 1, 3)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.ops.resets import kept_bits, without_resets, zero_resets_
+from retain.ops.resets import kept_bits, without_resets, zero_resets_, zero_where
 
 
 def _seen(reset: Tensor, K: int, like: Tensor) -> list[Tensor]:
@@ -78,4 +78,4 @@ def _tail(rows: Tensor, reset: Tensor, kept: int) -> Tensor:
     # A row is of an earlier episode if any later row begins one.
     later = torch.cat((flags[1:], torch.zeros_like(flags[:1])))
     gone = later.flip(0).cumsum(0).flip(0) > 0
-    return rows[len(rows) - kept :].masked_fill(gone.unsqueeze(-1), 0.0).transpose(0, 1)
+    return zero_where(rows[len(rows) - kept :], gone).transpose(0, 1)

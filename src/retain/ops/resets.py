@@ -4,6 +4,8 @@ A product with 0 would keep non-finite values, and `masked_fill` takes a CPU ten
 operation on whole vectors. The bitwise "and" of any number with 0 is 0.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,3 +28,20 @@ def zero_resets_(x: Tensor, bits: Tensor) -> Tensor:
 def without_resets(x: Tensor, bits: Tensor) -> Tensor:
     """`x` with zeros where `bits` is zero; hidden from autograd."""
     return torch.bitwise_and(x.view(bits.dtype), bits).view(x.dtype)
+
+
+class _Cleared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bits: Tensor) -> Tensor:
+        ctx.save_for_backward(bits)
+        return without_resets(x, bits)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return without_resets(gradient, *ctx.saved_tensors), None
+
+
+def zero_where(x: Tensor, gone: Tensor) -> Tensor:
+    """`x` `[..., *]` with zeros where `gone` `[...]` is true; no gradient passes there."""
+    out: Tensor = _Cleared.apply(x, kept_bits(gone, x))  # type: ignore[no-untyped-call]
+    return out
