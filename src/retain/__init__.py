@@ -1,6 +1,7 @@
 """Reinforcement learning that remembers.
 
-Names load on first use, so that importing a part (an environment worker does) costs only that part.
+Names load on first use, so that importing a part, as an environment worker does, costs only that
+part.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""Errors a user can cause, each one line that names the value and the nearest valid choice.
+"""Errors that a user can cause: one line each, with the value and the nearest valid choice.
 
 This module imports nothing but the standard library: environment workers load it too.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class RetainError(Exception):
-    """Base of every error raised on purpose by this package."""
+    """Base of every error that this package raises on purpose."""
 
 
 class UsageError(RetainError, ValueError):
@@ -20,22 +20,23 @@ class UsageError(RetainError, ValueError):
 
 
 class NonFiniteError(RetainError, ArithmeticError):
-    """A loss or gradient is NaN or infinite; raised before the optimizer could step."""
+    """A loss or gradient is NaN or infinite; raised before the optimizer steps."""
 
     batch: Any = None
     """The minibatch as named tensors, for the report."""
 
 
 class EnvironmentFailure(RetainError):
-    """Environments or their workers fail again and again; the run stops with a checkpoint."""
+    """Environments or their workers fail repeatedly; the run stops with a checkpoint."""
 
 
 class CallbackError(RetainError):
-    """A callback raised; the run stopped after its checkpoint. The cause is what was raised."""
+    """A callback raised, and the run stopped after its checkpoint. The cause is the original
+    exception."""
 
 
 class StorageError(RetainError):
-    """There is no room to write a run; the line says how to go on once there is."""
+    """There is no room to write a run; the line says how to continue once there is."""
 
 
 class CheckpointError(RetainError):
@@ -43,25 +44,26 @@ class CheckpointError(RetainError):
 
 
 class Notice(UserWarning):
-    """What the library did with an input and its user should know; one line, and no error."""
+    """One line about what the library did with an input that its user should know; not an error."""
 
 
 def notice(text: str) -> None:
-    """Says a `Notice`; Python shows the same one once. `warnings` filters them as any other."""
+    """Issues a `Notice`; Python shows the same one once, and `warnings` filters it like any
+    other."""
     warnings.warn(text, Notice, stacklevel=2)
 
 
 def check_range(
     config: Any, *names: str, low: float, high: float | None = None, above: bool = False
 ) -> None:
-    """Every named field of a configuration, or each of its entries, is a finite number in
-    [low, high]; None is off and always fits.
+    """Checks that every named field, or each of its entries, is a finite number in [low, high];
+    None means off and always passes.
 
     Args:
-        high: None is no upper bound.
-        above: `low` itself is outside.
+        high: upper bound; None for no bound.
+        above: exclude `low` itself.
     Raises:
-        UsageError: names the first that does not.
+        UsageError: names the first field that fails.
     """
     for name in names:
         value = getattr(config, name)
@@ -81,12 +83,12 @@ def _inside(value: float, low: float, high: float | None, above: bool) -> bool:
 
 
 def nearest(name: str, choices: Iterable[str], likeness: float = 0.6) -> str:
-    """`; did you mean 'lstm'?` for the closest choice, or the empty string when none is close.
+    """`; did you mean 'lstm'?` for the closest choice, or the empty string if none is close.
 
-    Ready to be appended to an error line.
+    The result is meant to end an error line.
 
     Args:
-        likeness: least share of the letters in common, from 0 to 1.
+        likeness: smallest accepted share of letters in common, from 0 to 1.
     """
     known = {choice.lower(): choice for choice in choices}
     match = get_close_matches(name.lower(), known, n=1, cutoff=likeness)
@@ -94,7 +96,7 @@ def nearest(name: str, choices: Iterable[str], likeness: float = 0.6) -> str:
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
-    """The one error for a name outside a closed set: names it, the nearest, and all that exist."""
+    """The error for a name outside a closed set: names it, the nearest choice, and all choices."""
     ordered = sorted(choices)
     return UsageError(
         f"unknown {kind} {name!r}{nearest(name, ordered)} (expected one of: {', '.join(ordered)})"

@@ -8,18 +8,18 @@ from typing import Any
 
 
 def setting(default: Any, *, needs: str | None = None, fixed: str | None = None) -> Any:
-    """A field of a configuration, with more known about it than its type and its default.
+    """A configuration field that knows more about itself than its type and its default.
 
     Args:
-        needs: without which it does nothing: another setting (or property of the configuration)
-            that must be on, or one of the names in `retain.train.relevance`.
-        fixed: why it cannot change in the life of an agent; None where it can.
+        needs: the setting (or property of the configuration) that must be on for this one to do
+            anything, or one of the names in `retain.train.relevance`.
+        fixed: the reason why the setting cannot change during an agent's life; None where it can.
     """
     return field(default=default, metadata={"needs": needs, "fixed": fixed})
 
 
 def default_of(declared: Field[Any]) -> Any:
-    """What a setting is unless it is given."""
+    """The value that a setting has unless one is given."""
     if declared.default_factory is not MISSING:
         return declared.default_factory()
     return declared.default

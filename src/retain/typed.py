@@ -1,4 +1,4 @@
-"""Values and the types that were declared for them: does one fit, and how is one read from text?"""
+"""Checks values against declared types, and reads such values from text."""
 
 import types
 import typing
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def fits(value: Any, wanted: Any) -> bool:
-    """Whether a JSON-like value is one of a declared type."""
+    """Whether a JSON-like value has a declared type."""
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted is Any:
         return True
@@ -28,17 +28,17 @@ def fits(value: Any, wanted: Any) -> bool:
 
 
 def describe_type(wanted: Any) -> str:
-    """A declared type as a user would say it."""
+    """The name of a declared type in a user's words."""
     if typing.get_origin(wanted) is typing.Literal:
         return "one of " + ", ".join(str(a) for a in typing.get_args(wanted))
     return wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("typing.", "")
 
 
 def read(text: str, wanted: Any) -> Any:
-    """The value of a declared type that `text` writes: "0.2", "none", "true", "8,16".
+    """The value of a declared type that `text` stands for: "0.2", "none", "true", "8,16".
 
     Raises:
-        ValueError: it writes none.
+        ValueError: the text stands for no such value.
     """
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted is None or wanted is type(None):
@@ -65,7 +65,7 @@ def read(text: str, wanted: Any) -> Any:
 
 
 def write(value: Any) -> str:
-    """What `read` reads the value from."""
+    """The text from which `read` returns the value."""
     if isinstance(value, tuple | list):
         return ",".join(write(item) for item in value)
     return str(value)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar, Union
 from torch import Generator, Tensor
 
 Carry: TypeAlias = Union[Tensor, tuple["Carry", ...]]  # noqa: UP007 (a forward reference)
-"""What a memory hands from one step to the next: nested tuples of tensors `[B, ...]`."""
+"""The state that a memory passes from one step to the next: nested tuples of tensors `[B, ...]`."""
 
 Obs: TypeAlias = Tensor | dict[str, Tensor]
 """One tensor `[T, B, ...]`, or a flat dict of them for Dict and Tuple spaces."""
@@ -46,7 +46,7 @@ def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def restore_generator(generator: Generator, state: Tensor) -> None:
-    """Takes back a generator's state; one of another kind of device, whose noise is different
+    """Restores a generator's state. A state from another kind of device, whose noise differs
     anyway, leaves the generator as it was seeded."""
     if state.shape == generator.get_state().shape:
         generator.set_state(state)

@@ -67,6 +67,7 @@ class Run:
                 out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
                 os.dup2(out, 1)
                 os.dup2(out, 2)
+                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
                 status = command_line(arguments)
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -111,11 +112,15 @@ def outcome(run: Path) -> dict[str, object]:
         found[name] = (run / name).read_bytes()
     last, best = store.checkpoints(run)[-1], run / store.FOLDER / store.BEST
     for title, folder in (("last", last), ("best", best)):
+        if not folder.exists():  # fewer episodes than a best one needs
+            continue
         for file in (store.MODEL, store.TRAINING):
             tensors = load_file(folder / file)
             found |= {f"{title} {file} {key}": x for key, x in tensors.items()}
         state = store.load_state(folder)
         state["progress"].pop("seconds")
+        for timed in TIMING:
+            state["progress"]["callbacks"].get("monitors", {}).get("first", {}).pop(timed, None)
         statistics = state["collector"]["statistics"]  # without each process's own clock
         statistics["recent"] = [entry[:5] for entry in statistics["recent"]]
         found[f"{title} state"] = {k: v for k, v in state.items() if k != "replay"}
@@ -132,7 +137,9 @@ def differences(one: dict[str, object], two: dict[str, object]) -> list[str]:
 def _equal(one: object, two: object) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
         return one.dtype == two.dtype and np.array_equal(one.numpy(), two.numpy(), equal_nan=True)
-    return json.dumps(str(one)) == json.dumps(str(two))
+    return json.dumps(one, sort_keys=True, default=repr) == json.dumps(
+        two, sort_keys=True, default=repr
+    )
 
 
 def strike(process: Run, run: Path, kind: str, seconds: float, rng: random.Random) -> float:

@@ -3,8 +3,8 @@
 L_policy = -log pi(a_t|s_t) A_t,   L_value = (V(s_t) - G_t)^2 / 2
 
 with A_t the generalised advantage estimate and G_t = A_t + V(s_t); `gae_lambda` 1 makes G_t the
-paper's n-step return. One gradient step on a whole segment: nothing is old yet, so nothing is
-clipped. The one loss owns every parameter, the memory's included. Adam stands for RMSprop.
+paper's n-step return. Each segment gives one gradient step. The data are never old, so nothing is
+clipped. The single loss trains every parameter, including the memory's. Adam replaces RMSprop.
 """
 
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from retain.ops import normalise, value_loss
 
 @dataclass(frozen=True, kw_only=True)
 class A2CConfig(PolicyGradientConfig):
-    """Everything A2C reads."""
+    """Settings of A2C."""
 
     learning_rate: float = 7e-4
     """Adam's step size."""
     num_steps: int = 8
-    """Steps of each environment in a segment. With memory: how far a gradient reaches back."""
+    """Steps of each environment in a segment; with memory, how far a gradient reaches back."""
     gae_lambda: float = 1.0
-    """Trace of the advantage estimate: 0 = one step, 1 = n-step returns."""
+    """Lambda of the advantage estimate's trace: 0 = one step, 1 = n-step returns."""
     normalise_advantage: bool = False
-    """Advantages of a segment to mean 0 and standard deviation 1."""
+    """Scale the advantages of each segment to mean 0 and standard deviation 1."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         if self.epochs != 1 or self.batch_size is not None:
             raise UsageError(
@@ -41,19 +41,19 @@ class A2CConfig(PolicyGradientConfig):
             )
 
     def probing(self) -> dict[str, Any]:
-        """Settings that learn the doctor's probes."""
+        """Settings that let the agent learn the doctor's probes."""
         return super().probing() | {"num_envs": 8, "num_steps": 8, "epochs": 1, "batch_size": None}
 
 
 class A2CUpdate(PolicyGradientUpdate):
-    """One plain policy-gradient step a segment."""
+    """Takes one plain policy-gradient step per segment."""
 
     config: A2CConfig
 
     def parts(
         self, batch: Sequences, log_prob: Tensor, value: Tensor, progress: float
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """-log pi A, and the value's error."""
+        """-log pi A, and the value error."""
         advantage = batch.advantage
         if self.config.normalise_advantage:
             advantage = normalise(advantage)

@@ -2,7 +2,7 @@
 
 y = r + gamma Q'(s', mu'(s')),   L_critic = (Q(s, a) - y)^2 / 2,   L_actor = -Q(s, mu(s))
 
-The critic's loss owns the critic's torso; see `off_policy` for what the actor reads.
+The critic's loss trains the critic's torso; `off_policy` explains what the actor reads.
 """
 
 from dataclasses import dataclass
@@ -20,25 +20,26 @@ from retain.ops import masked_mean
 
 @dataclass(frozen=True, kw_only=True)
 class DDPGConfig(OffPolicyConfig):
-    """Everything DDPG reads."""
+    """Settings of DDPG."""
 
     exploration_noise: float = 0.1
     """Standard deviation of the noise on actions in [-1, 1]."""
     exploration_noise_final: float | None = None
-    """What it falls to, linearly, at the run's end; None keeps it."""
+    """Final standard deviation of the noise, reached linearly at the run's end; None keeps it
+    constant."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(self, "exploration_noise", "exploration_noise_final", low=0)
 
     def probing(self) -> dict[str, Any]:
-        """Settings that learn the doctor's probes."""
+        """Settings that let the agent learn the doctor's probes."""
         return super().probing() | {"exploration_noise": 0.3, "exploration_noise_final": None}
 
 
 class DDPGUpdate(OffPolicyUpdate):
-    """One critic, its target, and the actor that climbs it."""
+    """One critic, its target network, and the actor that maximises it."""
 
     actor = DeterministicActor
     critics = 1
@@ -47,7 +48,7 @@ class DDPGUpdate(OffPolicyUpdate):
     config: DDPGConfig
 
     def scale(self, progress: float) -> float:
-        """The noise's standard deviation."""
+        """The standard deviation of the noise."""
         first, last = self.config.exploration_noise, self.config.exploration_noise_final
         return first if last is None else first + (last - first) * progress
 
@@ -64,7 +65,7 @@ class DDPGUpdate(OffPolicyUpdate):
         return action
 
     def actor_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """-Q(s, mu(s)); no gradient of it reaches the critic."""
+        """-Q(s, mu(s)); its gradient does not reach the critic."""
         assert self.nets.actor is not None
         action = self.nets.actor.forward(features)
         value = self.nets.critic.forward(batch.features.detach(), action, frozen=True)[0]

@@ -2,8 +2,8 @@
 
 y = r + gamma Q'(s', argmax_a Q(s', a)),   L = Huber(Q(s, a) - y)
 
-With `memory="lstm"`, `burn_in` and `prioritized` it is R2D2 in small (Kapturowski et al. 2019).
-There is one loss, and it owns everything.
+With `memory="lstm"`, `burn_in` and `prioritized` it is a small R2D2 (Kapturowski et al. 2019). The
+single loss trains every parameter.
 """
 
 from dataclasses import dataclass
@@ -23,31 +23,31 @@ from retain.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class DQNConfig(OffPolicyConfig):
-    """Everything DQN reads."""
+    """Settings of DQN."""
 
     double: bool = True
-    """The online network chooses the target's action, the target network values it."""
+    """Choose the target's action with the online network and value it with the target network."""
     dueling: bool = setting(False, fixed=BUILT)
-    """A value and advantages around it."""
+    """Split the critic into a state value and advantages."""
     huber: float | None = 1.0
-    """Huber threshold of the error; None is the plain square."""
+    """Huber threshold for the value error; None uses the plain square."""
     max_grad_norm: float | None = 10.0
     """Largest global gradient norm."""
     epsilon: float = 1.0
-    """Probability of a random action at first."""
+    """Initial probability of a random action."""
     epsilon_final: float = 0.05
-    """What it falls to, linearly."""
+    """Final probability of a random action, reached linearly."""
     exploration_fraction: float = 0.2
-    """Share of the run in which it falls."""
+    """Share of the run over which epsilon falls."""
 
     def probing(self) -> dict[str, Any]:
-        """Settings that learn the doctor's probes."""
+        """Settings that let the agent learn the doctor's probes."""
         return super().probing() | {
             "epsilon": 1.0, "epsilon_final": 0.1, "exploration_fraction": 0.5,
         }  # fmt: skip
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(self, "epsilon", "epsilon_final", "exploration_fraction", low=0, high=1)
         if self.memory_owner != "critic":
@@ -59,12 +59,12 @@ class DQNConfig(OffPolicyConfig):
 
     @property
     def has_actor(self) -> bool:
-        """The critic acts."""
+        """False: the critic acts."""
         return False
 
 
 class DQNUpdate(OffPolicyUpdate):
-    """One critic over all actions, and its target."""
+    """One critic over all actions, and its target network."""
 
     checks = ("replay", "starts", "targets", "replay's bootstrap")
     METRICS = ("critic_loss", "q_mean", "grad_norm", "masked_fraction")
@@ -85,8 +85,8 @@ class DQNUpdate(OffPolicyUpdate):
         return falling(config.epsilon, config.epsilon_final, fraction, progress)
 
     def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
-        """Q'(s', a'), with a' the online network's choice, or the target's own, of the actions
-        that s' allows."""
+        """Q'(s', a'), where a' is the online network's choice, or else the target network's, among
+        the actions that s' allows."""
         target, online = self.nets.target_critic, self.nets.critic
         value = target.forward(after)
         judged = online.forward(batch.features_after) if self.config.double else value

@@ -1,4 +1,4 @@
-"""The settings that every algorithm which learns from a replay reads."""
+"""The settings of every algorithm that learns from a replay."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,67 +14,71 @@ WRITTEN = "the saved replay was written with it"
 
 @dataclass(frozen=True, kw_only=True)
 class OffPolicyConfig(NetworkConfig):
-    """Everything the off-policy algorithms read together."""
+    """The settings that the off-policy algorithms share."""
 
     hidden: tuple[int, ...] = (256, 256)
     """MLP widths after the memory, for the actor and for each critic."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "relu"
     """Activation of the MLPs."""
     shortcut: bool = setting(True, needs="memory")
-    """With memory: the current features also go past it."""
+    """With memory: pass the current features to the heads directly as well."""
     previous_action: bool = setting(True, needs="memory")
-    """With memory: it also reads the last action (zero at an episode's start)."""
+    """With memory: feed the last action to the network (zero at an episode's start)."""
     previous_reward: bool = setting(True, needs="memory")
-    """With memory: it also reads the last reward (zero at an episode's start)."""
+    """With memory: feed the last reward to the network (zero at an episode's start)."""
     memory_owner: Literal["critic", "separate"] = setting("critic", fixed=BUILT)
-    """critic: its loss trains the one memory; separate: actor and critic have one each."""
+    """Who trains the memory: critic (its loss trains one shared memory) or separate (actor and
+    critic have one each)."""
     learning_rate: float = 1e-3
     """Adam's step size."""
     lr_schedule: str = "constant"
-    """How the step sizes move: constant, linear or cosine to 0 at the run's end, or module:name."""
+    """Schedule of the step sizes: constant, linear or cosine to 0 at the run's end, or
+    module:name."""
     actor_learning_rate: float | None = setting(None, needs="has_actor")
-    """The actor's own; None takes learning_rate."""
+    """Adam's step size for the actor; None takes learning_rate."""
     adam_eps: float = 1e-8
     """Adam's epsilon."""
     max_grad_norm: float | None = None
-    """Largest global gradient norm of each optimizer."""
+    """Largest global gradient norm, for each optimizer."""
     batch_size: int = 256
-    """Steps in an update. Where pieces are sequences, a multiple of the sequence length."""
+    """Steps in an update; if the replay gives sequences, a multiple of the sequence length."""
     sequence_length: int = setting(32, needs="sequences", fixed=WRITTEN)
-    """With a memory: steps that a piece of the replay trains on (a window's pieces are single)."""
+    """With memory: training steps in each sequence from the replay (a window trains on single
+    steps)."""
     burn_in: int = setting(0, needs="unbounded", fixed=WRITTEN)
-    """With an unbounded memory: steps in front of those that only bring its stored carry up to
-    date."""
+    """With an unbounded memory: extra steps before each sequence that only refresh its stored
+    carry."""
     store_carries: bool = setting(True, needs="unbounded")
-    """With an unbounded memory: sequences start from the carry that acting left. Off, they start
-    from nothing, `burn_in` steps early, and the replay stores no carries."""
+    """With an unbounded memory: store the carries that acting left, and start sequences from them.
+    Off, the replay stores no carries, and sequences start from a zero carry, `burn_in` steps
+    early."""
     huber: float | None = None
-    """Huber threshold of the critics' errors instead of the plain square."""
+    """Huber threshold for the critics' errors; None uses the plain square."""
     n_step: int = setting(1, fixed=WRITTEN)
-    """Rewards in a target before it bootstraps."""
+    """Number of rewards in a target before it bootstraps."""
     gamma: float = 0.99
-    """Discount of a step."""
+    """Discount factor per step."""
     tau: float = 0.005
-    """Share of the networks that flows into their targets' copies at each update."""
+    """Share of the online networks that is mixed into their target networks at each update."""
     update_ratio: float = 1.0
     """Updates per environment step."""
     learning_starts: int = 1000
     """Steps of uniform random actions before the first update."""
     buffer_size: int = setting(1_000_000, fixed=WRITTEN)
-    """Steps that the replay holds, of all environments together."""
+    """Steps that the replay holds, summed over all environments."""
     buffer_folder: str | None = setting(None, fixed=WRITTEN)
-    """Keep the replayed observations in memory-mapped files there, for more than RAM holds."""
+    """Folder for memory-mapped files of the replayed observations, if RAM cannot hold them."""
     prioritized: bool = setting(False, fixed=WRITTEN)
-    """Sample by the size of the last error instead of uniformly."""
+    """Sample steps by the size of their last error instead of uniformly."""
     priority_exponent: float = setting(0.6, needs="prioritized", fixed=WRITTEN)
-    """alpha: 0 is uniform, 1 is in proportion to the error."""
+    """alpha, the exponent of priorities: 0 is uniform, 1 is proportional to the error."""
     priority_beta: float = setting(0.4, needs="prioritized")
-    """Importance exponent at first; it rises to 1 over the run."""
+    """Initial importance-sampling exponent; it rises to 1 over the run."""
     num_steps: int = 200
-    """Steps of each environment between two rows of the metrics."""
+    """Steps of each environment between two rows of metrics."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(
             self, "batch_size", "sequence_length", "n_step", "buffer_size", "num_steps", low=1
@@ -88,7 +92,7 @@ class OffPolicyConfig(NetworkConfig):
         check_schedule(self.lr_schedule)
 
     def small(self) -> dict[str, Any]:
-        """Settings of an agent of the same kind that trains for a moment (the doctor's)."""
+        """Settings for an agent of the same kind that trains only briefly, for the doctor."""
         return {
             "num_envs": 2, "batch_size": 64, "learning_starts": 60, "sequence_length": 8,
             "burn_in": min(self.burn_in, 4), "num_steps": 60, "buffer_size": 2000,
@@ -96,7 +100,7 @@ class OffPolicyConfig(NetworkConfig):
         }  # fmt: skip
 
     def probing(self) -> dict[str, Any]:
-        """Settings that learn the doctor's probes."""
+        """Settings that let the agent learn the doctor's probes."""
         return {
             "num_envs": 4, "learning_starts": 100, "batch_size": 64, "update_ratio": 0.5,
             "learning_rate": 3e-3, "actor_learning_rate": None, "tau": 0.05, "buffer_size": 20_000,
@@ -106,12 +110,12 @@ class OffPolicyConfig(NetworkConfig):
 
     @property
     def dueling(self) -> bool:
-        """Whether the critic is a value and advantages around it; only DQN's may be."""
+        """Whether the critic is split into a state value and advantages; only DQN's can be."""
         return False
 
     @property
     def quantiles(self) -> int:
-        """Quantiles that a critic gives for a return; 0 where it gives the mean alone."""
+        """Number of quantiles that a critic gives per return; 0 if it gives only the mean."""
         return 0
 
     @property
@@ -121,10 +125,10 @@ class OffPolicyConfig(NetworkConfig):
 
     @property
     def reads_action(self) -> bool:
-        """Without a memory, one step is all there is."""
+        """Whether the network reads the previous action; never without a memory."""
         return self.previous_action and self.remembers
 
     @property
     def reads_reward(self) -> bool:
-        """Without a memory, one step is all there is."""
+        """Whether the network reads the previous reward; never without a memory."""
         return self.previous_reward and self.remembers

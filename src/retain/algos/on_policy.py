@@ -1,11 +1,11 @@
-"""What every algorithm that learns from fresh segments shares: it collects a segment, computes
-targets, cuts the segment into sequences at the stored carries, and makes passes over shuffled
-minibatches of them with the same forward that acted. An algorithm says what the targets and the
-loss are.
+"""The common part of every algorithm that learns from fresh segments: it collects a segment,
+computes targets, cuts the segment into sequences at the stored carries, and makes passes over
+shuffled minibatches of them with the same forward that acted. An algorithm defines the targets and
+the loss.
 
-*Who owns the memory.* There is one loss and one optimizer; they own every parameter, the memory's
-included. Without memory a sequence is one step; with memory it is the whole segment, or a chunk of
-it that begins with the carry acting left there.
+*Who trains the memory.* There is one loss and one optimizer; they own every parameter, including
+the memory's. Without memory a sequence is one step. With memory it is the whole segment, or a chunk
+of it that begins with the carry that acting left there.
 """
 
 from abc import abstractmethod
@@ -42,33 +42,35 @@ from retain.types import (
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicyConfig(NetworkConfig):
-    """Everything the on-policy algorithms read together."""
+    """The settings that the on-policy algorithms share."""
 
     learning_rate: float = 2.5e-4
     """Adam's step size."""
     lr_schedule: str = "linear"
-    """How the step size moves: constant, linear or cosine to 0 at the run's end, or module:name."""
+    """Schedule of the step size: constant, linear or cosine to 0 at the run's end, or
+    module:name."""
     adam_eps: float = 1e-5
     """Adam's epsilon."""
     num_steps: int = 128
-    """Steps of each environment in a segment. More: less bias, fewer updates."""
+    """Steps of each environment in a segment; more steps mean less bias but fewer updates."""
     epochs: int = 1
     """Passes over a segment."""
     batch_size: int | None = None
     """Steps in a minibatch, a multiple of the sequence length. None = the whole segment."""
     sequence_length: int | None = None
-    """With memory: steps that a gradient reaches back; divides num_steps. None = all of it."""
+    """With memory: steps that a gradient reaches back; divides num_steps. None = the whole
+    segment."""
     refresh_carries: bool = setting(False, needs="sequence_length")
     """With sequence_length: recompute the stored carries between epochs."""
     gamma: float = 0.99
-    """Discount of a step."""
+    """Discount factor per step."""
     max_grad_norm: float | None = 0.5
     """Largest global gradient norm."""
     normalise_reward: bool = setting(False, fixed="the saved statistics go with it")
-    """Rewards divided by the running standard deviation of the return."""
+    """Divide rewards by the running standard deviation of the return."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_schedule(self.lr_schedule)
         check_range(self, "num_steps", "epochs", "batch_size", "sequence_length", low=1)
@@ -99,14 +101,14 @@ class OnPolicyConfig(NetworkConfig):
         return self.sequence_length or self.num_steps
 
     def small(self) -> dict[str, Any]:
-        """Settings of an agent of the same kind that trains for a moment (the doctor's)."""
+        """Settings for an agent of the same kind that trains only briefly, for the doctor."""
         return {
             "num_envs": 4, "num_steps": 32, "batch_size": self.batch_size and 64,
             "epochs": min(self.epochs, 2), "sequence_length": self.sequence_length and 16,
         } | ({"sequence_length": 16} if self.remembers else {})  # fmt: skip
 
     def probing(self) -> dict[str, Any]:
-        """Settings that learn the doctor's probes."""
+        """Settings that let the agent learn the doctor's probes."""
         return {
             "num_envs": 16, "num_steps": 16, "batch_size": 64, "epochs": 4,
             "sequence_length": None, "learning_rate": 5e-3, "lr_schedule": "linear",
@@ -114,7 +116,7 @@ class OnPolicyConfig(NetworkConfig):
         }  # fmt: skip
 
     def short_segments(self) -> dict[str, Any]:
-        """Settings under which what is needed lies before the segment, and traces reach the end."""
+        """Settings for the doctor with cues before the segment and traces that reach its end."""
         return {"num_steps": 4, "num_envs": 64}
 
 
@@ -124,37 +126,37 @@ def _nearest_divisor(total: int, wanted: int) -> int:
 
 @dataclass
 class Loss:
-    """What a minibatch gives."""
+    """The loss of a minibatch."""
 
     total: Tensor
     """Scalar to minimise."""
     terms: dict[str, Tensor]
-    """What it is made of, and what else is worth a metric: scalars by name."""
+    """The loss's terms and further metrics: scalars by name."""
     gap: Tensor
-    """`[L, N]` how far training's forward lies from what acting computed, without gradient."""
+    """`[L, N]` distance between training's forward and what acting computed, without gradient."""
 
 
 @dataclass
 class Minibatch:
-    """What a gradient step leaves for the metrics."""
+    """What a gradient step records for the metrics."""
 
     terms: dict[str, Tensor]
     gap: Tensor
-    """Flat."""
+    """The gaps, flat."""
     grad_norm: float | None = None
 
 
 class OnPolicyUpdate(Update[Collector]):
-    """Turns segments into gradient steps. Subclasses say what the targets and the loss are.
+    """Turns segments into gradient steps. Subclasses define the targets and the loss.
 
     Args:
-        policy: what `networks` made.
-        seed: of the minibatch order and of whatever the loss samples.
+        policy: the policy that `networks` made.
+        seed: seed of the minibatch order and of anything that the loss samples.
         num_envs: B, for the reward normaliser's running returns.
     """
 
     GAP: ClassVar[str] = "log_ratio"
-    """What `Loss.gap` is called in the metrics; 0 before a segment's first step."""
+    """The name of `Loss.gap` in the metrics; the gap is 0 before a segment's first step."""
     checks: ClassVar[tuple[str, ...]] = ("parity", "segment", "carried on", "segment's bootstrap")
     probes = ("last action", "earlier segment")
     config: Any
@@ -172,11 +174,11 @@ class OnPolicyUpdate(Update[Collector]):
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """The one."""
+        """The single optimizer."""
         return {"policy": self.optimizer}
 
     def outputs(self, obs: Obs, reset: Tensor, action: Tensor, reward: Tensor) -> Tensor:
-        """`[T, B, 2]` the value, and the log-probability of one action, the same at each step."""
+        """`[T, B, 2]` the value, and the log-probability of one fixed action."""
         carry = self.policy.initial_carry(reset.shape[1])
         dist, value, _ = self.policy(obs, carry, reset, action, reward)
         return torch.stack((value, dist.log_prob(torch.zeros_like(action))), -1)
@@ -196,7 +198,7 @@ class OnPolicyUpdate(Update[Collector]):
         """The networks this algorithm trains.
 
         Raises:
-            UsageError: it cannot learn such actions.
+            UsageError: the algorithm cannot learn such actions.
         """
 
     @abstractmethod
@@ -208,26 +210,26 @@ class OnPolicyUpdate(Update[Collector]):
         """The loss on a minibatch of sequences."""
 
     def enough(self, loss: Loss) -> bool:
-        """Whether the update ends here, before this minibatch's step."""
+        """Whether the update ends now, before this minibatch's step."""
         return False
 
     def statistics(self, gap: Tensor, progress: float) -> dict[str, float]:
-        """Metrics of the gaps of every step that was trained on, flat."""
+        """Metrics from the gaps of every trained step, flat."""
         return {f"max_{self.GAP}": gap.abs().max().item()}
 
     def scale(self, progress: float) -> float:
-        """How much acting explores at `progress` in [0, 1] of the run: 1 samples the policy."""
+        """How much acting explores at `progress` in [0, 1] of the run; 1 samples the policy."""
         return 1.0
 
     def explore(self, progress: float) -> dict[str, float]:
-        """Lets the next segment explore as `scale` says; metrics of it."""
+        """Sets the next segment's exploration to `scale`, and returns metrics about it."""
         return {}
 
     def turn(self, collector: Collector, progress: Callable[[], float]) -> dict[str, float]:
-        """A segment and an update on it.
+        """Collects a segment and updates on it.
 
         Args:
-            progress: share of the run that is over by now, in [0, 1].
+            progress: gives the finished share of the run, in [0, 1].
         """
         share = progress()
         exploration = self.explore(share)
@@ -238,13 +240,13 @@ class OnPolicyUpdate(Update[Collector]):
         """One update on a segment.
 
         Args:
-            progress: share of the run that is over, in [0, 1], for the schedules.
+            progress: finished share of the run, in [0, 1], for the schedules.
         Returns:
-            Metrics by name (docs/metrics.md): the losses' are means over the minibatches, the
-            gaps' are over every step that was trained on.
+            Metrics by name (docs/metrics.md): loss terms are means over the minibatches, gaps are
+            means over every trained step.
         Raises:
-            NonFiniteError: a loss or gradient was not finite; the parameters are as they were,
-                and the minibatch travels on the error as `batch`.
+            NonFiniteError: a loss or gradient was not finite; the parameters are unchanged, and the
+                error carries the minibatch as `batch`.
         """
         config = self.config
         learning_rate = scheduled(config.learning_rate, config.lr_schedule, progress)
@@ -272,11 +274,11 @@ class OnPolicyUpdate(Update[Collector]):
         }
 
     def cut(self, rollout: Rollout, obs: Obs, advantage: Tensor, target: Tensor) -> Sequences:
-        """The segment as sequences, with what the loss reads."""
+        """The segment as sequences, with everything that the loss reads."""
         return rollout.sequences(obs=obs, advantage=advantage, target=target)
 
     def _epoch(self, sequences: Sequences, progress: float, done: list[Minibatch]) -> bool:
-        """Trains on every sequence once; false if the loss ended the update."""
+        """Trains once on every sequence; false if the loss ended the update."""
         config = self.config
         size = len(sequences)
         if config.batch_size is not None:
@@ -350,7 +352,7 @@ class OnPolicyUpdate(Update[Collector]):
 
 
 def _tensors(batch: Sequences) -> dict[str, Tensor]:
-    """A minibatch as named tensors, to be saved when something in it broke."""
+    """A minibatch as named tensors, to save when something in it is not finite."""
     named: dict[str, Tensor] = {}
     for name in ("action", "log_prob", "value", "advantage", "target", "reset"):
         named[name] = getattr(batch, name)

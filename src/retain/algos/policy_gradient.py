@@ -1,5 +1,5 @@
-"""What A2C, PPO and V-trace share: an actor-critic whose loss is a policy gradient, a value loss
-and an entropy bonus.
+"""The common part of A2C, PPO and V-trace: an actor-critic whose loss is a policy gradient, a value
+loss and an entropy bonus.
 
 L = L_policy + c_v L_value - c_e H(pi)
 """
@@ -24,21 +24,21 @@ from retain.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradientConfig(OnPolicyConfig, ActorCriticConfig):
-    """Everything these algorithms read together."""
+    """The settings that these algorithms share."""
 
     value_huber: float | None = None
-    """Huber threshold of the value error instead of the plain square."""
+    """Huber threshold for the value error; None uses the plain square."""
     value_coef: float = 0.5
-    """Weight of the value loss, half the mean square (Stable-Baselines3's is the whole: double)."""
+    """Weight of the value loss, which is half the mean square (Stable-Baselines3 has no half)."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
     entropy_schedule: str = setting("constant", needs="entropy_coef")
-    """How the bonus moves: constant, linear or cosine to 0, or module:name."""
+    """Schedule of the entropy bonus: constant, linear or cosine to 0, or module:name."""
     gae_lambda: float = 0.95
-    """Trace of the advantage estimate: 0 = one step, 1 = Monte Carlo."""
+    """Lambda of the advantage estimate's trace: 0 = one step, 1 = Monte Carlo."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(self, "gae_lambda", low=0, high=1)
         check_schedule(self.entropy_schedule)
@@ -46,7 +46,7 @@ class PolicyGradientConfig(OnPolicyConfig, ActorCriticConfig):
         check_range(self, "value_huber", low=0, above=True)
 
     def probing(self) -> dict[str, Any]:
-        """Settings that learn the doctor's probes."""
+        """Settings that let the agent learn the doctor's probes."""
         return super().probing() | {
             "entropy_coef": 0.01, "gae_lambda": 0.95, "value_huber": None, "use_sde": False,
             "log_std_init": 0.0, "value_coef": 0.5,
@@ -58,7 +58,7 @@ class PolicyGradientConfig(OnPolicyConfig, ActorCriticConfig):
 
 
 class PolicyGradientUpdate(OnPolicyUpdate):
-    """An actor-critic's update. Subclasses say what the policy's and the value's loss are."""
+    """An actor-critic's update. Subclasses define the policy loss and the value loss."""
 
     checks = (*OnPolicyUpdate.checks, "entropy")
     config: PolicyGradientConfig
@@ -68,11 +68,11 @@ class PolicyGradientUpdate(OnPolicyUpdate):
     def networks(
         cls, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any
     ) -> ActorCritic:
-        """An actor-critic; it has a head for every action space."""
+        """Builds an actor-critic; it has a head for every action space."""
         return ActorCritic(observation_space, action_space, config)
 
     def targets(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """Generalised advantage estimates, and the values' targets."""
+        """Generalised advantage estimates, and the targets for the values."""
         return gae(
             reward=rollout.reward,
             value=rollout.value,
@@ -87,10 +87,10 @@ class PolicyGradientUpdate(OnPolicyUpdate):
     def parts(
         self, batch: Sequences, log_prob: Tensor, value: Tensor, progress: float
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The policy's loss, the value's, and more metrics.
+        """The policy loss, the value loss, and further metrics.
 
         Args:
-            log_prob: `[L, N]` of the stored actions under the current policy, with gradient.
+            log_prob: `[L, N]` log probability of the stored actions now, with gradient.
             value: `[L, N]` current values, with gradient.
         """
 

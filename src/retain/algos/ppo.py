@@ -7,7 +7,7 @@ on shuffled minibatches of sequences with the same forward that acted:
 L_policy = -mean min(r_t A_t, clip(r_t, 1 - c, 1 + c) A_t),   r_t = pi(a_t|s_t) / pi_old(a_t|s_t)
 L = L_policy + c_v L_value - c_e H(pi)
 
-The one loss owns every parameter, the memory's included.
+The single loss trains every parameter, including the memory's.
 """
 
 from dataclasses import dataclass
@@ -25,27 +25,27 @@ from retain.ops import approx_kl, normalise, policy_loss, ratio_statistics, valu
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(PolicyGradientConfig):
-    """Everything PPO reads. Defaults are CleanRL's for vector observations."""
+    """Settings of PPO. Defaults are CleanRL's for vector observations."""
 
     epochs: int = 4
     """Passes over a segment."""
     batch_size: int = 256
-    """Steps in a minibatch. With memory a multiple of the sequence length."""
+    """Steps in a minibatch; with memory, a multiple of the sequence length."""
     normalise_advantage: bool = True
-    """Advantages of a minibatch to mean 0 and standard deviation 1."""
+    """Scale the advantages of each minibatch to mean 0 and standard deviation 1."""
     clip_range: float = 0.2
-    """The probability ratio may leave [1 - c, 1 + c] unrewarded."""
+    """Clip range c: a ratio beyond [1 - c, 1 + c] earns nothing more."""
     clip_range_high: float | None = None
-    """Another bound upwards: [1 - clip_range, 1 + clip_range_high]."""
+    """A separate upper clip range: [1 - clip_range, 1 + clip_range_high]."""
     clip_schedule: str = "constant"
-    """How the clip range moves: constant, linear or cosine to 0, or module:name."""
+    """Schedule of the clip range: constant, linear or cosine to 0, or module:name."""
     value_clip: float | None = None
-    """How far a value may move from the collected one in an update, in units of return."""
+    """How far a value may move from the collected one in one update, in units of return."""
     target_kl: float | None = None
     """End the update when a minibatch's approximate KL exceeds 1.5 times this."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(
             self, "clip_range", "clip_range_high", "value_clip", "target_kl", low=0, above=True
@@ -53,25 +53,25 @@ class PPOConfig(PolicyGradientConfig):
         check_schedule(self.clip_schedule)
 
     def small(self) -> dict[str, Any]:
-        """Settings of an agent of the same kind that trains for a moment (the doctor's)."""
+        """Settings for an agent of the same kind that trains only briefly, for the doctor."""
         return super().small() | {"target_kl": None}
 
     def probing(self) -> dict[str, Any]:
-        """Settings that learn the doctor's probes."""
+        """Settings that let the agent learn the doctor's probes."""
         return super().probing() | {
             "target_kl": None, "clip_range": 0.2, "clip_range_high": None, "value_clip": None,
         }  # fmt: skip
 
 
 class PPOUpdate(PolicyGradientUpdate):
-    """Several passes over a segment, held near the policy that acted."""
+    """Makes several passes over a segment, held near the policy that acted."""
 
     config: PPOConfig
 
     def parts(
         self, batch: Sequences, log_prob: Tensor, value: Tensor, progress: float
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The clipped surrogate, and the value's error, clipped where asked."""
+        """The clipped surrogate, and the value error, clipped if `value_clip` is set."""
         config = self.config
         advantage = batch.advantage
         if config.normalise_advantage:
@@ -97,7 +97,7 @@ class PPOUpdate(PolicyGradientUpdate):
         return bound is not None and _kl(loss.gap) > 1.5 * bound
 
     def statistics(self, gap: Tensor, progress: float) -> dict[str, float]:
-        """How far the policy has moved, and how much of that is beyond the clip range."""
+        """How far the policy has moved, and the share of steps beyond the clip range."""
         ratios = ratio_statistics(log_ratio=gap, clip=self.clip(progress))
         return {
             "approx_kl": ratios.approx_kl.item(),

@@ -3,9 +3,9 @@
 G_t = r_t + gamma [lambda G_{t+1} + (1 - lambda) max_a Q(s_{t+1}, a)]
 L = (Q(s_t, a_t) - G_t)^2 / 2
 
-Q-learning on fresh segments of many environments: no replay, and no target network, since layer
-normalisation keeps the values from running away. Acting is epsilon-greedy. The one loss owns every
-parameter, the memory's included. Adam stands for the paper's RAdam.
+Q-learning on fresh segments of many environments. There is no replay, and no target network, since
+layer normalisation keeps the values from diverging. Acting is epsilon-greedy. The single loss
+trains every parameter, including the memory's. Adam replaces the paper's RAdam.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from retain.ops import lambda_return, q_loss
 
 @dataclass(frozen=True, kw_only=True)
 class PQNConfig(OnPolicyConfig):
-    """Everything PQN reads. Defaults are near the paper's for vector observations."""
+    """Settings of PQN. Defaults are close to the paper's for vector observations."""
 
     hidden: tuple[int, ...] = (128, 128)
     """MLP widths after the memory, each with layer normalisation."""
@@ -41,18 +41,18 @@ class PQNConfig(OnPolicyConfig):
     max_grad_norm: float | None = 10.0
     """Largest global gradient norm."""
     q_lambda: float = 0.65
-    """Trace of the returns: 0 = one-step targets, 1 = Monte Carlo."""
+    """Lambda of the returns: 0 = one-step targets, 1 = Monte Carlo."""
     huber: float | None = None
-    """Huber threshold of the error instead of the plain square."""
+    """Huber threshold for the value error; None uses the plain square."""
     epsilon: float = 1.0
-    """Probability of a random action at first."""
+    """Initial probability of a random action."""
     epsilon_final: float = 0.05
-    """What it falls to, linearly."""
+    """Final probability of a random action, reached linearly."""
     exploration_fraction: float = 0.2
-    """Share of the run in which it falls."""
+    """Share of the run over which epsilon falls."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(
             self, "q_lambda", "epsilon", "epsilon_final", "exploration_fraction", low=0, high=1
@@ -60,7 +60,7 @@ class PQNConfig(OnPolicyConfig):
         check_range(self, "huber", low=0, above=True)
 
     def probing(self) -> dict[str, Any]:
-        """Settings that learn the doctor's probes."""
+        """Settings that let the agent learn the doctor's probes."""
         return super().probing() | {
             "q_lambda": 0.65, "huber": None, "epsilon": 1.0, "epsilon_final": 0.1,
             "exploration_fraction": 0.5, "max_grad_norm": 10.0,
@@ -104,7 +104,7 @@ class PQNUpdate(OnPolicyUpdate):
         return {"exploration": self.scale(progress)}
 
     def targets(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """lambda-returns, and how far they lie from the best action's value."""
+        """The lambda-returns, and their distance from the best action's value."""
         target = lambda_return(
             reward=rollout.reward,
             next_value=rollout.next_value,
@@ -116,7 +116,7 @@ class PQNUpdate(OnPolicyUpdate):
         return target - rollout.value, target
 
     def loss(self, batch: Sequences, progress: float) -> Loss:
-        """The error of the values of the actions that were done."""
+        """The error of the values of the actions taken."""
         value, _ = self.policy.action_values(
             batch.obs, batch.carry, batch.reset, batch.previous_action, batch.previous_reward
         )

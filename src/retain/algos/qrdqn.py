@@ -6,8 +6,8 @@ tau_i = (i + 1/2) / M:
 a* = argmax_a mean_i theta'_i(s', a),   y_j = r + gamma theta'_j(s', a*)
 L = sum_i mean_j |tau_i - 1[u_ij < 0]| l(u_ij),   u_ij = y_j - theta_i(s, a)
 
-DQN in everything else: acting, the replay, the target network, and priorities, by the error of the
-mean. There is one loss, and it owns everything, the memory included.
+The rest is DQN: acting, the replay, the target network, and priorities by the error of the mean.
+The single loss trains every parameter, including the memory's.
 """
 
 from dataclasses import dataclass
@@ -24,28 +24,28 @@ from retain.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class QRDQNConfig(DQNConfig):
-    """Everything QR-DQN reads."""
+    """Settings of QR-DQN."""
 
     quantiles: int = setting(50, fixed=BUILT)
-    """Quantiles of each action's return; the paper takes 200 for Atari."""
+    """Number of quantiles per action's return; the paper uses 200 for Atari."""
     double: bool = False
-    """The online network chooses the target's action, the target network values it."""
+    """Choose the target's action with the online network and value it with the target network."""
     huber: float | None = 1.0
-    """Huber threshold of the error; None is quantile regression proper."""
+    """Huber threshold for the quantile error; None is plain quantile regression."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(self, "quantiles", low=1)
 
 
 class QRDQNUpdate(DQNUpdate):
-    """DQN whose critic says how returns are distributed."""
+    """DQN whose critic estimates the distribution of returns."""
 
     config: QRDQNConfig
 
     def critic_loss(self, batch: Batch, value: Tensor, target: Tensor) -> Tensor:
-        """Quantile regression of `[1, length, N, M]` on `[length, N, M]`."""
+        """Quantile regression of `[1, length, N, M]` towards `[length, N, M]`."""
         return quantile_huber_loss(
             value=value,
             target=target,

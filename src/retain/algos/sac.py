@@ -4,7 +4,8 @@ y = r + gamma (min_k Q'_k(s', a') - alpha log pi(a'|s')),   a' ~ pi(s')
 L_actor = alpha log pi(a|s) - min_k Q_k(s, a),   a ~ pi(s) reparameterised
 L_alpha = -log alpha (log pi(a|s) + target entropy)
 
-Box actions; `sac_discrete` is the same with the expectations over Discrete actions written out.
+This file is for Box actions; `sac_discrete` computes the same expectations over Discrete actions
+exactly.
 """
 
 import math
@@ -26,23 +27,24 @@ from retain.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class SACConfig(OffPolicyConfig):
-    """Everything SAC reads."""
+    """Settings of SAC."""
 
     alpha: float | None = None
-    """Fixed weight of the entropy; None tunes it to the target."""
+    """Fixed weight of the entropy; None tunes the weight to reach the target entropy."""
     alpha_init: float = setting(1.0, needs="tuned_alpha")
-    """What a tuned weight starts from."""
+    """Initial weight of the entropy, if tuned."""
     target_entropy: float | None = setting(None, needs="tuned_alpha")
-    """Entropy to hold, in nats; None: minus the Box's dimensions, or 0.89 log n."""
+    """Target entropy in nats; None takes minus the Box's dimensions, or 0.89 log n for n
+    choices."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(self, "alpha", low=0)
         check_range(self, "alpha_init", low=0, above=True)
 
     def probing(self) -> dict[str, Any]:
-        """Settings that learn the doctor's probes."""
+        """Settings that let the agent learn the doctor's probes."""
         return super().probing() | {"alpha": 0.01}
 
 
@@ -55,7 +57,7 @@ class Temperature(nn.Module):
 
 
 class SACUpdate(OffPolicyUpdate):
-    """Two critics, a stochastic actor, and the entropy's weight."""
+    """Two critics, a stochastic actor, and the weight of the entropy."""
 
     METRICS = (*OffPolicyUpdate.METRICS, "entropy", "alpha")
     actor: ClassVar[type[Actor] | None] = GaussianActor
@@ -78,12 +80,12 @@ class SACUpdate(OffPolicyUpdate):
             self._own("alpha", self.temperature, config.learning_rate)
 
     def scale(self, progress: float) -> float:
-        """Acting samples the policy itself."""
+        """Always 1: acting samples the policy itself."""
         return 1.0
 
     @property
     def alpha(self) -> Tensor:
-        """Scalar, without gradient."""
+        """The weight of the entropy, a scalar without gradient."""
         if self.config.alpha is not None:
             return torch.tensor(self.config.alpha)
         return self.temperature.log_alpha.detach().exp()
@@ -97,7 +99,7 @@ class SACUpdate(OffPolicyUpdate):
         return soft
 
     def actor_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """alpha log pi - min Q; no gradient of it reaches the critics."""
+        """alpha log pi - min Q; its gradient does not reach the critics."""
         dist = self.policy(features)
         action = dist.reparameterised(self.generator)
         log_prob = dist.log_prob(action)

@@ -1,6 +1,6 @@
 """Soft actor-critic for Discrete actions (Christodoulou 2019, arXiv:1910.07207).
 
-SAC with its expectations over actions written out instead of sampled.
+This is SAC with expectations over actions computed exactly instead of sampled.
 """
 
 import gymnasium as gym
@@ -37,13 +37,14 @@ class DiscreteSACUpdate(SACUpdate):
         return masked_mean(loss, batch.mask), {"entropy": self._entropy}
 
     def _target_entropy(self, batch: Batch) -> Tensor | float:
-        """What `entropy_target` says of the actions that are allowed, where some are not."""
+        """The target entropy, adapted to the allowed actions where some are not allowed."""
         if batch.allowed is None or self.config.target_entropy is not None:
             return self.target_entropy
         return ENTROPY_SHARE * masked_mean(batch.allowed.sum(-1).float().log(), batch.mask)
 
     def _choices(self, features: Tensor, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """`[..., n]` probabilities and their logarithms, both 0 where not allowed."""
+        """`[..., n]` probabilities and their logarithms, both 0 for actions that are not
+        allowed."""
         assert self.nets.actor is not None
         dist: Categorical = self.nets.actor.forward(features, allowed)
         probs = dist.log_probs.exp()

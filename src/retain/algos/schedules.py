@@ -1,4 +1,4 @@
-"""How a setting moves over a run: constant, linear, cosine, or anybody's function of progress."""
+"""Schedules of settings over a run: constant, linear, cosine, or any function of progress."""
 
 import math
 from collections.abc import Callable
@@ -8,21 +8,22 @@ from typing import Any
 from retain.errors import UsageError, unknown
 
 Schedule = Callable[[float], float]
-"""The factor on a setting, given the share of the run that is over, in [0, 1]."""
+"""The factor on a setting, given the finished share of the run, in [0, 1]."""
 
 SCHEDULES: dict[str, Schedule] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
 }
-"""By the name that a configuration keeps."""
+"""Schedules by the name that a configuration stores."""
 
 _given: dict[str, Schedule] = {}
-"""Functions that were handed over as objects, by `module:name`."""
+"""Functions that were passed as objects, by `module:name`."""
 
 
 def schedule_name(schedule: object) -> object:
-    """What a configuration calls a schedule: its name, or `module:name` of a function."""
+    """The name that a configuration stores for a schedule: its own, or `module:name` of a
+    function."""
     if not callable(schedule):
         return schedule
     module = getattr(schedule, "__module__", type(schedule).__module__)
@@ -32,10 +33,10 @@ def schedule_name(schedule: object) -> object:
 
 
 def check_schedule(name: str) -> None:
-    """Refuses a name that no schedule can have; a function is looked for when it is needed.
+    """Refuses a name that no schedule can have; a function is looked up only when it is needed.
 
     Raises:
-        UsageError: names the nearest.
+        UsageError: names the nearest schedule.
     """
     if ":" not in name and name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
@@ -45,7 +46,8 @@ def scheduled(value: float, schedule: str, progress: float) -> float:
     """`value` times the schedule's factor at `progress` in [0, 1] of the run.
 
     Raises:
-        UsageError: the function is not to be found, or its factor is no finite number from 0 on.
+        UsageError: the function cannot be found, or its factor is not a finite number of at least
+            0.
     """
     factor = (SCHEDULES.get(schedule) or _found(schedule))(progress)
     if not 0.0 <= factor < math.inf:
@@ -57,7 +59,7 @@ def scheduled(value: float, schedule: str, progress: float) -> float:
 
 
 def _found(name: str) -> Schedule:
-    """The function that a configuration calls `module:name`."""
+    """The function at `module:name`."""
     if name in _given:
         return _given[name]
     module, _, path = name.partition(":")

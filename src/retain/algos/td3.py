@@ -1,7 +1,7 @@
 """Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477), any memory.
 
-Three changes to DDPG: the smaller of two critics, noise on the target's action, and an actor that
-moves every other update.
+TD3 changes three things in DDPG: it takes the smaller of two critics, adds noise to the target's
+action, and updates the actor only every other time.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from retain.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class TD3Config(DDPGConfig):
-    """Everything TD3 reads."""
+    """Settings of TD3."""
 
     policy_delay: int = 2
-    """Critic updates for each of the actor's."""
+    """Critic updates per actor update."""
     target_noise: float = 0.2
     """Standard deviation of the noise on the target's action."""
     target_noise_clip: float = setting(0.5, needs="target_noise")
-    """Largest noise on the target's action."""
+    """Largest noise on the target's action, in absolute value."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(self, "policy_delay", low=1)
         check_range(self, "target_noise", "target_noise_clip", low=0)
@@ -46,5 +46,5 @@ class TD3Update(DDPGUpdate):
         return (action + noise.clamp_(-clip, clip)).clamp_(-1, 1)
 
     def actor_due(self) -> bool:
-        """Every `policy_delay`-th update."""
+        """True at every `policy_delay`-th update."""
         return self.gradient_steps % self.config.policy_delay == 0

@@ -7,8 +7,8 @@ y_j = r + gamma (z_j - alpha log pi(a'|s')),   j = 1 ... K (M - d)
 L_critic = sum_k mean_i mean_j |tau_i - 1[u_kij < 0]| l(u_kij),   u_kij = y_j - theta_ki(s, a)
 L_actor = alpha log pi(a|s) - mean_k mean_i theta_ki(s, a),   a ~ pi(s) reparameterised
 
-How much is left out decides how pessimistic it is, and replaces SAC's smaller of two critics. SAC
-in everything else: the critics' loss owns the critics' memory (see `off_policy`).
+The number of dropped quantiles sets the pessimism, and replaces SAC's smaller of two critics. The
+rest is SAC: the critics' loss trains the critics' memory (see `off_policy`).
 """
 
 from dataclasses import dataclass
@@ -27,19 +27,20 @@ from retain.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class TQCConfig(SACConfig):
-    """Everything TQC reads."""
+    """Settings of TQC."""
 
     critics: int = setting(2, fixed=BUILT)
-    """K; the paper takes 5."""
+    """K, the number of critics; the paper uses 5."""
     quantiles: int = setting(25, fixed=BUILT)
-    """M, of each critic."""
+    """M, the number of quantiles per critic."""
     drop: int = 2
-    """d: the largest quantiles that a target leaves out, for each critic. More: less optimism."""
+    """d, the number of largest quantiles that a target drops per critic; more means less
+    optimism."""
     huber: float | None = 1.0
-    """Huber threshold of the error; None is quantile regression proper."""
+    """Huber threshold for the quantile error; None is plain quantile regression."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(self, "critics", "quantiles", low=1)
         check_range(self, "drop", low=0)
@@ -51,18 +52,19 @@ class TQCConfig(SACConfig):
 
 
 class TQCUpdate(SACUpdate):
-    """SAC whose critics say how returns are distributed."""
+    """SAC whose critics estimate the distribution of returns."""
 
     others = "for Discrete ones there are qrdqn, dqn, pqn, sac and ppo"
     config: TQCConfig
 
     @classmethod
     def count(cls, config: Any) -> int:
-        """K"""
+        """K, the number of critics."""
         return int(config.critics)
 
     def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
-        """`[length + n - 1, N, K (M - d)]` the pooled quantiles that are left, and the entropy."""
+        """`[length + n - 1, N, K (M - d)]` the remaining pooled quantiles, with the entropy
+        term."""
         dist = self.policy(batch.features_after if actor_after is None else actor_after)
         action = dist.sample(self.generator)
         quantiles = self.nets.target_critic.forward(after, torch.tanh(action))
@@ -72,7 +74,7 @@ class TQCUpdate(SACUpdate):
         return soft
 
     def critic_loss(self, batch: Batch, value: Tensor, target: Tensor) -> Tensor:
-        """Quantile regression of `[K, length, N, M]` on `[length, N, K (M - d)]`."""
+        """Quantile regression of `[K, length, N, M]` towards `[length, N, K (M - d)]`."""
         loss = quantile_huber_loss(
             value=value,
             target=target,

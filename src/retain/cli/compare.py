@@ -27,36 +27,37 @@ from retain.train.trainer import Interrupted
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What `retain compare` reads."""
+    """The options of `retain compare`."""
 
     env: str = "CartPoleNoVel-v1"
     """A gymnasium id, or module:id."""
     algo: str = "ppo"
-    """The algorithm of all variants."""
+    """Algorithm that every variant uses."""
     memory: tuple[str, ...] = ()
-    """Memories to compare, the first as the baseline, e.g. none lstm window."""
+    """Memories to compare, the baseline first, e.g. none lstm window."""
     vary: tuple[str, ...] = ()
-    """Instead: a config field and its values, e.g. learning_rate 1e-3 3e-4."""
+    """Instead of --memory: a config field and its values, e.g. learning_rate 1e-3 3e-4."""
     set: tuple[str, ...] = ()
-    """Config fields of all variants, e.g. num_envs=4 normalise_obs=true."""
+    """Config fields for all variants, e.g. num_envs=4 normalise_obs=true."""
     seeds: int = 5
-    """Runs of each variant."""
+    """Runs per variant."""
     steps: int = 100_000
-    """Environment steps of each run."""
+    """Environment steps per run."""
     episodes: int = 20
     """Whole episodes that each final agent plays."""
     tune: bool = False
-    """First give every variant the same small search for its settings; compare the tuned ones."""
+    """First run the same small search of settings for every variant, then compare the tuned
+    ones."""
     trials: int = TRIALS
-    """With --tune: trials for each variant, of --steps each."""
+    """With --tune: trials per variant, each of --steps steps."""
     jobs: int | None = None
-    """Runs side by side; by default one a core."""
+    """Runs at the same time; one per core by default."""
     out: Path = Path("runs/compare")
-    """Folder of all runs and of the report; the same command goes on where it stopped."""
+    """Folder for the runs and the report; the same command continues where it stopped."""
 
 
 def value(text: str) -> Any:
-    """A flag's text as the value it stands for: JSON, or a word."""
+    """The value that a flag's text stands for: JSON, or a word."""
     try:
         return json.loads(text)
     except ValueError:
@@ -67,7 +68,7 @@ def study_of(options: CompareOptions) -> Study:
     """The study that the flags describe.
 
     Raises:
-        UsageError: neither or both of --memory and --vary, or a --set without "=".
+        UsageError: both or neither of --memory and --vary are given, or a --set lacks its "=".
     """
     if bool(options.memory) == bool(options.vary):
         raise UsageError("give either --memory none lstm ... or --vary FIELD VALUE VALUE ...")
@@ -89,7 +90,7 @@ def study_of(options: CompareOptions) -> Study:
 
 
 def command(arguments: list[str]) -> int:
-    """Trains all, then says what came of it."""
+    """Trains all variants, then prints the result."""
     options = parse(
         CompareOptions,
         arguments,

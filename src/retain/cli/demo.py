@@ -14,7 +14,7 @@ STEPS, EPISODES, SOLVED = 100_000, 20, 475
 
 
 def main() -> int:
-    """Trains, evaluates, plots; status 1 if the task was not solved."""
+    """Trains, evaluates and plots; returns status 1 if the task was not solved."""
     shutil.rmtree(RUN, ignore_errors=True)
     memoryless = CATALOGUE[ENV].memoryless
     print(f"PPO + LSTM on {ENV}: balance a pole without seeing any velocity.")

@@ -23,9 +23,9 @@ def command(arguments: list[str]) -> int:
         rest,
         verb=f"doctor {algo}",
         default=kind(**values),
-        description="Examine an environment, a memory and an algorithm together: what is broken, "
-        "what was measured, and how to mend it. --no-probes leaves out all training: tiny tasks, "
-        "and half a minute with your settings.",
+        description="Check an environment, a memory and an algorithm together: what is broken, "
+        "what was measured, and how to fix it. --no-probes skips all training (tiny tasks, and "
+        "half a minute with your settings).",
     )
     console = Console(stderr=options.json)
     began = time.monotonic()

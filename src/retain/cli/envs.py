@@ -15,7 +15,7 @@ from retain.errors import UsageError
 
 @dataclass(frozen=True)
 class EnvsOptions:
-    """What `retain envs` reads: nothing."""
+    """The options of `retain envs`: none."""
 
 
 def short_space(space: Any) -> str:
@@ -32,7 +32,7 @@ def command(arguments: list[str]) -> int:
         EnvsOptions,
         arguments,
         verb="envs",
-        description="List well-known environments; any gymnasium id, module:id works besides.",
+        description="List well-known environments; any other gymnasium id or module:id works too.",
     )
     console = Console()
     wide = console.width >= 120

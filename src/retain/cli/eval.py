@@ -14,28 +14,28 @@ from retain.train.video import check_video, film
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """What `retain eval` reads."""
+    """The options of `retain eval`."""
 
     folder: tyro.conf.Positional[Path]
-    """A run folder, a checkpoint, or what agent.save wrote."""
+    """A run folder, a checkpoint, or a file that agent.save wrote."""
     episodes: int = 20
     """Whole episodes to play."""
     stochastic: bool = False
-    """Sample actions as in training, instead of the most probable one."""
+    """Sample actions as in training, instead of taking the most probable one."""
     which: Literal["last", "best"] = "last"
-    """Which checkpoint of a run."""
+    """Checkpoint of the run to evaluate."""
     seed: int | None = None
-    """Of the episodes; None derives one from the run's seed."""
+    """Seed of the episodes; None derives one from the run's seed."""
     trust: bool = False
     """Import the module that the saved configuration names (docs/security.md)."""
     video: Path | None = None
-    """Draw the first episode into this .gif or .mp4."""
+    """Film the first episode into this .gif or .mp4."""
     json: bool = False
-    """One line of JSON for machines."""
+    """Print one line of JSON for machines."""
 
 
 def command(arguments: list[str]) -> int:
-    """Plays the episodes and prints what came of them."""
+    """Plays the episodes and prints the results."""
     options = parse(
         EvalOptions,
         arguments,

@@ -1,4 +1,4 @@
-"""Parsing flags with tyro, with one line for what is wrong."""
+"""Parses flags with tyro, and reports a mistake in one line."""
 
 import io
 import json
@@ -15,14 +15,14 @@ from retain.train import foreign
 
 Options = TypeVar("Options")
 FLAGS = tyro.constructors.ConstructorRegistry()
-"""How kinds of values are written on a command line that tyro does not know."""
+"""How values of kinds that tyro does not know are written on a command line."""
 
 
 def read_values(arguments: Sequence[str]) -> dict[str, Any]:
     """`size=7 name=x`, or one JSON object, as values by name.
 
     Raises:
-        ValueError: an argument is neither.
+        ValueError: an argument has neither form.
     """
     if len(arguments) == 1 and arguments[0].startswith("{"):
         values: dict[str, Any] = json.loads(arguments[0])
@@ -38,7 +38,7 @@ def _split(argument: str) -> tuple[str, str]:
 
 
 def _read_value(text: str) -> Any:
-    """A number, true, false, null, a JSON list or object; else the text itself."""
+    """A number, true, false, null, a JSON list or object; otherwise the text itself."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -59,7 +59,7 @@ def _values_by_name(info: Any) -> Any:
 
 
 def _theirs(flag: str, known: Sequence[str], arguments: Sequence[str]) -> str:
-    """What an unknown flag is here, if it is another library's name for something."""
+    """The meaning here of an unknown flag that is another library's name for something."""
     name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
     names = [one.removeprefix("--").replace("-", "_") for one in known]
     given = {one: value_of(foreign.flag(one), arguments) for one in ("num_envs", "num_steps")}
@@ -76,10 +76,10 @@ def parse(
     default: Options | None = None,
     description: str = "",
 ) -> Options:
-    """Options of a verb; `--help` prints them with their final values and exits.
+    """The options of a verb; `--help` prints them with their final values and exits.
 
     Raises:
-        UsageError: an unknown flag or a value of the wrong kind.
+        UsageError: a flag is unknown or a value has the wrong kind.
     """
     arguments = checked(kind, arguments, _theirs)
     printed = io.StringIO()
@@ -102,7 +102,7 @@ def parse(
 
 
 def _one_line(box: str, verb: str) -> str:
-    """The parser's boxed message as one line; the box is of ASCII where the terminal is."""
+    """The parser's boxed message as one line; the box is drawn in ASCII on an ASCII terminal."""
     inner = [line.strip("│|╭╮╰╯─-+ ") for line in box.splitlines()]
     rest = iter([*inner, ""])
     next(filter(None, rest), None)  # the title

@@ -1,4 +1,4 @@
-"""`retain VERB ...`: finds the verb, and turns every expected error into one line."""
+"""`retain VERB ...`: finds the verb and turns every expected error into one line."""
 
 import signal
 import sys
@@ -21,20 +21,20 @@ from retain.errors import (
 
 VERBS = {
     "train": "train an agent: retain train ppo --env CartPoleNoVel-v1 --memory lstm",
-    "resume": "continue a stopped run exactly where it was",
+    "resume": "continue a stopped run exactly where it stopped",
     "eval": "play whole episodes with a trained agent",
-    "playback": "play an episode of a run again, from its seed and its actions",
+    "playback": "replay an episode of a run from its seed and actions",
     "plot": "draw learning curves of one or several runs",
     "doctor": "name the bug: retain doctor ppo --env MyEnv-v0 --memory lstm",
-    "compare": "does memory help here? several variants and seeds, and a verdict",
-    "envs": "list environments, their spaces and what returns mean there",
+    "compare": "does memory help here? train several variants and seeds, give a verdict",
+    "envs": "list environments, their spaces, and random and good returns",
 }
 
 USAGE_ERROR, FAILURE = 2, 1
 
 
 def overview() -> str:
-    """What `retain --help` prints."""
+    """The text that `retain --help` prints."""
     lines = [
         "usage: retain VERB [options]",
         "",
@@ -48,14 +48,14 @@ def overview() -> str:
 
 
 def fail(text: str, status: int) -> int:
-    """One clear line on stderr, and the exit status."""
+    """Prints one clear line on stderr and returns the exit status."""
     print(f"retain: {text}", file=sys.stderr)
     return status
 
 
 @contextmanager
 def notices() -> Iterator[None]:
-    """A `Notice` is one line on stderr, without the place in the source that warnings show."""
+    """Shows each `Notice` as one line on stderr, without the source location of other warnings."""
     usual = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
@@ -72,7 +72,7 @@ def notices() -> Iterator[None]:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs a command line; its exit status."""
+    """Runs a command line and returns its exit status."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return 0
@@ -96,7 +96,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return fail("stopped", 130)
     except MemoryError as error:
-        return fail(f"out of memory: {one_line(error) or 'no more to be had'}", FAILURE)
+        return fail(f"out of memory: {one_line(error) or 'no more is available'}", FAILURE)
     except RuntimeError as error:  # torch has no class of its own for its memory
         if "allocate memory" not in str(error) and "out of memory" not in str(error):
             raise
@@ -107,7 +107,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text without line breaks; of a traceback in it, the last line."""
+    """An error's text without line breaks; only the last line of a traceback in it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if any(line.startswith("Traceback") for line in lines):
         lines = [lines[0].removesuffix(":") + ":", lines[-1]]

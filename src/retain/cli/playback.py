@@ -11,25 +11,26 @@ from retain.train.playback import play_back
 
 @dataclass(frozen=True)
 class PlaybackOptions:
-    """What `retain playback` reads."""
+    """The options of `retain playback`."""
 
     folder: tyro.conf.Positional[Path]
     """A run folder."""
     episode: int = -1
-    """Which, in the order of their ends from 0; -1 is the last, -2 the one before, ..."""
+    """Number of the episode, in the order in which they ended, from 0; -1 is the last one, -2 the
+    one before, ..."""
     trust: bool = False
     """Import the module that the run's configuration names (docs/security.md)."""
     video: Path | None = None
-    """Draw it into this .gif or .mp4."""
+    """Film the episode into this .gif or .mp4."""
 
 
 def command(arguments: list[str]) -> int:
-    """Plays the episode and says whether it came to the same."""
+    """Plays the episode and says whether the result is the same."""
     options = parse(
         PlaybackOptions,
         arguments,
         verb="playback",
-        description="Play an episode of a run's training again, from its seed and its actions.",
+        description="Replay an episode of a run's training from its seed and actions.",
     )
     result = play_back(options.folder, options.episode, video=options.video, trust=options.trust)
     record = result.record

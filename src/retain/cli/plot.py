@@ -11,23 +11,23 @@ from retain.train.plot import plot
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """What `retain plot` reads."""
+    """The options of `retain plot`."""
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders; those of one environment, algorithm and memory are seeds of one curve."""
+    """Run folders; runs with the same environment, algorithm and memory are seeds of one curve."""
     out: Path = Path("learning_curve.png")
-    """Picture to write (.png, .pdf or .svg)."""
+    """Picture file to write (.png, .pdf or .svg)."""
     metric: tuple[str, ...] = ("return_mean",)
-    """Columns of metrics.csv (docs/metrics.md), a panel each."""
+    """Columns of metrics.csv (docs/metrics.md), one panel each."""
 
 
 def command(arguments: list[str]) -> int:
-    """Draws the picture and says where it is."""
+    """Draws the picture and prints where it is."""
     options = parse(
         PlotOptions,
         arguments,
         verb="plot",
-        description="Draw learning curves: every run faintly, each group's mean and 95 % interval.",
+        description="Draw learning curves: single runs faintly, group means with 95 % intervals.",
     )
     print(plot(options.folders, options.out, options.metric))
     return 0

@@ -11,7 +11,7 @@ from retain.study.compare import Study, Tick
 
 @contextmanager
 def runs_progress(study: Study, runs: int) -> Iterator[Tick]:
-    """Shows a bar while inside; what it gives is to be called with steps done and altogether."""
+    """Shows a progress bar; yields a function to call with the steps done and the total steps."""
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),

@@ -18,15 +18,15 @@ from retain.train.trainer import Interrupted, finished
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeOptions:
-    """What `retain resume` reads, besides the settings of the run's algorithm."""
+    """The options of `retain resume`, besides the settings of the run's algorithm."""
 
     folder: tyro.conf.Positional[Path]
     """The run folder."""
     steps: int | None = None
-    """Go on until so many steps instead, also where the run is finished; schedules go by it."""
+    """New total of steps, also for a finished run; schedules follow it."""
     checkpoint: Annotated[str | None, tyro.conf.arg(name="from")] = None
-    """Checkpoint to go on from instead of the newest, by its name or its step; newer ones are set
-    aside."""
+    """Checkpoint to continue from instead of the newest, by its name or its step; newer checkpoints
+    are set aside."""
     trust: bool = False
     """Import the modules that the run's configuration names (docs/security.md)."""
     run: RunConfig = field(default_factory=RunConfig)
@@ -36,8 +36,8 @@ def defaults(arguments: Sequence[str]) -> ResumeOptions | None:
     """The options before flags: the saved settings of the run that the arguments name, if any.
 
     Raises:
-        CheckpointError: they are broken, or name a module that nobody said to trust.
-        UsageError: a flag sets what cannot change in a run.
+        CheckpointError: the settings are broken, or name a module without --trust.
+        UsageError: a flag sets something that cannot change during a run.
     """
     for folder in (Path(argument) for argument in arguments if not argument.startswith("-")):
         if not store.checkpoints(folder):
@@ -64,8 +64,8 @@ def command(arguments: list[str]) -> int:
         arguments,
         verb="resume",
         default=default,
-        description="Continue a stopped run bit-identically, from its last checkpoint, or with "
-        "other settings from there on.",
+        description="Continue a stopped run from its last checkpoint: bit-identically, or with "
+        "new settings from there on.",
     )
     changes = values_of(options.run, *([options.algo] if default is not None else []))
     changes = {name: changes[name] for name in given(arguments) if name in changes}

@@ -27,34 +27,34 @@ from retain.typed import read
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What `retain train` reads whatever the algorithm."""
+    """The options of `retain train` that all algorithms share."""
 
     env: str = "CartPole-v1"
     """A gymnasium id, or module:id; `retain envs` lists the well-known ones."""
     preset: str = AUTO
-    """Settings to begin with: auto (known to work, or derived from the task), cleanrl, sb3, none
-    (the algorithm's defaults), another name, or a TOML file's path."""
+    """Settings to start from: auto (known to work, or derived from the task), cleanrl, sb3, none
+    (the algorithm's defaults), another name, or the path of a TOML file."""
     steps: int = 100_000
-    """Environment steps to learn from, of all environments together."""
+    """Environment steps to learn from, summed over all environments."""
     out: Path | None = None
-    """Run folder; by default a new one in runs/."""
+    """Run folder; a new one in runs/ by default."""
     seeds: int = 1
-    """Train seeds 1 to n of the same settings instead, side by side, and sum them up."""
+    """Train seeds 1 to n with the same settings, in parallel, and summarise them."""
     jobs: int | None = None
-    """With seeds: runs side by side; by default one a core."""
+    """With --seeds: runs at the same time; one per core by default."""
     run: RunConfig = field(default_factory=RunConfig)
 
 
 def options_kind(algo: str) -> type[TrainOptions]:
-    """`TrainOptions` with the algorithm's own config besides."""
+    """`TrainOptions` together with the algorithm's own config."""
     config = AGENTS[algo].config_kind
     extra = [("algo", config, field(default_factory=config))]
     return make_dataclass("TrainOptions", extra, bases=(TrainOptions,), frozen=True, kw_only=True)
 
 
 def defaults(algo: str, arguments: Sequence[str]) -> TrainOptions:
-    """The options before flags: the preset of the environment and memory that the flags name, or
-    where there is none, what follows from them and from the flags."""
+    """The options before flags: the preset of the environment and memory that the flags name.
+    Without a preset, the task and the flags decide them."""
     env = value_of("--env", arguments) or TrainOptions.env
     name = value_of("--preset", arguments) or AUTO
     kinds = RunConfig, AGENTS[algo].config_kind
@@ -73,8 +73,8 @@ def chosen_of(options: Any, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def readable(arguments: Sequence[str], *kinds: type[Any]) -> dict[str, Any]:
-    """The settings of some configurations that flags give one value; what cannot be read is left
-    to the parser, which says what is wrong."""
+    """The settings of some configurations for which flags give one value. A value that cannot be
+    read is left to the parser, which reports it."""
     found: dict[str, Any] = {}
     for kind in kinds:
         for name, wanted in get_type_hints(kind).items():
@@ -85,7 +85,8 @@ def readable(arguments: Sequence[str], *kinds: type[Any]) -> dict[str, Any]:
 
 
 def agent_of(algo: str, options: Any, arguments: Sequence[str]) -> Agent:
-    """The agent that the flags describe; those that were given are settings, the rest presets."""
+    """The agent that the flags describe; flags that were given are settings, the rest comes from
+    presets."""
     return AGENTS[algo](options.env, preset=options.preset, **chosen_of(options, arguments))
 
 
@@ -93,7 +94,7 @@ def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
     """The algorithm that a command line begins with, and the rest of it.
 
     Raises:
-        UsageError: there is none, or it is unknown.
+        UsageError: the algorithm is missing or unknown.
     """
     if not arguments or arguments[0].startswith("-"):
         if not {"-h", "--help"} & set(arguments):
@@ -103,7 +104,7 @@ def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def several(study: Seeds, out: Path, jobs: int | None) -> int:
-    """Trains several seeds, then says what came of them."""
+    """Trains several seeds, then prints the results."""
     try:
         with runs_progress(study, study.seeds) as tick:
             outcomes = train_seeds(study, out, jobs=jobs, tick=tick)
@@ -118,7 +119,7 @@ def several(study: Seeds, out: Path, jobs: int | None) -> int:
 
 
 def command(arguments: list[str]) -> int:
-    """Trains, shows progress, and says where the run is."""
+    """Trains with a progress display, and prints where the run is."""
     algo, rest = algorithm("train", arguments)
     default = defaults(algo, rest)
     options = parse(
@@ -126,8 +127,9 @@ def command(arguments: list[str]) -> int:
         rest,
         verb=f"train {algo}",
         default=default,
-        description="Train an agent. Defaults shown are the preset of --env and --memory, or where "
-        f"there is none, what follows from the task. Algorithms: {', '.join(AGENTS)}.",
+        description="Train an agent. The defaults shown come from the preset for --env and "
+        "--memory, or are derived from the task if there is none. "
+        f"Algorithms: {', '.join(AGENTS)}.",
     )
     agent = agent_of(algo, options, rest)
     if agent.derived:

@@ -1,4 +1,4 @@
-"""The values on a command line against the types of the options they are for."""
+"""Checks the values on a command line against the types of their options."""
 
 import re
 import types
@@ -12,13 +12,13 @@ from retain.errors import UsageError, nearest
 from retain.typed import describe_type
 
 NUMBER = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
-"""What begins with a dash and is no flag."""
+"""Matches a value that begins with a dash and is not a flag."""
 TRUTHS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 CALLED = {int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
 
 def flags_of(kind: Any) -> dict[str, Any]:
-    """Every flag of a dataclass of options, and the type of its value."""
+    """Every flag of a dataclass of options, with the type of its value."""
     flags: dict[str, Any] = {}
     for name, wanted in typing.get_type_hints(kind, include_extras=True).items():
         extras = getattr(wanted, "__metadata__", ())
@@ -31,7 +31,7 @@ def flags_of(kind: Any) -> dict[str, Any]:
 
 
 def is_flag(argument: str) -> bool:
-    """Whether an argument names an option, and is no negative number."""
+    """Whether an argument names an option, as opposed to a negative number."""
     return argument.startswith("-") and argument != "-" and NUMBER.match(argument) is None
 
 
@@ -39,12 +39,13 @@ Explain = Callable[[str, Sequence[str], Sequence[str]], str]
 
 
 def checked(kind: Any, arguments: Sequence[str], explain: Explain) -> list[str]:
-    """The arguments as the parser takes them: whole numbers may be written 1e5.
+    """The arguments in the form the parser takes: whole numbers may be written 1e5.
 
     Args:
-        explain: of an unknown flag, the known ones and all arguments: what it is here, if anything.
+        explain: takes an unknown flag, the known flags and all arguments, and returns the flag's
+            meaning here, if it has one.
     Raises:
-        UsageError: a flag is unknown or lacks its value, or a value is of another type; the line
+        UsageError: a flag is unknown or lacks its value, or a value has another type; the line
             names what was expected and the nearest choice.
     """
     flags, out = flags_of(kind), list[str]()
@@ -75,7 +76,7 @@ def checked(kind: Any, arguments: Sequence[str], explain: Explain) -> list[str]:
 
 
 def _values(flag: str, values: list[str], wanted: Any, before: list[str]) -> list[str]:
-    """What follows a flag; what is more than it takes goes before it, as a positional argument."""
+    """The values of a flag; surplus ones go to `before`, as positional arguments."""
     if wanted is bool:
         opposite = f"--{flag[5:]}" if flag.startswith("--no-") else f"--no-{flag[2:]}"
         if values and values[0].lower() in TRUTHS:
@@ -127,10 +128,10 @@ def _value(flag: str, text: str, wanted: Any) -> str:
 
 
 def whole(text: str) -> int:
-    """The whole number that is written, also as 1e5 or 100_000.
+    """Reads a whole number, also written as 1e5 or 100_000.
 
     Raises:
-        ValueError: none is.
+        ValueError: the text is not a whole number.
     """
     try:
         return int(text)
@@ -142,7 +143,7 @@ def whole(text: str) -> int:
 
 
 def called(wanted: Any) -> str:
-    """A type as a user would say it."""
+    """The name of a type in a user's words."""
     if is_union(wanted):
         parts = [called(x) for x in typing.get_args(wanted) if x is not type(None)]
         return ", ".join(parts) + (" or none" if type(None) in typing.get_args(wanted) else "")

@@ -17,27 +17,27 @@ WRAPPERS = ("frame_skip", "time_limit", "drop_obs", "hide", "obs_noise", "flicke
 
 @dataclass(frozen=True, kw_only=True)
 class EnvOptions:
-    """Everything that making environments reads besides their id."""
+    """All the settings that making environments needs, except their id."""
 
     workers: int = 0
-    """Processes that the environments live in; 0 steps them in this one."""
+    """Worker processes that run the environments; 0 steps them in the main process."""
     env_groups: int = 1
-    """On-policy: the policy acts on one group of environments while the others step."""
+    """On-policy: number of groups; the policy acts on one group while the others step."""
     worker_timeout: float = setting(60.0, needs="workers")
     """Seconds a worker may take for a step before it is replaced."""
     native: bool = True
     """Use the natively batched version of an environment where there is one (same numbers)."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the environment's constructor, as gymnasium.make takes them: size=7, or JSON."""
+    """Arguments for the environment's constructor, as in gymnasium.make: size=7, or JSON."""
     frame_skip: int = 1
-    """Repeat each action so many times; rewards add up, the last observation counts."""
+    """Repeat each action this many times; rewards add up, and the last observation counts."""
     time_limit: int | None = None
-    """Cut episodes (as truncated) after so many steps, besides the environment's own limit."""
+    """Truncate episodes after this many steps, in addition to the environment's own limit."""
     drop_obs: tuple[str, ...] = ()
     """Entries of a Dict or Tuple observation to leave out, by name (entries of a Tuple are 0, 1,
-    ...); those that nothing can read, such as texts, are left out by themselves."""
+    ...). Entries that no network can read, such as texts, are left out automatically."""
     hide: tuple[int, ...] = ()
-    """Entries of a vector observation to take away."""
+    """Indices of the vector observation's entries to remove."""
     obs_noise: float = 0.0
     """Standard deviation of Gaussian noise on vector observations."""
     flicker: float = 0.0
@@ -45,18 +45,19 @@ class EnvOptions:
     sticky_actions: float = 0.0
     """Probability that the last action is repeated instead of the new one."""
     reward_scale: float = 1.0
-    """What is learned from is the reward times this; returns are reported as they are."""
+    """Factor on the reward that the agent learns from; reported returns are not scaled."""
     reward_clip: float | None = None
-    """What is learned from is clipped to [-c, c], after scaling; returns are not."""
+    """Clip the reward that the agent learns from to [-c, c], after scaling; returns are not
+    clipped."""
     frame_stack: int = setting(4, needs="atari")
-    """Atari: the last frames that an observation shows."""
+    """Atari: number of recent frames in an observation."""
     episodic_life: bool = setting(False, needs="atari")
-    """Atari: a lost life ends the learner's episode (not the game, nor in evaluation)."""
+    """Atari: a lost life ends the learner's episode, but not the game; evaluation ignores this."""
     mask_actions: bool = False
     """Allow only the actions that `info["action_mask"]` marks with 1."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         check_range(self, "obs_noise", low=0)
         check_range(self, "workers", low=0, high=1024)
         check_range(self, "env_groups", "frame_skip", "frame_stack", "time_limit", low=1)
@@ -72,7 +73,7 @@ class EnvOptions:
 
     @property
     def wrapped(self) -> bool:
-        """Whether anything goes around an environment."""
+        """Whether any wrapper goes around an environment."""
         return any(getattr(self, name) != getattr(PLAIN, name) for name in WRAPPERS)
 
     @property
@@ -81,7 +82,7 @@ class EnvOptions:
         return self.reward_scale != 1.0 or self.reward_clip is not None
 
     def learned_reward(self, reward: NDArray[Any]) -> NDArray[Any]:
-        """The rewards that learning sees, of the environments' own, `[B]`."""
+        """The rewards that the agent learns from, given the environments' own, `[B]`."""
         if self.reward_scale != 1.0:
             reward = reward * self.reward_scale
         if self.reward_clip is not None:
@@ -93,4 +94,4 @@ PLAIN = EnvOptions()
 BARE = {
     name: getattr(PLAIN, name) for name in (*WRAPPERS, "env_kwargs", "reward_scale", "reward_clip")
 }
-"""The values with which an environment is what it is, and so are its rewards."""
+"""The option values that leave an environment and its rewards unchanged."""

@@ -1,4 +1,4 @@
-"""What an agent remembers with."""
+"""Memories: the parts of an agent that remember."""
 
 from retain.memory.attention import BandedAttention
 from retain.memory.base import Memory, NoMemory, StepMemory, clear, start_again, step_loop

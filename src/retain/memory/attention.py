@@ -9,11 +9,12 @@ from retain.memory.base import Memory
 from retain.memory.registry import register_memory
 from retain.ops import banded_attention
 from retain.ops.products import linear
+from retain.ops.resets import zero_where
 from retain.types import Carry, tree_leaves
 
 
 class AttentionBlock(nn.Module):
-    """u = x + W A(LN(x)),  y = u + MLP(LN(u)):  A over the last L steps by G heads."""
+    """u = x + W A(LN(x)),  y = u + MLP(LN(u)):  A attends to the last L steps with G heads."""
 
     def __init__(self, hidden: int, length: int, heads: int) -> None:
         super().__init__()
@@ -27,7 +28,7 @@ class AttentionBlock(nn.Module):
         self.widen, self.narrow = nn.Linear(hidden, 2 * hidden), nn.Linear(2 * hidden, hidden)
 
     def keys_and_values(self, x: Tensor) -> Tensor:
-        """`[T, B, H]` to `[T, B, 2 H]`, where nothing is asked."""
+        """`[T, B, H]` to `[T, B, 2 H]`, for steps that make no query."""
         H = self.hidden
         return linear(self.norm(x), self.asks.weight[H:], self.asks.bias[H:])
 
@@ -36,8 +37,8 @@ class AttentionBlock(nn.Module):
 
         Args:
             x: `[T, B, H]`
-            before: `[L - 1, B, 2 H]` keys and values of the steps before the first.
-            episode: `[L - 1 + T, B]` number of each row's episode.
+            before: `[L - 1, B, 2 H]` keys and values of the steps before the first one.
+            episode: `[L - 1 + T, B]` episode number of each row.
         """
         T, B, H = x.shape
         asked = linear(self.norm(x), self.asks.weight, self.asks.bias)
@@ -55,23 +56,23 @@ class AttentionBlock(nn.Module):
 
 @register_memory("attention")
 class BandedAttention(Memory):
-    """Pre-norm transformer blocks in which each step asks itself and the L - 1 steps before it.
+    """Pre-norm transformer blocks in which each step attends to itself and the L - 1 steps before.
 
     y_t = sum_d softmax_d(q_t k_{t-d} / sqrt(E) + b_d) v_{t-d}   (Vaswani et al. 2017,
     arXiv:1706.03762; a learned bias b by distance after Press et al. 2022, arXiv:2108.12409)
 
-    The past is finite: the replay stores nothing for it and rebuilds it from the timeline. The
-    carry is (valid `[B, L - 1]`, and for each layer the keys and values of the last steps
-    `[B, L - 1, 2 H]`).
+    The past is finite: the replay stores no carry and rebuilds it from the timeline. The carry is
+    (valid `[B, L - 1]`, and for each layer the keys and values of the last steps `[B, L - 1, 2
+    H]`).
 
     Args:
         features_in: D, width of the input.
         hidden: H, width of the output.
-        layers: blocks on top of each other; each reaches L - 1 steps further back.
-        length: L, steps that a block sees, the current one included.
-        heads: G, questions that a step asks at once; they share the width.
+        layers: number of stacked blocks; each reaches L - 1 steps further back.
+        length: L, steps that a block sees, including the current one.
+        heads: G, number of queries per step; they share the width.
     Raises:
-        UsageError: the heads do not share the width evenly, or no such length.
+        UsageError: the heads do not divide the width evenly, or the length is impossible.
     """
 
     blocks: list[AttentionBlock]
@@ -114,7 +115,7 @@ class BandedAttention(Memory):
                 x, rows = block.forward(x, before, episode)
             else:
                 rows = torch.cat((before, block.keys_and_values(x)))
-            tail = rows[T : T + kept].masked_fill(~stays.unsqueeze(-1), 0.0)
+            tail = zero_where(rows[T : T + kept], ~stays)
             after.append(tail.transpose(0, 1))
         return x, (stays.T.to(valid.dtype), *after)
 
@@ -123,13 +124,13 @@ class BandedAttention(Memory):
         return self._unroll(x, carry, reset, outputs=True)
 
     def absorb(self, x: Tensor, carry: Carry, reset: Tensor) -> Carry:
-        """See `Memory.absorb`; the last layer asks nothing."""
+        """See `Memory.absorb`; the last layer makes no queries."""
         return self._unroll(x, carry, reset, outputs=False)[1]
 
     @torch.no_grad()
     def metrics(self, carry: Carry) -> dict[str, float]:
-        """What the distance biases say of equal contents: the entropy of the heads' attention in
-        nats, from 0 to log L, and how many steps back it lies on average."""
+        """The distance biases' attention under equal contents: the heads' entropy in nats, from 0
+        to log L, and the mean number of steps that it lies back."""
         log_weight = torch.cat([block.bias for block in self.blocks]).log_softmax(-1)
         weight = log_weight.exp()
         distance = torch.arange(self.length, device=weight.device, dtype=weight.dtype)

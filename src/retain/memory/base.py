@@ -1,4 +1,4 @@
-"""What every memory is: a function of a stream of features, a carry and explicit resets."""
+"""The contract of every memory: a function of a stream of features, a carry and explicit resets."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -12,9 +12,9 @@ from retain.types import Carry, tree_map
 class Memory(nn.Module, ABC):
     """Turns a stream of features into a stream of features that also know the past.
 
-    The carry is an argument and a return value, never an attribute: a module holds parameters,
-    a caller holds time. Acting is `forward` with T = 1, training is `forward` with T > 1, and one
-    unroll equals two with the carry handed over.
+    The carry is an argument and a return value, never an attribute: the module holds parameters,
+    the caller holds the state. Acting is `forward` with T = 1, training is `forward` with T > 1,
+    and one unroll equals two with the carry passed between them.
     """
 
     features_in: int
@@ -22,14 +22,15 @@ class Memory(nn.Module, ABC):
     features: int
     """Width H of the output."""
     receptive_field: int | None = None
-    """Steps of the input that can influence an output, itself included; None = unbounded.
+    """Number of input steps that can influence an output, including the current one; None =
+    unbounded.
 
-    It decides how the memory is trained from a replay: None, and the carry that acting left is
-    stored; L, and the last L steps are rebuilt from the timeline; 1, and nothing is kept."""
+    The number decides how a replay trains the memory. With None, the replay stores the carry that
+    acting left; with L, it rebuilds the carry from the last L steps; with 1, it keeps nothing."""
     unrolls: ClassVar[bool] = True
-    """Whether an unroll over T steps costs less than T windows of them, so that a replay's pieces
-    are sequences. A memory that computes every step from its window alone says False: its pieces
-    are single steps, the most varied minibatch there is."""
+    """Whether an unroll over T steps costs less than T separate windows, so that a replay's pieces
+    are sequences. A memory that computes every step from its own window says False: its pieces are
+    single steps, which give the most varied minibatches."""
 
     @abstractmethod
     def initial_carry(self, batch_size: int) -> Carry:
@@ -41,27 +42,28 @@ class Memory(nn.Module, ABC):
 
         Args:
             x: `[T, B, D]` features of each step.
-            carry: what the previous step left; leaves `[B, ...]`.
-            reset: `[T, B]` bool, true where x[t] is the first of its episode. The carry is
-                replaced by the initial one there, before x[t] is read.
+            carry: the carry that the previous step left; leaves `[B, ...]`.
+            reset: `[T, B]` bool, true where x[t] is the first of its episode. There the initial
+                carry replaces the carry before x[t] is read.
         Returns:
             `[T, B, H]` features, and the carry after step T - 1.
         """
 
     def absorb(self, x: Tensor, carry: Carry, reset: Tensor) -> Carry:
-        """The carry after T steps, where nobody asks for the outputs; arguments as `forward`."""
+        """The carry after T steps, without the outputs; same arguments as `forward`."""
         return self.forward(x, carry, reset)[1]
 
     def metrics(self, carry: Carry) -> dict[str, float]:
-        """What the memory tells about itself, logged as `memory_NAME`; the same names each time.
+        """Measurements of the memory, logged as `memory_NAME`; the names must be the same each
+        time.
 
         Args:
-            carry: what acting left at the end of a segment; leaves `[B, ...]`.
+            carry: the carry that acting left at the end of a segment; leaves `[B, ...]`.
         """
         return {}
 
     def __call__(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
-        """`forward`, with its types."""
+        """Calls `forward`, with types."""
         out: tuple[Tensor, Carry] = super().__call__(x, carry, reset)
         return out
 
@@ -76,7 +78,7 @@ def clear(carry: Carry, reset: Tensor) -> Carry:
 
 
 class NoMemory(Memory):
-    """The identity: acts on the current observation only."""
+    """The identity: the agent acts on the current observation only."""
 
     receptive_field = 1
 
@@ -94,7 +96,7 @@ class NoMemory(Memory):
 
 
 class StepMemory(Memory):
-    """A memory written as one step. A new idea is ten lines:
+    """A memory written as a single step. A new idea takes ten lines:
 
         @retain.register_memory("fading")
         class Fading(retain.StepMemory):
@@ -110,9 +112,9 @@ class StepMemory(Memory):
                 carry = carry + self.rate * (torch.tanh(self.read(x)) - carry)
                 return carry, carry
 
-    Resets are taken care of: `step` never sees the carry of another episode. It trains with every
-    algorithm as it is; to make it quick, override `forward` with an unroll that equals this loop
-    (`retain.doctor.check_memory` compares them).
+    The class handles resets: `step` never sees the carry of another episode. Such a memory trains
+    with every algorithm unchanged; to make it fast, override `forward` with an unroll that equals
+    this loop (`retain.doctor.check_memory` compares the two).
     """
 
     @abstractmethod
@@ -131,8 +133,8 @@ class StepMemory(Memory):
 
 
 def start_again(carry: Carry, first: Carry, reset: Tensor) -> Carry:
-    """The carry, with `first` in its place where `reset` `[B]` is true; no gradient of the old one
-    passes there, whatever it holds."""
+    """The carry, replaced by `first` where `reset` `[B]` is true; no gradient reaches the old carry
+    there, whatever it holds."""
 
     def replace_leaf(leaf: Tensor, new: Tensor) -> Tensor:
         mask = reset.view(-1, *[1] * (leaf.dim() - 1))
@@ -142,7 +144,7 @@ def start_again(carry: Carry, first: Carry, reset: Tensor) -> Carry:
 
 
 def step_loop(memory: Memory, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
-    """The slow reference: one call per step. What every fused unroll must equal."""
+    """The slow reference, with one call per step. Every fused unroll must equal it."""
     outputs = []
     for x_t, reset_t in zip(x.unbind(0), reset.unbind(0), strict=True):
         output, carry = memory(x_t.unsqueeze(0), carry, reset_t.unsqueeze(0))

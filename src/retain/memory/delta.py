@@ -1,4 +1,4 @@
-"""A matrix memory of keys and values that corrects what it held before."""
+"""A matrix memory of keys and values that corrects what it stored before."""
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ class DeltaBlock(nn.Module):
             self.asks.bias[-2 * heads : -heads] = -spread_horizons(heads, 8.0, 500.0)
 
     def forward(self, x: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
-        """`[T, B, H]` to the same, and the state `[B, G, E, E]` after the last step."""
+        """`[T, B, H]` to `[T, B, H]`, and the state `[B, G, E, E]` after the last step."""
         sizes = [self.inner] * 4 + [self.heads] * 2
         asked = linear(self.norm(x), self.asks.weight, self.asks.bias)
         *asks, open_, keep, rate = torch.split(asked, sizes, dim=-1)
@@ -45,19 +45,19 @@ class DeltaBlock(nn.Module):
 class GatedDelta(Memory):
     """Blocks of the gated delta rule (Yang et al. 2024, arXiv:2412.06464) behind a convolution.
 
-    S' = a (I - b k k^T) S + b k v^T,  read with q:  a forgets everything alike, b replaces what
-    the key k held before by v. The carry is (states `[B, layers, G, E, E]`, the convolution's
-    steps `[B, kernel - 1, H]`).
+    S' = a (I - b k k^T) S + b k v^T,  read with q:  a fades every entry alike, and b replaces the
+    value stored under the key k by v. The carry is (states `[B, layers, G, E, E]`, the
+    convolution's steps `[B, kernel - 1, H]`).
 
     Args:
         features_in: D, width of the input.
         hidden: H, width of the output.
-        layers: blocks on top of each other.
-        heads: G, matrices of a block.
+        layers: number of stacked blocks.
+        heads: G, number of matrices in a block.
         width: E, width of a key and of a value.
-        kernel: steps that the convolution sees, the current one included.
+        kernel: steps that the convolution sees, including the current one.
     Raises:
-        UsageError: no such heads, width or kernel.
+        UsageError: the number of heads, the width or the kernel is impossible.
     """
 
     receptive_field = None
@@ -102,6 +102,6 @@ class GatedDelta(Memory):
 
     @torch.no_grad()
     def metrics(self, carry: Carry) -> dict[str, float]:
-        """The geometric mean of the matrices' horizons where the input says nothing, in steps."""
+        """The geometric mean of the matrices' horizons under silent input, in steps."""
         kept = [block.asks.bias[-2 * self.heads : -self.heads] for block in self.blocks]
         return {"horizon": float((1 + torch.cat(kept).exp()).log().mean().exp())}

@@ -9,12 +9,12 @@ from retain.errors import UsageError
 
 
 def spread_horizons(count: int, shortest: float, longest: float) -> Tensor:
-    """`[count]` biases b for which sigmoid(b) = 1 / h, the horizons h evenly spaced in logarithm.
+    """`[count]` biases b with sigmoid(b) = 1 / h, for horizons h evenly spaced in logarithm.
 
     Tallec and Ollivier 2018 (arXiv:1804.11188) draw them at random.
 
     Raises:
-        UsageError: they are not 1 < shortest <= longest.
+        UsageError: the horizons do not satisfy 1 < shortest <= longest.
     """
     if not 1 < shortest <= longest:
         raise UsageError(

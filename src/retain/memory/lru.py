@@ -1,4 +1,4 @@
-"""A linear recurrence of complex numbers, each with a decay and a rotation of its own."""
+"""A linear recurrence of complex numbers, each with its own decay and rotation."""
 
 import math
 
@@ -54,26 +54,26 @@ class Rotations(nn.Module):
 
 @register_memory("lru")
 class LRU(Memory):
-    """Linear recurrent units: what an input leaves behind fades and turns, channel by channel.
+    """Linear recurrent units: the trace of an input fades and turns, channel by channel.
 
     s' = lambda s + gamma B x,  y = Re(C s) + D x          (Orvieto et al. 2023, arXiv:2303.06349)
 
     lambda = exp(-exp(nu) + i exp(theta)), gamma starts at sqrt(1 - |lambda|^2), which keeps the
     states of slow channels as large as those of quick ones. Rotations of all speeds make the time
-    since an input readable; nothing decides what to take in, so it holds order better than facts
-    among noise. Layers after the first read the one before, normalised and through a silu, and add
-    to it. The carry is `[B, layers, 2 N]`, pairs of reals.
+    since an input readable. No gate decides what to take in, so the memory holds order better than
+    facts among noise. Each later layer reads the normalised output of the layer before through a
+    silu, and adds its own output to it. The carry is `[B, layers, 2 N]`, pairs of reals.
 
     Args:
         features_in: D, width of the input.
         hidden: H, width of the output.
-        layers: recurrences on top of each other.
+        layers: number of stacked recurrences.
         states: N, complex states of a layer.
-        radius_min: least |lambda| at first.
-        radius_max: largest |lambda| at first.
-        phase: largest rotation of a step at first, in radians.
+        radius_min: smallest initial |lambda|.
+        radius_max: largest initial |lambda|.
+        phase: largest initial rotation per step, in radians.
     Raises:
-        UsageError: no such number of states, radii or phase.
+        UsageError: the number of states, a radius or the phase is impossible.
     """
 
     receptive_field = None

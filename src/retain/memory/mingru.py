@@ -1,4 +1,4 @@
-"""A gated linear recurrence in blocks: quick, and with horizons that are spread from the start."""
+"""A gated linear recurrence in blocks: fast, and with widely spread horizons from the start."""
 
 import math
 
@@ -16,7 +16,7 @@ from retain.types import Carry
 
 
 class LocalMixing(nn.Module):
-    """`e = W x + b`, and beside it the last few steps of it: `e + silu(convolution of e)`."""
+    """`e = W x + b`, with its last few steps mixed in: `e + silu(convolution of e)`."""
 
     def __init__(self, features_in: int, hidden: int, kernel: int) -> None:
         super().__init__()
@@ -33,14 +33,14 @@ class LocalMixing(nn.Module):
         return x + F.silu(mixed), after
 
     def step(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` for one step `[B, D]` whose episode is that of the steps before."""
+        """`forward` for one step `[B, D]` in the same episode as the steps before."""
         x = F.linear(x, self.embed.weight, self.embed.bias)
         rows = torch.cat((before, x.unsqueeze(1)), dim=1)
         return x + F.silu((rows * self.weight).sum(1)), rows[:, 1:]
 
 
 class GatedBlock(nn.Module):
-    """y = x + h silu(o):  h a recurrence gated by z;  z, o, n = W LN(x) + b."""
+    """y = x + h silu(o),  where h is a recurrence gated by z;  z, o, n = W LN(x) + b."""
 
     def __init__(self, hidden: int, shortest: float, longest: float) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class GatedBlock(nn.Module):
         return x + y, end
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` for one step `[B, H]` whose episode is that of the state."""
+        """`forward` for one step `[B, H]` in the same episode as the state."""
         gates = F.linear(self.norm.forward(x), self.gates.weight, self.gates.bias)
         z, o, n = gates.to(state.dtype).chunk(3, -1)
         state = torch.lerp(state, n, z.sigmoid())
@@ -65,25 +65,25 @@ class GatedBlock(nn.Module):
 
 @register_memory("mingru")
 class MinGRU(Memory):
-    """Blocks of a gated recurrence whose gates read the input alone, behind a short convolution.
+    """Blocks of a gated recurrence whose gates read only the input, behind a short convolution.
 
     z, o, n = W LN(x) + b,  h' = (1 - sigmoid(z)) h + sigmoid(z) n,  y = x + h' silu(o)
 
-    The recurrence is the minGRU of Feng et al. 2024 (arXiv:2410.01201); since no gate reads the
-    state, all steps are worked out together (`retain.ops.gated_recurrence`). The convolution over
-    the last steps tells their order, which the recurrence alone learns badly, and the biases of z
-    give each channel a horizon of its own from the start, so that some hold for hundreds of steps.
-    The carry is `[B, layers + kernel - 1, H]`: each block's state, then the convolution's steps.
+    The recurrence is the minGRU of Feng et al. 2024 (arXiv:2410.01201). No gate reads the state, so
+    all steps are computed together (`retain.ops.gated_recurrence`). The convolution over the last
+    steps encodes their order, which the recurrence alone learns badly. The biases of z give each
+    channel its own horizon from the start, so that some channels hold for hundreds of steps. The
+    carry is `[B, layers + kernel - 1, H]`: each block's state, then the convolution's steps.
 
     Args:
         features_in: D, width of the input.
         hidden: H, width of the state and of the output.
-        layers: blocks on top of each other.
-        kernel: steps that the convolution sees, the current one included.
-        shortest: horizon of the quickest channel at first, in steps.
-        longest: horizon of the slowest.
+        layers: number of stacked blocks.
+        kernel: steps that the convolution sees, including the current one.
+        shortest: initial horizon of the fastest channel, in steps.
+        longest: initial horizon of the slowest channel, in steps.
     Raises:
-        UsageError: no such kernel or horizons.
+        UsageError: the kernel or a horizon is impossible.
     """
 
     receptive_field = None
@@ -125,7 +125,7 @@ class MinGRU(Memory):
         return x, (torch.cat((*ends, before), dim=1),)
 
     def _step(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Carry]:
-        """One step `[B, D]` that no reset is left in front of, in few operations."""
+        """One step `[B, D]` without a reset before it, in few operations."""
         layers = len(self.blocks)
         x, before = self.local.step(x, rows[:, layers:])
         ends = []
@@ -136,6 +136,6 @@ class MinGRU(Memory):
 
     @torch.no_grad()
     def metrics(self, carry: Carry) -> dict[str, float]:
-        """The geometric mean of the channels' horizons where the input says nothing."""
+        """The geometric mean of the channels' horizons under silent input."""
         bias = torch.cat([block.gates.bias[: self.features] for block in self.blocks])
         return {"horizon": float((1 + (-bias).exp()).log().mean().exp())}

@@ -1,4 +1,4 @@
-"""LSTM and GRU over the timeline: one fused call a layer, whatever the resets."""
+"""LSTM and GRU over the timeline: one fused call per layer, whatever the resets."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -16,23 +16,24 @@ from retain.ops.products import linear
 from retain.types import Carry, tree_leaves
 
 SATURATED = 0.97
-"""|h| of a recurrent state beyond which its gates hardly move."""
+"""The |h| of a recurrent state beyond which its gates hardly move."""
 
 
 class Recurrent(Memory):
     """Layers of a gated recurrence; the carry's leaves are `[B, layers, hidden]`.
 
     Weights are orthogonal and biases zero, as is usual for recurrent policies (the forget gate
-    starts half open). Values far above 1e4 times the weights, or NaN, in a cleared episode's state
-    are not forgotten exactly; anything finite that a network produces is.
+    starts half open). A cleared episode's state is forgotten exactly if it is finite and of the
+    size that networks produce; NaN or values far above 1e4 times the weights are not.
 
     Args:
         features_in: D, width of the input.
         hidden: H, width of the state and of the output.
-        layers: recurrences on top of each other.
-        chrono: longest horizon, in steps. The biases of the gates that hold then spread the units'
-            horizons from 2 steps to that (Tallec and Ollivier 2018, arXiv:1804.11188); for tasks
-            whose cues matter long after. None leaves all biases zero.
+        layers: number of stacked recurrences.
+        chrono: longest horizon, in steps. The biases of the gates that hold the state then spread
+            the units' horizons from 2 steps to this one (Tallec and Ollivier 2018,
+            arXiv:1804.11188), for tasks whose cues matter long afterwards. None leaves all biases
+            zero.
     Raises:
         UsageError: the longest horizon is below 2.
     """
@@ -67,10 +68,11 @@ class Recurrent(Memory):
     @staticmethod
     @abstractmethod
     def _hold(bias: Tensor, shut: Tensor) -> None:
-        """Sets the biases `[gates, H]` of a new recurrence so that each unit keeps what it has.
+        """Sets the biases `[gates, H]` of a new recurrence so that each unit holds its state.
 
         Args:
-            shut: `[H]` biases of a gate that lets in 1 / h each step, h the unit's horizon.
+            shut: `[H]` biases of a gate that lets in 1 / h at each step, where h is the unit's
+                horizon.
         """
 
     def _weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -110,7 +112,7 @@ class Recurrent(Memory):
         return x, tuple(torch.stack(leaf, dim=1) for leaf in zip(*ends, strict=True))
 
     def metrics(self, carry: Carry) -> dict[str, float]:
-        """`saturation`: share of the state h whose gates hardly move any more."""
+        """`saturation`: the share of the state h whose gates hardly move any more."""
         h = tree_leaves(carry)[0]
         return {"saturation": float((h.abs() > SATURATED).float().mean())}
 
@@ -118,14 +120,14 @@ class Recurrent(Memory):
     def _call(
         self, layer: int, x: Tensor, state: Sequence[Tensor], flags: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One fused call over `[S, N, D]` without resets: outputs, and the state at the end.
+        """One fused call over `[S, N, D]` without resets: the outputs, and the state at the end.
 
         `flags` `[S, N, 2]` is 1 on flush and on hold steps.
         """
 
     @abstractmethod
     def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The state after a single step `[N, D]`: torch's fused cell, quicker than a sequence."""
+        """The state after a single step `[N, D]`; torch's fused cell is faster than a sequence."""
 
     def _flushed(
         self, layer: int, x: Tensor, state: Sequence[Tensor], layout: Flush

@@ -1,8 +1,8 @@
-"""Memories by name: ours and a stranger's come through the same door.
+"""Memories by name; ours and a user's are registered the same way.
 
-A memory is a class. Its constructor takes the width of its input and, by name, whichever of the
-network's fields it wants (`FIELDS`); its other keyword parameters are its own settings, typed and
-explained in the class itself, and set with `memory_options` (`--memory-options rate=0.2`).
+A memory is a class. Its constructor takes the width of its input and, by name, any of the network's
+fields that it needs (`FIELDS`). Its other keyword parameters are the memory's own settings, typed
+and documented in the class itself, and set with `memory_options` (`--memory-options rate=0.2`).
 """
 
 import inspect
@@ -29,14 +29,14 @@ FIELDS = {
 Kind = TypeVar("Kind", bound=type[Memory])
 
 _given: dict[str, type[Memory]] = {}
-"""Classes that were handed over as objects, by `module:name`."""
+"""Classes that were passed as objects, by `module:name`."""
 
 
 def register_memory(name: str) -> Callable[[Kind], Kind]:
     """A decorator that makes a `Memory` class known by `name` (`--memory name`).
 
     Raises:
-        UsageError: the name is taken by another class, or the class is no `Memory`.
+        UsageError: another class has the name, or the class is not a `Memory`.
     """
 
     def enter(kind: Kind) -> Kind:
@@ -56,12 +56,12 @@ def _path(kind: type[Any]) -> str:
 
 
 def memory_name(memory: object) -> str:
-    """What a configuration calls a memory: a registered name, or `module:name` of a class.
+    """The name that a configuration stores for a memory: registered, or `module:name` of a class.
 
     Args:
-        memory: a name, or a class.
+        memory: a name or a class.
     Raises:
-        UsageError: it is neither; an object of a memory class is told to give the class.
+        UsageError: the value is neither; for an instance, the line asks for its class.
     """
     if isinstance(memory, str):
         return memory
@@ -87,7 +87,7 @@ def memory_class(name: str) -> type[Memory]:
     """The class that a configuration calls `name`.
 
     Raises:
-        UsageError: there is none; the line gives the nearest.
+        UsageError: there is no such memory; the line gives the nearest.
     """
     if name in MEMORIES:
         return MEMORIES[name]
@@ -118,7 +118,7 @@ def _is_memory(value: object) -> bool:
 
 
 def own_settings(kind: type[Memory]) -> dict[str, tuple[Any, Any]]:
-    """Type and default of each setting that is the memory's own, by name."""
+    """Type and default of each of the memory's own settings, by name."""
     hints = typing.get_type_hints(kind.__init__)
     return {
         name: (hints.get(name, Any), parameter.default)
@@ -128,11 +128,11 @@ def own_settings(kind: type[Memory]) -> dict[str, tuple[Any, Any]]:
 
 
 def read_options(kind: type[Memory], options: Sequence[str]) -> dict[str, Any]:
-    """A memory's own settings, from `name=value` each.
+    """A memory's own settings, read from `name=value` texts.
 
     Raises:
-        UsageError: the memory has no such setting (the line gives the nearest), or a value does
-            not fit its type.
+        UsageError: the memory has no such setting (the line gives the nearest), or a value does not
+            fit its type.
     """
     known, values = own_settings(kind), {}
     for option in options:
@@ -155,7 +155,7 @@ def read_options(kind: type[Memory], options: Sequence[str]) -> dict[str, Any]:
 
 
 def write_options(options: object) -> object:
-    """`memory_options` as a configuration keeps them, `name=value` each, from a mapping."""
+    """Options from a mapping in the form that a configuration stores: `name=value` texts."""
     if not isinstance(options, Mapping):
         return options
     return tuple(f"{name}={write(value)}" for name, value in options.items())
@@ -171,14 +171,14 @@ def make_memory(
     summary: str = "lstm",
     options: Mapping[str, Any] | Sequence[str] = (),
 ) -> Memory:
-    """The memory called `memory`, for an input of width `features_in`.
+    """Builds the memory called `memory` for an input of width `features_in`.
 
     Args:
-        hidden, layers, window, summary: handed over by name to a constructor that has them.
-        options: settings of the memory's own, a mapping or `name=value` each.
+        hidden, layers, window, summary: passed by name to a constructor that takes them.
+        options: the memory's own settings, as a mapping or as `name=value` texts.
     Raises:
-        UsageError: there is none of that name (the line gives the nearest), or a setting does not
-            fit.
+        UsageError: there is no memory of that name (the line gives the nearest), or a setting does
+            not fit.
     """
     kind = memory_class(memory_name(memory))
     values = dict(options) if isinstance(options, Mapping) else read_options(kind, options)

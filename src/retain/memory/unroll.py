@@ -1,15 +1,15 @@
-"""Resets inside one fused recurrent call.
+"""Handles resets inside one fused recurrent call.
 
-A fused kernel takes a batch of sequences and no resets. Two layouts make it exact all the same:
+A fused kernel takes a batch of sequences but no resets. Two layouts make it exact nevertheless:
 
 - *flush*: one extra step before each reset, on which constant weights close every gate, so that
   the state becomes exactly 0 and no gradient passes. Rows with fewer resets are filled up at the
   end with *hold* steps that keep the state. Length T + R for R resets in the busiest row.
-- *split*: every piece between resets becomes a row of its own. Length of the longest piece, more
-  rows; better when episodes are very short.
+- *split*: every piece between resets becomes its own row. The length is that of the longest piece,
+with more rows; better when episodes are very short.
 
-Both only rearrange: a gather of the real steps' inputs into the layout, and one of their outputs
-back. Which is cheaper is decided for each batch by a cost model.
+Both layouts only rearrange: a gather moves the real steps' inputs into the layout, and another
+moves their outputs back. A cost model chooses the cheaper layout for each batch.
 """
 
 from typing import Any, NamedTuple
@@ -23,12 +23,12 @@ GATE = 1e4
 """Weight of the flag features: sigmoid(-1e4) is exactly 0 and sigmoid(1e4) exactly 1."""
 
 STEP_ROWS = 2.5
-"""A step of a fused kernel costs as much as this many rows of it, beyond its rows (fitted to
-benchmarks/unroll.py at H = 128 on one core: 11 us at 2 rows, 23 us at 8, 95 us at 32)."""
+"""The cost of a fused kernel's step beyond its rows, in rows (fitted to benchmarks/unroll.py at H =
+128 on one core: 11 us at 2 rows, 23 us at 8, 95 us at 32)."""
 
 
 class Flush(NamedTuple):
-    """Where steps go in the flush layout of length S = T + R."""
+    """Positions of steps in the flush layout of length S = T + R."""
 
     length: int
     slot: Tensor
@@ -38,18 +38,18 @@ class Flush(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Where steps go in the split layout of P pieces, the longest L steps."""
+    """Positions of steps in the split layout of P pieces, the longest with L steps."""
 
     length: int
     pieces: int
     slot: Tensor
-    """[T, B] index into the flattened [L, P] layout of each real step."""
+    """[T, B] index of each real step into the flattened [L, P] layout."""
     first: Tensor
     """[B] the row that continues each environment's carry."""
     last: Tensor
     """[B] the row that each environment ends in."""
     flags: Tensor
-    """[L, P, 2] float, as in `Flush`; no step flushes, the steps behind a piece hold."""
+    """[L, P, 2] float, as in `Flush`; no step flushes, and the steps after a piece hold."""
 
 
 def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:
@@ -57,7 +57,7 @@ def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def plan(reset: Tensor) -> Flush | Split | None:
-    """The cheaper layout for `reset` `[T, B]`; None when no row resets after its first step.
+    """The cheaper layout for `reset` `[T, B]`; None if no row resets after its first step.
 
     Resets at the first step need no layout: they clear the incoming carry.
     """

@@ -1,4 +1,4 @@
-"""A finite memory: the last L entries of the episode, summarised anew at every step."""
+"""A finite memory: the last L entries of the episode, summarised afresh at every step."""
 
 import math
 from typing import Literal
@@ -18,20 +18,21 @@ Summary = Literal["stack", "lstm", "gru", "attention"]
 
 @register_memory("window")
 class Window(Memory):
-    """The last L inputs of the episode, the current one included, through a summary.
+    """Summarises the last L inputs of the episode, including the current one.
 
-    What an episode has not seen yet is zero and marked invalid, and no summary depends on it. The
-    carry is (entries `[B, L - 1, D]`, valid `[B, L - 1]`): inputs, not states, so a window can be
-    rebuilt from a replay's timeline at any step and nothing in it grows stale but the inputs.
+    Entries from before the episode's start are zero and marked invalid, and no summary depends on
+    them. The carry is (entries `[B, L - 1, D]`, valid `[B, L - 1]`). It holds inputs, not states,
+    so a window can be rebuilt from a replay's timeline at any step, and only the inputs can grow
+    stale.
 
     Args:
         features_in: D, width of the input.
-        hidden: H, width of the output (a stack's is L D + L - 1 instead).
-        window: L
+        hidden: H, width of the output ("stack" gives L D + L - 1 instead).
+        window: L, the number of entries.
         summary: "stack" concatenates; "lstm" and "gru" start from a zero state at the first valid
-            entry; "attention" asks with the current entry what the others hold.
+            entry; "attention" queries the other entries with the current one.
     Raises:
-        UsageError: L is below 1, or there is no such summary.
+        UsageError: L is below 1, or the summary is unknown.
     """
 
     unrolls = False
@@ -59,7 +60,7 @@ class Window(Memory):
     def _extended(
         self, x: Tensor, carry: Carry, reset: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Carry]:
-        """Entries `[L - 1 + T, B, D]`, the episode each belongs to, that of each step, and the
+        """Entries `[L - 1 + T, B, D]`, the episode number of each entry and of each step, and the
         next carry."""
         entries, valid = carry
         episode = reset.cumsum(0)
@@ -90,7 +91,7 @@ class Window(Memory):
 
 
 class Stack(nn.Module):
-    """The entries next to each other, and which of the earlier ones there are."""
+    """The entries side by side, with flags for the earlier ones that exist."""
 
     def __init__(self, features_in: int, hidden: int, length: int) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class RecurrentSummary(nn.Module):
 
 
 class Attention(nn.Module):
-    """One block of attention (Vaswani et al. 2017, arXiv:1706.03762), asked by the current entry.
+    """One block of attention (Vaswani et al. 2017, arXiv:1706.03762), queried by the current entry.
 
     Positions count back from the current entry; invalid entries get no weight.
     """

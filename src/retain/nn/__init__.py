@@ -1,4 +1,4 @@
-"""Encoders, distributions, heads and the policy they make up."""
+"""Encoders, distributions, heads and the policies made from them."""
 
 from retain.nn.encoders import Encoder, register_encoder
 

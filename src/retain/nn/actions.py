@@ -1,7 +1,7 @@
-"""Actions of a space between networks and environments, without a distribution over them.
+"""Converts actions of a space between networks and environments, without a distribution.
 
-The *policy action* is what is stored, so that a stored action reproduces its log-probability:
-unclipped for a Gaussian, pre-tanh for a squashed one, counted from 0 for Discrete.
+The *policy action* is stored, so that a stored action reproduces its log-probability: unclipped for
+a Gaussian, pre-tanh for a squashed one, counted from 0 for Discrete.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from retain.errors import UsageError
 
 
 class ActionCoder(nn.Module, ABC):
-    """Policy actions of one space: as stored, as features, as the environment takes them."""
+    """Policy actions of one space: as stored, as features, and in the environment's format."""
 
     event_shape: tuple[int, ...]
     """Shape of one policy action."""
@@ -33,7 +33,7 @@ class ActionCoder(nn.Module, ABC):
 
     @abstractmethod
     def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Policy actions as the environment's own values."""
+        """Policy actions in the environment's own format."""
 
 
 class ExploringCoder(ActionCoder):
@@ -43,11 +43,12 @@ class ExploringCoder(ActionCoder):
     def random(
         self, batch_size: int, generator: Generator, allowed: Tensor | None = None
     ) -> Tensor:
-        """`[batch_size, ...]` uniform actions, among those `allowed` `[batch_size, n]` if given."""
+        """`[batch_size, ...]` uniform actions, restricted to `allowed` `[batch_size, n]` if
+        given."""
 
 
 class BoxCoder(ActionCoder):
-    """What coders of a one-dimensional Box share."""
+    """The common part of coders for a one-dimensional Box."""
 
     dtype = torch.float32
     low: Tensor
@@ -66,45 +67,45 @@ class BoxCoder(ActionCoder):
         return self.low + (action + 1) * 0.5 * (self.high - self.low)
 
     def as_array(self, action: Tensor) -> NDArray[Any]:
-        """In the space's own dtype."""
+        """The actions as an array of the space's own dtype."""
         values: NDArray[Any] = action.cpu().numpy()
         return values.astype(self.space.dtype, copy=False)
 
 
 class ClippedActions(BoxCoder):
-    """Any values, clipped to the bounds only where the environment takes them."""
+    """Unbounded values that are clipped to the bounds only on the way to the environment."""
 
     def __init__(self, space: gym.spaces.Box) -> None:
         super().__init__(space)
         self.bounded = space.is_bounded()
 
     def encode(self, action: Tensor) -> Tensor:
-        """The action as the environment got it, scaled to [-1, 1] where it is bounded."""
+        """The action that the environment got, scaled to [-1, 1] where it is bounded."""
         if not self.bounded:
             return action
         clipped = torch.clamp(action, self.low, self.high)
         return (clipped - self.low) / (self.high - self.low) * 2 - 1
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Clipped to the bounds."""
+        """The actions clipped to the bounds."""
         return self.as_array(torch.clamp(action, self.low, self.high))
 
 
 class UnitActions(ClippedActions):
-    """Clipped to [-1, 1] and scaled to the bounds, so that a spread means the same for every
-    action; without bounds, values as they are."""
+    """Values clipped to [-1, 1] and scaled to the bounds, so that a standard deviation means the
+    same for every action; without bounds, values stay unchanged."""
 
     def encode(self, action: Tensor) -> Tensor:
-        """The action as the environment got it, in [-1, 1] where it is bounded."""
+        """The action that the environment got, in [-1, 1] where it is bounded."""
         return torch.clamp(action, -1.0, 1.0) if self.bounded else action
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Scaled to the bounds."""
+        """The actions scaled to the bounds."""
         return super().to_env(self.from_unit(action) if self.bounded else action)
 
 
 class SquashedActions(BoxCoder):
-    """Values before a tanh that brings them between the bounds.
+    """Values that a tanh later maps into the bounds.
 
     Raises:
         UsageError: the Box has no finite bounds.
@@ -116,11 +117,11 @@ class SquashedActions(BoxCoder):
             raise UsageError(f"squash needs finite action bounds, but the space is {space}")
 
     def encode(self, action: Tensor) -> Tensor:
-        """In [-1, 1]."""
+        """The squashed actions, in [-1, 1]."""
         return torch.tanh(action)
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Squashed and scaled to the bounds."""
+        """The actions squashed and scaled to the bounds."""
         inside = self.from_unit(torch.tanh(action))
         return self.as_array(torch.clamp(inside, self.low, self.high))
 
@@ -140,17 +141,17 @@ class BoxActions(BoxCoder, ExploringCoder):
         super().__init__(space)
 
     def encode(self, action: Tensor) -> Tensor:
-        """As they are."""
+        """The actions unchanged."""
         return action
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Scaled to the bounds."""
+        """The actions scaled to the bounds."""
         return self.as_array(torch.lerp(self.low, self.high, (action + 1) * 0.5))
 
     def random(
         self, batch_size: int, generator: Generator, allowed: Tensor | None = None
     ) -> Tensor:
-        """Uniform within the bounds."""
+        """Actions drawn uniformly within the bounds."""
         shape = (batch_size, *self.event_shape)
         return torch.rand(shape, generator=generator, device=self.low.device) * 2 - 1
 
@@ -166,18 +167,18 @@ class DiscreteActions(ExploringCoder):
         self.encoded, self.start = int(space.n), int(space.start)
 
     def encode(self, action: Tensor) -> Tensor:
-        """One-hot."""
+        """The actions as one-hot vectors."""
         return F.one_hot(action, self.encoded).float()
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Counted from the space's `start`."""
+        """The actions counted from the space's `start`."""
         values: NDArray[Any] = action.cpu().numpy()
         return values + self.start if self.start else values
 
     def random(
         self, batch_size: int, generator: Generator, allowed: Tensor | None = None
     ) -> Tensor:
-        """Uniform."""
+        """Actions drawn uniformly."""
         if allowed is not None:
             return torch.multinomial(allowed.float(), 1, generator=generator).squeeze(-1)
         return torch.randint(
@@ -197,12 +198,12 @@ class MultiDiscreteActions(ActionCoder):
         self.start = space.start if np.any(space.start) else None
 
     def encode(self, action: Tensor) -> Tensor:
-        """Concatenated one-hots."""
+        """The actions as concatenated one-hot vectors."""
         parts = zip(action.unbind(-1), self.sizes, strict=True)
         return torch.cat([F.one_hot(part, size) for part, size in parts], dim=-1).float()
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
-        """Counted from the space's `start`."""
+        """The actions counted from the space's `start`."""
         values: NDArray[Any] = action.cpu().numpy()
         return values if self.start is None else values + self.start
 
@@ -221,13 +222,13 @@ class BinaryActions(ActionCoder):
         return action.float()
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
-        """The bits."""
+        """The bits in the space's dtype."""
         bits: NDArray[Any] = action.cpu().numpy()
         return bits
 
 
 def action_coder(space: gym.Space[Any]) -> ExploringCoder:
-    """The coder of an action space for what learns from a replay; UsageError when there is none."""
+    """The coder of an action space for learning from a replay; UsageError if there is none."""
     if isinstance(space, gym.spaces.Box):
         return BoxActions(space)
     if isinstance(space, gym.spaces.Discrete):

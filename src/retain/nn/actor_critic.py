@@ -22,23 +22,23 @@ from retain.types import Carry, Obs
 
 @dataclass(frozen=True, kw_only=True)
 class ActorCriticConfig(NetworkConfig):
-    """What an on-policy actor-critic is made of."""
+    """The settings of an on-policy actor-critic's network."""
 
     separate_memory: bool = setting(False, needs="several_inputs")
-    """Actor and critic have an encoder and a memory of their own: slower, steadier."""
+    """Give actor and critic an encoder and a memory each: slower, but steadier."""
     squash: bool = False
-    """Box actions: a tanh-squashed Gaussian instead of one clipped to the bounds."""
+    """Box actions: use a tanh-squashed Gaussian instead of one clipped to the bounds."""
     use_sde: bool = False
-    """Box actions: generalised state-dependent exploration (gSDE)."""
+    """Box actions: explore with generalised state-dependent exploration (gSDE)."""
     sde_sample_freq: int = setting(-1, needs="use_sde")
-    """gSDE: new exploration noise every so many steps; -1 = once a segment."""
+    """gSDE: steps between draws of new exploration noise; -1 draws once per segment."""
     log_std_init: float = setting(0.0, needs="box_actions")
-    """Box actions: logarithm of the standard deviation to start from."""
+    """Box actions: initial logarithm of the standard deviation."""
     scale_actions: bool = setting(False, needs="box_actions")
-    """Box actions: the Gaussian's [-1, 1] is the whole Box, whatever its bounds."""
+    """Box actions: map the Gaussian's [-1, 1] onto the whole Box, whatever its bounds."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         if self.sde_sample_freq != -1:
             check_range(self, "sde_sample_freq", low=1)
@@ -47,8 +47,8 @@ class ActorCriticConfig(NetworkConfig):
 class ActorCritic(SegmentPolicy):
     """A policy and its value function over one timeline.
 
-    Observations are first `prepare`d (normalised); everything else is `forward`, with T = 1 when
-    acting and T > 1 in training. The carry is a tuple of torso carries, one or two.
+    Observations are first `prepare`d (normalised); the rest is `forward`, with T = 1 when acting
+    and T > 1 in training. The carry is a tuple of one or two torso carries.
     """
 
     config: ActorCriticConfig
@@ -86,12 +86,12 @@ class ActorCritic(SegmentPolicy):
 
     @property
     def coder(self) -> ActionCoder:  # type: ignore[override]
-        """The head's."""
+        """The action coder, which belongs to the head."""
         return self.head.coder
 
     @property
     def redraw_every(self) -> int:  # type: ignore[override]
-        """Steps between two draws of the noise that steps share; -1 draws once a segment."""
+        """Steps between two draws of the noise that steps share; -1 means one draw per segment."""
         return self.config.sde_sample_freq
 
     def forward(
@@ -106,7 +106,7 @@ class ActorCritic(SegmentPolicy):
 
         Args:
             obs: `[T, B, ...]` prepared observations.
-            carry: what the step before left; leaves `[B, ...]`.
+            carry: the carry that the previous step left; leaves `[B, ...]`.
             reset: `[T, B]` bool, true at the first step of an episode.
             previous_action: `[T, B, ...]` policy actions, if the network reads them.
             previous_reward: `[T, B]`, if the network reads it.
@@ -137,6 +137,6 @@ class ActorCritic(SegmentPolicy):
         scale: float,
         generator: Generator,
     ) -> tuple[Tensor, Carry]:
-        """See `Policy.act`; a `scale` of 0 is the most probable action, any other a sample."""
+        """See `Policy.act`; a `scale` of 0 gives the most probable action, any other a sample."""
         dist, _, carry = self(obs, carry, reset, previous_action, previous_reward)
         return (dist.mode() if scale == 0 else dist.sample(generator))[0], carry

@@ -46,11 +46,11 @@ class Distribution(ABC):
     @classmethod
     @abstractmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """Distributions over `[T_i, ...]` as one over `[sum T_i, ...]`."""
+        """Joins distributions over `[T_i, ...]` into one over `[sum T_i, ...]`."""
 
 
 class Categorical(Distribution):
-    """One of n.
+    """A choice among n.
 
     Args:
         logits: `[..., n]`
@@ -85,15 +85,15 @@ class Categorical(Distribution):
         return self.logits.argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """`[...]` of int64 actions `[...]`."""
+        """`[...]` log-probability of int64 actions `[...]`."""
         return self.log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
     def entropy(self, generator: Generator | None = None) -> Tensor:
-        """Analytic."""
+        """`[...]` entropy in closed form."""
         return -(self.log_probs.exp() * self.finite_log_probs).sum(-1)
 
     def kl(self, other: Self) -> Tensor:
-        """Analytic; both under the same mask."""
+        """`[...]` divergence in closed form; both distributions must have the same mask."""
         difference = self.finite_log_probs - other.finite_log_probs
         return (self.log_probs.exp() * difference).sum(-1)
 
@@ -111,7 +111,7 @@ class MultiCategorical(Distribution):
 
     Args:
         logits: `[..., sum(sizes)]`
-        sizes: number of choices of each.
+        sizes: number of choices of each categorical.
         mask: `[..., sum(sizes)]` bool, true = allowed.
     """
 
@@ -138,16 +138,16 @@ class MultiCategorical(Distribution):
         return torch.stack([part.mode() for part in self.parts], -1)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """`[...]` of int64 actions `[..., K]`."""
+        """`[...]` log-probability of int64 actions `[..., K]`."""
         pairs = zip(self.parts, action.unbind(-1), strict=True)
         return torch.stack([part.log_prob(one) for part, one in pairs]).sum(0)
 
     def entropy(self, generator: Generator | None = None) -> Tensor:
-        """Analytic."""
+        """`[...]` entropy in closed form."""
         return torch.stack([part.entropy() for part in self.parts]).sum(0)
 
     def kl(self, other: Self) -> Tensor:
-        """Analytic."""
+        """`[...]` divergence in closed form."""
         pairs = zip(self.parts, other.parts, strict=True)
         return torch.stack([part.kl(another) for part, another in pairs]).sum(0)
 
@@ -173,16 +173,16 @@ class Bernoulli(Distribution):
         return (self.logits > 0).to(torch.int8)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """`[...]` of bits `[..., K]` of any dtype."""
+        """`[...]` log-probability of bits `[..., K]` of any dtype."""
         return F.logsigmoid(torch.where(action.bool(), self.logits, -self.logits)).sum(-1)
 
     def entropy(self, generator: Generator | None = None) -> Tensor:
-        """Analytic."""
+        """`[...]` entropy in closed form."""
         probability = torch.sigmoid(self.logits)
         return (F.softplus(self.logits) - probability * self.logits).sum(-1)
 
     def kl(self, other: Self) -> Tensor:
-        """Analytic."""
+        """`[...]` divergence in closed form."""
         probability = torch.sigmoid(self.logits)
         log_partition = F.softplus(other.logits) - F.softplus(self.logits)
         return (probability * (self.logits - other.logits) + log_partition).sum(-1)
@@ -219,23 +219,23 @@ class DiagonalGaussian(Distribution):
         return self.mean
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """`[...]` of actions `[..., A]`."""
+        """`[...]` log-density of actions `[..., A]`."""
         return -HALF_LOG_2PI * self.mean.shape[-1] - self._surprise(action).sum(-1)
 
     def _surprise(self, action: Tensor) -> Tensor:
-        """`[..., A]` -log density, without its constant."""
+        """`[..., A]` minus the log-density, without its constant."""
         z = (action - self.mean) * torch.exp(-self.log_std)
         return torch.addcmul(self.log_std, z, z, value=0.5)
 
     def entropy(self, generator: Generator | None = None) -> Tensor:
-        """Analytic."""
+        """`[...]` entropy in closed form."""
         log_std = self.log_std
         if log_std.shape[-1:] != self.mean.shape[-1:]:  # one for all: it counts A times
             log_std = log_std.expand_as(self.mean)
         return (log_std + (0.5 + HALF_LOG_2PI)).sum(-1).expand(self.mean.shape[:-1])
 
     def kl(self, other: Self) -> Tensor:
-        """Analytic."""
+        """`[...]` divergence in closed form."""
         variance_ratio = torch.exp(2 * (self.log_std - other.log_std))
         distance = ((self.mean - other.mean) * torch.exp(-other.log_std)).square()
         terms = 0.5 * (variance_ratio + distance - 1) + other.log_std - self.log_std
@@ -243,7 +243,7 @@ class DiagonalGaussian(Distribution):
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """See `Distribution.cat`; the features of gSDE are not kept."""
+        """See `Distribution.cat`; gSDE's features are dropped."""
         joined = cls.__new__(cls)
         joined.mean = torch.cat([part.mean for part in parts])
         shared = parts[0].log_std.dim() < parts[0].mean.dim()  # a parameter, the same at each step
@@ -253,20 +253,20 @@ class DiagonalGaussian(Distribution):
 
 
 class SquashedGaussian(DiagonalGaussian):
-    """tanh of a diagonal Gaussian.
+    """The tanh of a diagonal Gaussian.
 
-    The action stored and scored is u, *before* tanh, so log-probabilities are exact at any
+    The stored and scored action is u, *before* tanh, so log-probabilities are exact at any
     distance; `squash` gives the action in (-1, 1). Densities are those of tanh(u). `mode` is the
-    Gaussian's: tanh of it is the median of the action, the usual deterministic choice.
+    Gaussian's; its tanh is the action's median, the usual deterministic choice.
     """
 
     @staticmethod
     def squash(action: Tensor) -> Tensor:
-        """`[..., A]` in (-1, 1) of pre-tanh actions."""
+        """`[..., A]` actions in (-1, 1) from pre-tanh actions."""
         return torch.tanh(action)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """`[...]` density of tanh(u) for u `[..., A]`.
+        """`[...]` log-density of tanh(u) for u `[..., A]`.
 
         log(1 - tanh(u)^2) = -2 log cosh u = 2 log 2 - 2 log(e^u + e^-u), which stays finite.
         """
@@ -275,14 +275,15 @@ class SquashedGaussian(DiagonalGaussian):
         return torch.sub(2 * log_cosh, self._surprise(action)).sum(-1) - constant
 
     def entropy(self, generator: Generator | None = None) -> Tensor:
-        """No closed form: a one-sample estimate, reparameterised, so its gradient is unbiased."""
+        """A one-sample estimate, since no closed form exists; reparameterised, so its gradient is
+        unbiased."""
         return reparameterised_entropy(self.log_prob(self.reparameterised(generator)))
 
 
 class StateDependentGaussian(DiagonalGaussian):
     """gSDE: noise that is a function of the state (Raffin et al. 2021, arXiv:2005.05719).
 
-    a = mean + latent @ E with E ~ N(0, exp(log_std)^2) kept for several steps; over E, the action
+    a = mean + latent @ E with E ~ N(0, exp(log_std)^2) fixed for several steps; over E, the action
     is normal with variance latent^2 @ exp(log_std)^2.
 
     Args:

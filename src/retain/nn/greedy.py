@@ -1,4 +1,4 @@
-"""A policy that is its action values: epsilon-greedy, behind the forward of an actor-critic."""
+"""A policy made of action values: epsilon-greedy, with the forward of an actor-critic."""
 
 from itertools import pairwise
 from typing import Any
@@ -20,11 +20,11 @@ from retain.nn.torso import NetworkConfig, Torso
 from retain.types import Carry, Obs
 
 LEAST = 1e-6
-"""What the greedy action is more probable by at epsilon 1, so that it stays the mode."""
+"""The extra probability of the greedy action at epsilon 1, which keeps it the mode."""
 
 
 def epsilon_greedy(value: Tensor, epsilon: Tensor, mask: Tensor | None) -> Categorical:
-    """The highest value with probability 1 - epsilon, else any allowed action.
+    """The highest value with probability 1 - epsilon, otherwise any allowed action.
 
     Args:
         value: `[..., n]`
@@ -43,7 +43,7 @@ class GreedyHead(ActionHead):
     """Action values as an epsilon-greedy policy over a Discrete space."""
 
     epsilon: Tensor
-    """Probability of a random action; the algorithm's schedule sets it for a segment."""
+    """Probability of a random action; the algorithm's schedule sets it for each segment."""
 
     def __init__(self, space: gym.spaces.Discrete) -> None:
         super().__init__()
@@ -56,7 +56,8 @@ class GreedyHead(ActionHead):
 
 
 class NormedMLP(nn.Sequential):
-    """Linear layers, each followed by layer normalisation and an activation, and a last one."""
+    """Linear layers, each followed by layer normalisation and an activation, and a final linear
+    layer."""
 
     def __init__(self, widths: list[int], activation: str, out: int) -> None:
         super().__init__()
@@ -76,15 +77,15 @@ class Activation(nn.Module):
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        """Elementwise."""
+        """Applies the function elementwise."""
         out: Tensor = self.function(x)
         return out
 
 
 class GreedyPolicy(SegmentPolicy):
-    """Action values over one timeline, and the policy that is greedy in them.
+    """Action values over one timeline, and their greedy policy.
 
-    Its forward is an actor-critic's: a distribution, the value of the best action, the carry.
+    The forward is an actor-critic's: a distribution, the value of the best action, the carry.
     """
 
     redraw_every = -1
@@ -113,7 +114,7 @@ class GreedyPolicy(SegmentPolicy):
 
     @property
     def coder(self) -> ActionCoder:  # type: ignore[override]
-        """The head's."""
+        """The action coder, which belongs to the head."""
         return self.head.coder
 
     def action_values(
@@ -124,8 +125,8 @@ class GreedyPolicy(SegmentPolicy):
         previous_action: Tensor | None = None,
         previous_reward: Tensor | None = None,
     ) -> tuple[Tensor, Carry]:
-        """`[T, B, n]` values of all actions, the forbidden ones too, and the carry after the last
-        step; arguments as `ActorCritic.forward`'s."""
+        """`[T, B, n]` values of all actions, including forbidden ones, and the carry after the last
+        step; same arguments as `ActorCritic.forward`."""
         previous = self.previous(previous_action, previous_reward, reset)
         features, after = self.torsos[0].forward(obs, previous, carry[0], reset)
         return self.values(features), (after,)
@@ -144,7 +145,8 @@ class GreedyPolicy(SegmentPolicy):
         previous_action: Tensor | None = None,
         previous_reward: Tensor | None = None,
     ) -> tuple[Distribution, Tensor, Carry]:
-        """As `ActorCritic.forward`: a distribution, `[T, B]` the best action's value, the carry."""
+        """See `ActorCritic.forward`: a distribution, the best action's value `[T, B]`, the
+        carry."""
         value, after = self.action_values(obs, carry, reset, previous_action, previous_reward)
         return self.head.forward(value, allowed_actions(obs)), self.best(value, obs), after
 

@@ -1,4 +1,4 @@
-"""From features to a distribution over the actions of one space."""
+"""Turns features into a distribution over the actions of one space."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -34,20 +34,20 @@ class ActionHead(nn.Module, ABC):
     """Distribution over the actions of one space, given features `[..., F]`."""
 
     coder: ActionCoder
-    """What its actions are."""
+    """The coder of the head's actions."""
 
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor | None) -> Distribution:
         """`[..., F]` and an optional mask of allowed actions to a distribution."""
 
     def draw_exploration(self, batch_size: int, generator: torch.Generator) -> Tensor | None:
-        """Noise that several steps share, where the distribution has such (gSDE); else None."""
+        """Noise that several steps share, if the distribution has any (gSDE); otherwise None."""
         return None
 
     def sample(
         self, dist: Distribution, exploration: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        """A policy action from `dist`, under the shared noise where there is one."""
+        """A policy action from `dist`, with the shared noise if there is any."""
         return dist.sample(generator)
 
 
@@ -102,13 +102,13 @@ class BoxHead(ActionHead):
     """Gaussian over a Box: diagonal, squashed by tanh, or with state-dependent exploration.
 
     Args:
-        squash: tanh of the Gaussian scaled to the bounds, instead of clipping to them.
-        use_sde: generalised state-dependent exploration (Raffin et al. 2021, arXiv:2005.05719).
-        log_std_init: the logarithm of the standard deviation to start from.
-        unit: the Gaussian's [-1, 1] is the whole Box, so that its spread means the same for every
-            action; without bounds it changes nothing.
+        squash: scale the tanh of the Gaussian to the bounds, instead of clipping to them.
+        use_sde: use generalised state-dependent exploration (Raffin et al. 2021, arXiv:2005.05719).
+        log_std_init: initial logarithm of the standard deviation.
+        unit: map the Gaussian's [-1, 1] onto the whole Box, so that its spread means the same for
+            every action; without bounds this changes nothing.
     Raises:
-        UsageError: `squash` on a Box without finite bounds, or with `use_sde`.
+        UsageError: `squash` is used on a Box without finite bounds, or with `use_sde`.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class BoxHead(ActionHead):
     def sample(
         self, dist: Distribution, exploration: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        """A policy action from `dist`; under gSDE, the mean moved by the shared noise."""
+        """A policy action from `dist`; under gSDE, the mean shifted by the shared noise."""
         if exploration is not None and isinstance(dist, StateDependentGaussian):
             return dist.perturb(exploration)
         return dist.sample(generator)

@@ -1,6 +1,6 @@
 """Running normalisation of observations, saved with the model.
 
-The statistics change only when `update` is called, between an update and the next collection:
+The statistics change only when `update` is called, between an update and the next collection, so
 acting and training on a segment see the same numbers.
 """
 
@@ -33,12 +33,12 @@ class StatsModule(nn.Module):
         return RunningStats(self.count, self.mean, self.var)
 
     def update(self, batch: Tensor) -> None:
-        """Takes in `[N, *shape]` new values."""
+        """Adds `[N, *shape]` new values."""
         for name, value in update_stats(self.stats, batch)._asdict().items():
             getattr(self, name).copy_(value)
 
     def forward(self, x: Tensor, *, centre: bool = True) -> Tensor:
-        """`(x - mean) / std`, clipped to 10; the same dtype."""
+        """`(x - mean) / std`, clipped to 10; the dtype stays the same."""
         return normalise_with(self.stats, x, centre=centre)
 
 
@@ -57,7 +57,7 @@ class ObsNormaliser(nn.Module):
                 self.entries[f"entry_{index}"] = StatsModule(entry.shape or ())
 
     def update(self, obs: Obs) -> None:
-        """Takes in a segment's `[T, B, ...]` observations."""
+        """Adds a segment's `[T, B, ...]` observations."""
         for key, name in self.names.items():
             values = obs[key] if isinstance(obs, dict) else obs
             self.entries[name].update(values.flatten(0, 1))  # type: ignore[operator]
@@ -76,10 +76,10 @@ class ObsNormaliser(nn.Module):
 
 
 class RewardNormaliser(nn.Module):
-    """Scales rewards by the running standard deviation of the discounted return, never shifts.
+    """Scales rewards by the running standard deviation of the discounted return, without a shift.
 
-    The running return of each environment continues across segments and restarts at episode
-    starts, as in Stable-Baselines3's VecNormalize; a whole segment is taken in before it is
+    The running return of each environment continues across segments and restarts with each episode,
+    as in Stable-Baselines3's VecNormalize. A whole segment enters the statistics before it is
     scaled.
     """
 
@@ -92,10 +92,10 @@ class RewardNormaliser(nn.Module):
         self.register_buffer("running", torch.zeros(num_envs))
 
     def forward(self, reward: Tensor, boundary: Tensor) -> Tensor:
-        """Takes in a segment and scales it.
+        """Adds a segment to the statistics and scales it.
 
         Args:
-            reward: `[T, B]` raw.
+            reward: `[T, B]` raw rewards.
             boundary: `[T, B]` bool, true where the episode ended after the step.
         Returns:
             `[T, B]` scaled rewards, clipped to [-10, 10].

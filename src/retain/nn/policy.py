@@ -1,4 +1,4 @@
-"""What every policy is, however it learns: torsos over one timeline, and actions to act with."""
+"""The base of every policy: torsos over one timeline, and actions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from retain.types import Carry, Obs
 
 
 class Policy(nn.Module, ABC):
-    """Networks that act: `act` is one step of the forward that training unrolls.
+    """Networks that act; `act` is one step of the forward that training unrolls.
 
-    Observations are first `prepare`d (normalised). The carry is a tuple, one entry a torso.
+    Observations are first `prepare`d (normalised). The carry is a tuple with one entry per torso.
     """
 
     config: NetworkConfig
     torsos: Sequence[Torso]
     """Encoders and memories, in the order of the carry."""
     coder: ActionCoder
-    """Actions as stored, as features, and as the environment takes them."""
+    """Actions as stored, as features, and in the environment's format."""
     normaliser: ObsNormaliser | None
 
     @property
@@ -44,12 +44,12 @@ class Policy(nn.Module, ABC):
 
     @property
     def receptive_field(self) -> int | None:
-        """Steps that can influence an output, itself included; None = unbounded."""
+        """Steps that can influence an output, including the current one; None = unbounded."""
         return self.torsos[0].memory.receptive_field
 
     @property
     def unrolls(self) -> bool:
-        """`Memory.unrolls`, of its memories."""
+        """Whether the memories unroll; see `Memory.unrolls`."""
         return self.torsos[0].memory.unrolls
 
     def initial_carry(self, batch_size: int) -> Carry:
@@ -57,18 +57,18 @@ class Policy(nn.Module, ABC):
         return tuple(torso.memory.initial_carry(batch_size) for torso in self.torsos)
 
     def prepare(self, obs: Obs) -> Obs:
-        """Raw observations as the networks read them; the statistics stay as they are."""
+        """Turns raw observations into what the networks read; leaves the statistics unchanged."""
         if self.normaliser is None:
             return obs
         out: Obs = self.normaliser(obs)
         return out
 
     def previous(self, action: Tensor | None, reward: Tensor | None, reset: Tensor) -> list[Tensor]:
-        """What the torsos read besides the observation.
+        """The torsos' inputs besides the observation.
 
         Args:
-            action: `[T, B, ...]` policy actions of the steps before, if the networks read them.
-            reward: `[T, B]` likewise.
+            action: `[T, B, ...]` policy actions of the previous steps, if the networks read them.
+            reward: `[T, B]` rewards of the previous steps, if the networks read them.
         """
         config = self.config
         if not (config.reads_action or config.reads_reward):
@@ -90,21 +90,21 @@ class Policy(nn.Module, ABC):
         """One step, with the forward that training unrolls.
 
         Args:
-            obs: `[1, B, ...]` prepared.
-            reset: `[1, B]`, as are the previous action `[1, B, ...]` and reward.
-            scale: of exploration: a standard deviation or a probability; 0 = none.
+            obs: `[1, B, ...]` prepared observations.
+            reset: `[1, B]`; the previous action `[1, B, ...]` and reward have the same layout.
+            scale: amount of exploration: a standard deviation or a probability; 0 = none.
         Returns:
             policy actions `[B, ...]` and the next carry.
         """
 
 
 class SegmentPolicy(Policy):
-    """A policy whose forward gives a distribution over actions and a value at every step: what
-    collects whole segments, and learns from them."""
+    """A policy whose forward gives a distribution over actions and a value at every step; used for
+    collecting whole segments and learning from them."""
 
     head: ActionHead
     redraw_every: int
-    """Steps between two draws of the noise that steps share; -1 draws once a segment."""
+    """Steps between two draws of the noise that steps share; -1 means one draw per segment."""
 
     @abstractmethod
     def forward(
@@ -119,7 +119,7 @@ class SegmentPolicy(Policy):
 
         Args:
             obs: `[T, B, ...]` prepared observations.
-            carry: what the step before left; leaves `[B, ...]`.
+            carry: the carry that the previous step left; leaves `[B, ...]`.
             reset: `[T, B]` bool, true at the first step of an episode.
             previous_action: `[T, B, ...]` policy actions, if the network reads them.
             previous_reward: `[T, B]`, if the network reads it.
@@ -135,7 +135,7 @@ class SegmentPolicy(Policy):
         previous_action: Tensor | None = None,
         previous_reward: Tensor | None = None,
     ) -> tuple[Distribution, Tensor, Carry]:
-        """`forward`, with its types."""
+        """Calls `forward`, with types."""
         out: tuple[Distribution, Tensor, Carry] = super().__call__(
             obs, carry, reset, previous_action, previous_reward
         )

@@ -1,8 +1,8 @@
-"""Actors and critics that learn from a replay, and the memory between them.
+"""Actors and critics that learn from a replay, and the memory that they share.
 
 The critic's torso (encoder and memory) belongs to the critic's loss. The actor reads the same
-features without gradient, or has a torso of its own that belongs to its own loss. Target networks
-are copies of everything that a value rests on, the memory included.
+features without gradient, or has its own torso that belongs to its own loss. Target networks are
+copies of everything that a value depends on, including the memory.
 """
 
 import copy
@@ -32,18 +32,18 @@ LOG_STD = (-20.0, 2.0)
 """Bounds of a Gaussian actor's log standard deviation (Haarnoja et al. 2018)."""
 
 ENTROPY_SHARE = 0.89
-"""Of the largest entropy of n choices, what SAC holds."""
+"""Share of the largest entropy of n choices that SAC holds."""
 
 
 class Critic(nn.Module):
     """K action values over the features of one torso.
 
     Args:
-        count: K
-        actions: for Discrete actions, how many: a value for each comes out at once.
-        action_width: for Box actions, their width: they go in beside the features.
-        dueling: a value and advantages around it (Wang et al. 2016, arXiv:1511.06581).
-        quantiles: M quantiles of each return instead of its mean; 0 is the mean.
+        count: K, number of critics.
+        actions: number of Discrete actions; all their values are computed at once.
+        action_width: width of Box actions, which are inputs beside the features.
+        dueling: a state value plus advantages (Wang et al. 2016, arXiv:1511.06581).
+        quantiles: M, number of quantiles of each return instead of its mean; 0 gives the mean.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Critic(nn.Module):
     def forward(
         self, features: Tensor, action: Tensor | None = None, *, frozen: bool = False
     ) -> Tensor:
-        """Values `[K, ...]` of features `[..., F]` and Box actions `[..., A]`; for Discrete ones
-        `[K, ..., n]` of all of them. Quantiles are a dimension M more: `[K, ..., M]`, or
-        `[K, ..., M, n]`.
+        """Values `[K, ...]` of features `[..., F]` and Box actions `[..., A]`, or values `[K, ...,
+        n]` of all Discrete actions. Quantiles add a dimension M: `[K, ..., M]`, or `[K, ..., M,
+        n]`.
 
         Args:
-            frozen: the gradient passes through to the action, and reaches no parameter.
+            frozen: let the gradient pass through to the action, but reach no parameter.
         """
         beside = [] if self.discrete or action is None else [action]
         x = torch.cat([features, *beside], dim=-1) if beside else features
@@ -88,14 +88,14 @@ class Critic(nn.Module):
         return out
 
     def pick(self, out: Tensor, action: Tensor) -> Tensor:
-        """What `forward` gave of the actions `[...]`: `[K, ...]`, or `[K, ..., M]`."""
+        """The part of `forward`'s output for the actions `[...]`: `[K, ...]`, or `[K, ..., M]`."""
         if not self.discrete:
             return out
         index = action.unsqueeze(-1).unsqueeze(-1) if self.quantiles else action.unsqueeze(-1)
         return out.gather(-1, index.expand(*out.shape[:-1], 1)).squeeze(-1)
 
     def mean(self, out: Tensor) -> Tensor:
-        """Expected returns from what `forward` gave: `[K, ..., n]` of Discrete actions."""
+        """Expected returns from `forward`'s output: `[K, ..., n]` for Discrete actions."""
         return out.mean(-2) if self.quantiles else out
 
 
@@ -105,7 +105,7 @@ def only(value: Tensor, allowed: Tensor | None) -> Tensor:
 
 
 class Actor(nn.Module, ABC):
-    """A policy over features; `torso` is its own, or None where it reads the critic's."""
+    """A policy over features; `torso` is its own, or None if it reads the critic's."""
 
     def __init__(self, torso: Torso | None, features: int, config: NetworkConfig, out: int) -> None:
         super().__init__()
@@ -118,15 +118,15 @@ class Actor(nn.Module, ABC):
     def act(
         self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
     ) -> Tensor:
-        """`[..., A]` stored actions to explore with; a `scale` of 0 is the deterministic choice.
+        """`[..., A]` stored actions for exploration; a `scale` of 0 gives the deterministic choice.
 
         Args:
-            allowed: `[..., n]` bool, of Discrete actions; None allows all.
+            allowed: `[..., n]` bool, the allowed Discrete actions; None allows all.
         """
 
 
 class DeterministicActor(Actor):
-    """tanh of an MLP, in [-1, 1]."""
+    """The tanh of an MLP, in [-1, 1]."""
 
     def forward(self, features: Tensor) -> Tensor:
         """`[..., F] -> [..., A]`."""
@@ -135,7 +135,7 @@ class DeterministicActor(Actor):
     def act(
         self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
     ) -> Tensor:
-        """Gaussian noise of standard deviation `scale`, clipped to the bounds."""
+        """Actions with Gaussian noise of standard deviation `scale`, clipped to the bounds."""
         action = self.forward(features)
         if scale == 0:
             return action
@@ -144,7 +144,7 @@ class DeterministicActor(Actor):
 
 
 class GaussianActor(Actor):
-    """A tanh-squashed Gaussian with a mean and a spread for every state."""
+    """A tanh-squashed Gaussian with a mean and a spread that depend on the state."""
 
     def forward(self, features: Tensor) -> SquashedGaussian:
         """`[..., F]` to a distribution over pre-tanh actions `[..., A]`."""
@@ -154,7 +154,7 @@ class GaussianActor(Actor):
     def act(
         self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
     ) -> Tensor:
-        """A sample, or tanh of the mean."""
+        """A sample, or the tanh of the mean."""
         dist = self.forward(features)
         return torch.tanh(dist.mode() if scale == 0 else dist.sample(generator))
 
@@ -163,27 +163,27 @@ class CategoricalActor(Actor):
     """Probabilities of Discrete actions."""
 
     def forward(self, features: Tensor, allowed: Tensor | None = None) -> Categorical:
-        """`[..., F]` and what is allowed `[..., n]` to a distribution."""
+        """`[..., F]` and the allowed actions `[..., n]` to a distribution."""
         return Categorical(self.net.forward(features)[0], allowed)
 
     def act(
         self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
     ) -> Tensor:
-        """A sample, or the most probable."""
+        """A sample, or the most probable action."""
         dist = self.forward(features, allowed)
         return dist.mode() if scale == 0 else dist.sample(generator)
 
 
 class OffPolicyNets(Policy):
-    """Actor, critics, their memories and the targets' copies.
+    """Actor, critics, their memories and the target networks.
 
     Args:
-        actor: its class; None acts greedily on the critic's values (DQN).
-        critics: K
-        target_actor: whether the targets include the actor's copy.
-        own_torso: the actor has an encoder and a memory of its own.
-        dueling: of a Discrete critic.
-        quantiles: of each critic; 0 for means.
+        actor: the actor's class; None acts greedily on the critic's values (DQN).
+        critics: K, number of critics.
+        target_actor: whether the target networks include a copy of the actor.
+        own_torso: give the actor its own encoder and memory.
+        dueling: split a Discrete critic into a state value and advantages.
+        quantiles: number of quantiles per critic; 0 for means.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class OffPolicyNets(Policy):
 
     @property
     def torsos(self) -> Sequence[Torso]:  # type: ignore[override]
-        """The critic's, and the actor's own if it has one: the order of the carry."""
+        """The critic's torso, then the actor's if it has its own; the carry has the same order."""
         own = self.actor.torso if self.actor is not None else None
         return [self.critic.torso] if own is None else [self.critic.torso, own]
 
@@ -264,7 +264,7 @@ class OffPolicyNets(Policy):
         return action, (*rest, after)
 
     def random(self, obs: Obs, generator: Generator) -> Tensor:
-        """`[B, ...]` uniform actions among those that observations `[1, B, ...]` allow."""
+        """`[B, ...]` uniform actions that the observations `[1, B, ...]` allow."""
         allowed = allowed_actions(obs)
         rows = next(iter(obs.values())) if isinstance(obs, dict) else obs
         return self.coder.random(rows.shape[1], generator, None if allowed is None else allowed[0])
@@ -276,7 +276,8 @@ def _frozen_copy(module: nn.Module | None) -> Any:
 
 
 def entropy_target(coder: ActionCoder) -> float:
-    """SAC's usual target: minus the number of Box dimensions, 0.89 log n for n choices."""
+    """SAC's usual target entropy: minus the number of Box dimensions, or 0.89 log n for n
+    choices."""
     if isinstance(coder, DiscreteActions):
         return ENTROPY_SHARE * math.log(coder.encoded)
     return -float(np.prod(coder.event_shape))

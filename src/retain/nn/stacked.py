@@ -22,23 +22,23 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activation_function(name: str) -> Callable[[Tensor], Tensor]:
-    """The function called `name`; UsageError with the nearest name when there is none."""
+    """The activation function called `name`; UsageError with the nearest name if there is none."""
     if name not in ACTIVATIONS:
         raise unknown("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]
 
 
 class StackedMLP(nn.Module):
-    """K MLPs of one shape, evaluated as one batched product a layer.
+    """K MLPs of one shape, evaluated as one batched product per layer.
 
-    Nothing is shared between them: weights are stacked `[K, in, out]`, which divides the number of
-    operations by K, and at these sizes an operation costs more than its arithmetic.
+    The MLPs share nothing. Their weights are stacked `[K, in, out]`, which divides the number of
+    operations by K; at these sizes an operation costs more than its arithmetic.
 
     Args:
-        count: K
-        out: width of a last layer without activation; None ends with the last hidden layer.
-        init: "orthogonal" with gain sqrt 2 and zero biases (on-policy custom), or "uniform" within
-            1 / sqrt(in), torch's own for linear layers (off-policy custom).
+        count: K, number of MLPs.
+        out: width of a final layer without activation; None ends with the last hidden layer.
+        init: "orthogonal" with gain sqrt 2 and zero biases (the on-policy custom), or "uniform"
+            within 1 / sqrt(in), torch's own for linear layers (the off-policy custom).
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class StackedMLP(nn.Module):
         return x
 
     def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
-        """`[..., D]`, the same input for all, to `[K, ..., features]`."""
+        """`[..., D]`, the same input for all MLPs, to `[K, ..., features]`."""
         lead, width = x.shape[:-1], x.shape[-1]
         rows = x.reshape(1, -1, width).expand(self.count, -1, width)
         return self.stacked(rows, frozen=frozen).view(self.count, *lead, -1)
 
 
 class PairMLP(StackedMLP):
-    """Actor's and critic's MLPs, which may read different features."""
+    """The actor's and the critic's MLPs, which may read different features."""
 
     def __init__(self, features_in: int, hidden: Sequence[int], activation: str) -> None:
         super().__init__(2, features_in, hidden, activation)

@@ -1,4 +1,4 @@
-"""What every network begins with: an encoder, what happened before, and a memory."""
+"""The first part of every network: an encoder, the previous action and reward, and a memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,40 +18,40 @@ from retain.types import Carry, Obs
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """What the networks are made of."""
+    """The settings that every network has."""
 
     memory: str = "none"
-    """Memory: none, lstm, gru, window, any other registered name, or module:name of a class. Start
-    with lstm where the observation hides something."""
+    """Memory: none, lstm, gru, window, any other registered name, or module:name for a class. Start
+    with lstm if observations hide something."""
     memory_hidden: int = 128
     """Width of the recurrent state."""
     memory_layers: int = 1
-    """Recurrent layers on top of each other; one is nearly always enough."""
+    """Number of recurrent layers; one is nearly always enough."""
     memory_options: tuple[str, ...] = ()
-    """Settings of the memory's own, name=value each (docs/memory.md lists them)."""
+    """Settings that only this memory has, each as name=value (docs/memory.md lists them)."""
     window: int = 8
-    """Entries that a window holds, the current one included."""
+    """Number of steps that a window holds, including the current one."""
     summary: Summary = "lstm"
-    """How a window becomes features: side by side, by a recurrence, or by attention."""
+    """How a window becomes features: concatenation, a recurrence, or attention."""
     shortcut: bool = setting(False, needs="memory")
-    """The current features also go past the memory to the heads."""
+    """Pass the current features to the heads directly as well as through the memory."""
     previous_action: bool = False
-    """The network also reads the last action (zero at an episode's start)."""
+    """Feed the last action to the network (zero at an episode's start)."""
     previous_reward: bool = False
-    """The network also reads the last reward (zero at an episode's start)."""
+    """Feed the last reward to the network (zero at an episode's start)."""
     encoder: str = "auto"
-    """What reads an observation: auto (by its space), mlp, grid, nature, impala, any other
-    registered name, or module:name of a class."""
+    """Encoder of observations: auto (chosen by their space), mlp, grid, nature, impala, any other
+    registered name, or module:name for a class."""
     encoder_hidden: tuple[int, ...] = ()
-    """MLP widths before the memory, for vectors; empty passes them through unchanged."""
+    """MLP widths before the memory, for vectors; empty passes vectors through unchanged."""
     precision: Literal["float32", "bfloat16"] = setting("float32", needs="images")
-    """Of the products in image encoders; bfloat16 is twice as fast on recent CPUs."""
+    """Precision of the products in image encoders; bfloat16 is twice as fast on recent CPUs."""
     hidden: tuple[int, ...] = (64, 64)
-    """MLP widths after the memory, for the actor and for the critic each."""
+    """MLP widths after the memory, the same for the actor and the critic."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
     """Activation of the MLPs."""
     normalise_obs: bool = setting(False, needs="floats")
-    """Running mean and variance of vector observations, saved with the model."""
+    """Normalise vector observations by a running mean and variance, saved with the model."""
 
     @property
     def remembers(self) -> bool:
@@ -69,19 +69,19 @@ class NetworkConfig:
         return self.previous_reward
 
     def small(self) -> dict[str, Any]:
-        """Settings of an agent of the same kind that trains for a moment (the doctor's)."""
+        """Settings for an agent of the same kind that trains only briefly, for the doctor."""
         return {}
 
     def probing(self) -> dict[str, Any]:
-        """Settings that learn the doctor's probes."""
+        """Settings that let the agent learn the doctor's probes."""
         return {}
 
     def short_segments(self) -> dict[str, Any]:
-        """Settings with segments so short that a cue lies in an earlier one (the doctor's)."""
+        """Settings for the doctor with segments so short that a cue lies in an earlier one."""
         return {}
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         check_range(
             self, "memory_hidden", "memory_layers", "window", "encoder_hidden", "hidden", low=1
         )
@@ -124,7 +124,7 @@ class Torso(nn.Module):
         return (torch.cat([out, x], dim=-1) if self.shortcut else out), carry
 
     def absorb(self, obs: Obs, previous: list[Tensor], carry: Carry, reset: Tensor) -> Carry:
-        """The carry after T steps, where nobody asks for the features."""
+        """The carry after T steps, without computing the features."""
         if self.stateless:
             return carry
         x = self.encoder.forward(obs)
@@ -144,11 +144,11 @@ def previous_inputs(
 
     Args:
         encode: policy actions to features `[T, B, A]`.
-        action: `[T, B, ...]` policy action of the step before, or None.
-        reward: `[T, B]` reward of the step before, or None.
+        action: `[T, B, ...]` policy action of the previous step, or None.
+        reward: `[T, B]` reward of the previous step, or None.
         reset: `[T, B]` bool.
     Raises:
-        UsageError: the network reads one of them and it was not given.
+        UsageError: the network reads one of them, and it is missing.
     """
     inputs: list[Tensor] = []
     drop = reset.unsqueeze(-1)

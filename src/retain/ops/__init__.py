@@ -1,4 +1,4 @@
-"""The maths as pure functions of tensors: use them without the rest of the library."""
+"""The maths as pure functions of tensors, usable without the rest of the library."""
 
 from retain.ops.attention import banded_attention
 from retain.ops.convolution import causal_convolution

@@ -8,20 +8,20 @@ from torch import Tensor
 
 
 def _blocks(x: Tensor, count: int, front: int, behind: int) -> Tensor:
-    """`[S, B, G, E]`, with so many rows around that nobody sees, as `[B, count, G, S / count, E]`:
-    blocks of rows for each head."""
+    """`[S, B, G, E]`, padded in front and behind with rows that no step sees, as `[B, count, G, S /
+    count, E]`: blocks of rows for each head."""
     rows = F.pad(x, (0, 0, 0, 0, 0, 0, front, behind))
     return rows.reshape(count, -1, *x.shape[1:]).permute(2, 0, 3, 1, 4).contiguous()
 
 
 def _pairs(blocks: Tensor) -> Tensor:
-    """`[B, C + 1, G, L, E]` to `[B, C, G, 2 L, E]`: each block with the one after it."""
+    """`[B, C + 1, G, L, E]` to `[B, C, G, 2 L, E]`: each block with the next one."""
     return torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=3)
 
 
 def _by_distance(bias: Tensor, size: int, keys: int, last: int) -> Tensor:
-    """`[G, L]` by distance as `[G, size, keys]`: entry (i, j) is that of the distance i + last - j
-    where there is one, and arbitrary elsewhere."""
+    """`[G, L]` by distance as `[G, size, keys]`: entry (i, j) is the bias of distance i + last - j
+    if there is such a distance, and arbitrary otherwise."""
     G, L = bias.shape
     width = keys + size
     row = F.pad(bias.flip(1), (last - L + 1, width - last - 1))
@@ -33,22 +33,24 @@ def _by_distance(bias: Tensor, size: int, keys: int, last: int) -> Tensor:
 def banded_attention(
     *, query: Tensor, key: Tensor, value: Tensor, episode: Tensor, bias: Tensor
 ) -> Tensor:
-    """Each step asks itself and the L - 1 steps before it, as far as they are in its episode.
+    """Each step attends to itself and the L - 1 steps before it that belong to its episode.
 
     y_t = sum_d p_td v_{t-d},  p_t = softmax_d(q_t k_{t-d} / sqrt(E) + b_d)  over d < L for which
     episode[t - d] = episode[t]                        (Vaswani et al. 2017, arXiv:1706.03762)
 
     Args:
-        query: `[T, B, G, E]` of G heads.
-        key: `[L - 1 + T, B, G, E]`, the L - 1 steps before the first in front.
+        query: `[T, B, G, E]` for G heads.
+        key: `[L - 1 + T, B, G, E]`, beginning with the L - 1 steps before the first.
         value: `[L - 1 + T, B, G, E]`
-        episode: `[L - 1 + T, B]` int, the number of each step's episode.
+        episode: `[L - 1 + T, B]` int, the episode number of each step.
         bias: b, `[G, L]` by distance d.
     Returns:
         y, `[T, B, G, E]`
     """
     T, B, G, E = query.shape
     L = bias.shape[1]
+    if T == 1:
+        return _step(query, key, value, episode, bias)
     if T <= L:
         size, count, last, front, behind = T, 1, L - 1, 0, 0
     else:  # blocks of L steps, which see their own block and the one before
@@ -73,3 +75,13 @@ def banded_attention(
     weight = score.softmax(-1).view(-1, size, keys)
     out = torch.bmm(weight, v.flatten(0, 2)).view(B, count, G, size, E)
     return out.permute(1, 3, 0, 2, 4).reshape(count * size, B, G, E)[:T]
+
+
+def _step(query: Tensor, key: Tensor, value: Tensor, episode: Tensor, bias: Tensor) -> Tensor:
+    """One step: all rows are within its reach."""
+    k, v = key.permute(1, 2, 0, 3), value.permute(1, 2, 0, 3)  # [B, G, L, E]
+    q = query[0].unsqueeze(2) / math.sqrt(query.shape[-1])
+    hidden = (episode != episode[-1]).T[:, None, None]  # [B, 1, 1, L]
+    score = q @ k.mT + bias.flip(1).unsqueeze(1)
+    weight = score.masked_fill(hidden, -torch.inf).softmax(-1)
+    return (weight @ v).permute(2, 0, 1, 3)

@@ -1,16 +1,16 @@
-"""A convolution over the last steps of an episode, its derivative written out."""
+"""A convolution over the last steps of an episode, with its derivative written out."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from retain.ops.resets import kept_bits, without_resets, zero_resets_
+from retain.ops.resets import kept_bits, without_resets, zero_resets_, zero_where
 
 
 def _seen(reset: Tensor, K: int, like: Tensor) -> list[Tensor]:
-    """For each lag j from 1 to K - 1, bits `[T, B, 1]` that are none where reset[t - j + 1]: step t
-    does not see what lies j steps or more behind it. Before the first step there is no reset."""
+    """For each lag j from 1 to K - 1, bits `[T, B, 1]` that are zero where reset[t - j + 1]: step t
+    does not see steps that lie j or more behind it. There is no reset before the first step."""
     T = len(reset)
     flags = torch.cat((torch.zeros_like(reset[:1]).expand(K - 2, -1), reset)) if K > 2 else reset
     bits = kept_bits(flags, like)
@@ -45,18 +45,18 @@ class _Convolution(torch.autograd.Function):
 def causal_convolution(
     *, input: Tensor, weight: Tensor, reset: Tensor, before: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Each channel's weighted sum over the last K steps of its episode, the current one included.
+    """Each channel's weighted sum over the last K steps of its episode, including the current one.
 
     y_t = sum_j w_{K-1-j} x_{t-j}  over the j < K for which step t - j is in the episode of step t
 
     Args:
         input: x, `[T, B, H]`
-        weight: w, `[K, H]`, the current step's last.
+        weight: w, `[K, H]`; the last row belongs to the current step.
         reset: `[T, B]` bool, true at the first step of an episode.
-        before: `[B, K - 1, H]` the steps before the first, oldest first; zeros where the episode
-            has none.
+        before: `[B, K - 1, H]` the steps before the first, oldest first; zeros for steps that the
+            episode does not have.
     Returns:
-        y `[T, B, H]`, and what `before` is after the last step.
+        y `[T, B, H]`, and the new `before` after the last step.
     """
     T, K = len(input), len(weight)
     kind = torch.promote_types(input.dtype, weight.dtype)
@@ -71,11 +71,11 @@ def causal_convolution(
 
 
 def _tail(rows: Tensor, reset: Tensor, kept: int) -> Tensor:
-    """The last `kept` rows `[B, kept, H]`, zeros for those of an earlier episode than the last."""
+    """The last `kept` rows `[B, kept, H]`, zero for rows that belong to an earlier episode."""
     if not kept:
         return rows[:0].transpose(0, 1)
     flags = torch.cat((torch.zeros_like(reset[:1]).expand(kept, -1), reset))[-kept:]
     # A row is of an earlier episode if any later row begins one.
     later = torch.cat((flags[1:], torch.zeros_like(flags[:1])))
     gone = later.flip(0).cumsum(0).flip(0) > 0
-    return rows[len(rows) - kept :].masked_fill(gone.unsqueeze(-1), 0.0).transpose(0, 1)
+    return zero_where(rows[len(rows) - kept :], gone).transpose(0, 1)

@@ -4,22 +4,22 @@ import torch
 from torch import Tensor
 
 CHUNK = 32
-"""Steps that are worked out at once; the state goes from chunk to chunk."""
+"""Number of steps computed at once; the state passes from chunk to chunk."""
 
 
 def _sums(log_decay: Tensor) -> Tensor:
     """`[..., K]` to `[..., K, K]`: entry (t, s) is the sum over (s, t].
 
-    Each column is a sum of its own. Differences of one running sum would be cheaper and carry
-    rounding errors of one episode into the next.
+    Each column is summed separately. Differences of one running sum would be cheaper, but they
+    carry rounding errors of one episode into the next.
     """
     K = log_decay.shape[-1]
     return _running(log_decay.unsqueeze(-1).expand(*log_decay.shape, K).tril(-1))
 
 
 def _running(x: Tensor) -> Tensor:
-    """`[..., K, N]` sums over the rows so far; as a product, since `cumsum` of floats does not give
-    the same bits each time on CUDA."""
+    """`[..., K, N]` sums over the rows so far, computed as a product, since `cumsum` of floats does
+    not give the same bits each time on CUDA."""
     K = x.shape[-2]
     return torch.ones(K, K, dtype=x.dtype, device=x.device).tril() @ x
 
@@ -42,7 +42,7 @@ def gated_delta(
     Inside a chunk the corrections u_t solve one triangular system. Runs in float32 or wider.
 
     Args:
-        query: q, `[T, B, G, E]` of G heads.
+        query: q, `[T, B, G, E]` for G heads.
         key: k, `[T, B, G, E]`, of length at most 1.
         value: v, `[T, B, G, V]`
         log_decay: log a, `[T, B, G]`, at most 0.
@@ -74,7 +74,7 @@ def _step(
     query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, rate: Tensor, reset: Tensor,
     state: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """One step, `[B, G, ...]` each."""
+    """One step; arguments `[B, G, ...]`."""
     state = state.masked_fill(reset.view(-1, 1, 1, 1), 0.0) * log_decay.exp()[..., None, None]
     correction = rate.unsqueeze(-1) * (value - (key.unsqueeze(-2) @ state).squeeze(-2))
     state = state + key.unsqueeze(-1) * correction.unsqueeze(-2)

@@ -1,8 +1,8 @@
-"""Entropy estimates whose gradient is right, for where no closed form exists.
+"""Entropy estimates with the right gradient, where no closed form exists.
 
-The entropy is H = -E_{a ~ pi}[log pi(a)]. The mean of -log pi over stored actions estimates its
-value, but not its gradient: on-policy E[grad log pi(a)] = 0, so a bonus built from it pushes
-nowhere, and off-policy it pushes away from the policy that acted.
+The entropy is H = -E_{a ~ pi}[log pi(a)]. The mean of -log pi over stored actions estimates the
+entropy, but not its gradient: on-policy E[grad log pi(a)] = 0, so the gradient of such a bonus has
+mean zero, and off-policy it pushes away from the policy that acted.
 """
 
 from torch import Tensor
@@ -14,7 +14,8 @@ def reparameterised_entropy(log_prob: Tensor) -> Tensor:
     grad H = -E_eps[d/dtheta log pi_theta(a_theta(eps))]
 
     Args:
-        log_prob: [...] of a = f(theta, eps), with the gradient flowing through a as well.
+        log_prob: [...] log probability of a = f(theta, eps), with the gradient flowing through a
+            too.
     Returns:
         [...] one-sample estimates; value and gradient are both unbiased.
     """
@@ -22,12 +23,13 @@ def reparameterised_entropy(log_prob: Tensor) -> Tensor:
 
 
 def score_function_entropy(log_prob: Tensor) -> Tensor:
-    """The estimate for samples that cannot be reparameterised.
+    """An entropy estimate for samples that cannot be reparameterised.
 
     grad H = -E[log pi(a) grad log pi(a)]
 
     Args:
-        log_prob: [...] of samples of the *current* policy, the samples without gradient.
+        log_prob: [...] log probability of samples from the *current* policy; no gradient in the
+            samples.
     Returns:
         [...] one-sample estimates; the value is -log_prob, the gradient is unbiased.
     """

@@ -1,6 +1,6 @@
-"""A linear recurrence whose gates read the input alone, its derivative written out.
+"""A linear recurrence whose gates read only the input, with its derivative written out.
 
-Everything but the recurrence itself is worked out for all steps at once, in few passes.
+Everything except the recurrence itself is computed for all steps at once, in few passes.
 """
 
 from typing import Any
@@ -47,7 +47,7 @@ class _Gated(torch.autograd.Function):
 
 
 def gated_recurrence(*, gates: Tensor, reset: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
-    """The minGRU's recurrence (Feng et al. 2024, arXiv:2410.01201) behind a gate of its output.
+    """The minGRU's recurrence (Feng et al. 2024, arXiv:2410.01201) followed by an output gate.
 
     h_t = (1 - sigmoid(z_t)) h_{t-1} + sigmoid(z_t) n_t,  y_t = h_t silu(o_t)
     with h_{t-1} = 0 where reset[t].  Runs in float32 or wider.

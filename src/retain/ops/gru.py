@@ -1,8 +1,8 @@
 """A gated recurrence over time, with the derivative written out.
 
 torch runs its GRU on a CPU as a graph of small operations, far slower than its fused LSTM. Here a
-step is six operations forwards and seven backwards; everything that does not depend on the step
-before is done for all steps at once.
+step takes six operations forward and seven backward; everything that does not depend on the
+previous step is computed for all steps at once.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from retain.ops.products import matmul
 
 
 def _steps(pre: Tensor, state: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-    """Outputs `[T, N, H]`; of each step the gates r and z `[T, N, 2 H]`, the candidate n, and
+    """Outputs `[T, N, H]`, and for each step the gates r and z `[T, N, 2 H]`, the candidate n, and
     U h + d `[T, N, 3 H]`."""
     T, N, width = pre.shape
     H = width // 3
@@ -73,17 +73,17 @@ class _GRU(torch.autograd.Function):
 
 
 def gru(pre: Tensor, state: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The states of a gated recurrent unit (Cho et al. 2014), gates in torch's order r, z, n.
+    """The states of a gated recurrent unit (Cho et al. 2014); gates are in torch's order r, z, n.
 
     r, z = sigmoid(pre + U h + d),  n = tanh(pre + r (U h + d)),  h' = (1 - z) n + z h
 
     Args:
-        pre: `[T, N, 3 H]` what the inputs give to the gates, W x + b.
-        state: `[N, H]` before the first step.
-        weight: `[3 H, H]` U.
-        bias: `[3 H]` d.
+        pre: `[T, N, 3 H]` the inputs' contribution to the gates, W x + b.
+        state: `[N, H]` state before the first step.
+        weight: `[3 H, H]` the matrix U.
+        bias: `[3 H]` the vector d.
     Returns:
-        `[T, N, H]`, of which the last is the state at the end.
+        `[T, N, H]` states; the last one is the final state.
     """
     if torch.is_grad_enabled():
         out: Tensor = _GRU.apply(pre, state, weight, bias)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Losses and the statistics around them. Masked steps enter nothing, whatever they hold."""
+"""Losses and their statistics. Masked steps affect nothing, whatever they hold."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,8 +27,8 @@ def masked_std(x: Tensor, mask: Tensor | None = None) -> Tensor:
 def _centred(x: Tensor, mask: Tensor) -> Tensor:
     """`x` minus its masked mean, 0 where masked.
 
-    Twice: the first mean is rounded, and dividing by the spread of that rounding would turn equal
-    advantages into advantages near 1.
+    The mean is subtracted twice: the first mean is rounded, and dividing by the spread of that
+    rounding would turn equal advantages into advantages near 1.
     """
     for _ in range(2):
         x = (x - masked_mean(x, mask)).masked_fill(~mask, 0.0)
@@ -42,7 +42,7 @@ def _spread(centred: Tensor, mask: Tensor) -> Tensor:
 def normalise(x: Tensor, mask: Tensor | None = None, eps: float = 1e-8) -> Tensor:
     """`(x - mean) / (std + eps)` over the unmasked steps; masked ones become 0.
 
-    A single step has no spread to divide by: it is returned as it is.
+    A single step has no spread to divide by, so it is returned unchanged.
     """
     if mask is None:
         if x.numel() < 2:
@@ -70,7 +70,7 @@ def _k3(log_ratio: Tensor, mask: Tensor | None) -> Tensor:
 def explained_variance(*, value: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """1 - Var(target - value) / Var(target): 1 perfect, 0 no better than a constant, < 0 worse.
 
-    Scalar; NaN where the targets do not vary, since then nothing can be explained.
+    Scalar; NaN if the targets do not vary, since there is no variance to explain.
     """
     if mask is not None:
         value, target = value[mask], target[mask]
@@ -83,13 +83,13 @@ def explained_variance(*, value: Tensor, target: Tensor, mask: Tensor | None = N
 
 
 class RatioStatistics(NamedTuple):
-    """Scalars: how far the policy has moved from the one that acted."""
+    """Scalars that say how far the policy has moved from the one that acted."""
 
     clip_fraction: Tensor
     """Share of steps whose ratio left the clip range."""
     approx_kl: Tensor
     max_log_ratio: Tensor
-    """Largest |log ratio|: exactly how far acting and training disagree before any step."""
+    """Largest |log ratio|; before any gradient step, the disagreement of acting and training."""
 
 
 def ratio_statistics(
@@ -109,7 +109,7 @@ def ratio_statistics(
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """The loss, and what its statistics are computed from when somebody asks."""
+    """The loss, and the log ratios from which its statistics are computed on demand."""
 
     loss: Tensor
     """Scalar."""
@@ -140,7 +140,8 @@ class PolicyLoss:
 
 
 class _ClippedSurrogate(torch.autograd.Function):
-    """min(r A, clip(r) A) of a log ratio, with its derivative r A where the first is smaller."""
+    """min(r A, clip(r) A) of a log ratio, with derivative r A where the first is smaller, else
+    0."""
 
     @staticmethod
     def forward(ctx: Any, log_ratio: Tensor, advantage: Tensor, low: float, high: float) -> Tensor:
@@ -165,13 +166,14 @@ def policy_loss(
     clip: float | tuple[float, float],
     mask: Tensor | None = None,
 ) -> PolicyLoss:
-    """PPO's clipped surrogate, to be minimised.
+    """PPO's clipped surrogate, to minimise.
 
     L = -mean min(ratio A, clip(ratio, 1 - low, 1 + high) A)   (Schulman et al. 2017, eq. 7)
 
     Args:
-        log_prob: [...] of the stored actions under the current policy; what the gradient is for.
-        old_log_prob: [...] as they were when acting.
+        log_prob: [...] log probability of the stored actions under the current policy, with
+            gradient.
+        old_log_prob: [...] log probability when acting.
         advantage: [...]
         clip: c for [1 - c, 1 + c], or (low, high) for [1 - low, 1 + high].
         mask: [...] bool, true for steps that count.
@@ -207,19 +209,19 @@ def value_loss(
     L = mean max(l(V - R), l(V_old + clip(V - V_old, -c, c) - R)),   l(e) = e^2 / 2 or Huber's
 
     Half the square, as in CleanRL; Stable-Baselines3 takes the whole square, so its `vf_coef` of
-    0.5 is a coefficient of 1 here. The clip has its own
-    threshold in units of return: it makes sense only for data this value function collected.
+    0.5 is a coefficient of 1 here. The clip has its own threshold in units of return, and makes
+    sense only for data that this value function collected.
 
     Args:
         value: [...] the current value.
         target: [...]
-        old_value: [...] the value when acting; needed by `value_clip`.
+        old_value: [...] the value when acting; required by `value_clip`.
         value_clip: c, or None for no clipping.
-        huber: threshold beyond which the error counts linearly, or None for the square.
+        huber: threshold beyond which the loss grows linearly, or None for the square.
         mask: [...] bool, true for steps that count.
     Raises:
-        ValueError: `value_clip` or `huber` is not positive (a clip of 0 would stop all learning
-            of the value, silently), or `old_value` is missing.
+        ValueError: `value_clip` or `huber` is not positive (a clip of 0 would silently stop the
+            value from learning), or `old_value` is missing.
     """
     for name, threshold in (("value_clip", value_clip), ("huber", huber)):
         if threshold is not None and not threshold > 0:
@@ -266,7 +268,7 @@ def q_loss(
         value: [K, ...] the critics' values.
         target: [...] y, without gradient.
         weight: [...] or broadcastable, importance weights of prioritized sampling.
-        huber: threshold beyond which the error counts linearly, or None for the square.
+        huber: threshold beyond which the loss grows linearly, or None for the square.
         mask: [...] bool, true for steps that count.
     Returns:
         Scalar.
@@ -303,7 +305,7 @@ def quantile_huber_loss(
         value: [K, ..., M] theta, the critics' quantiles.
         target: [..., J] y, a sample of the return, without gradient.
         weight: [...] or broadcastable, importance weights of prioritized sampling.
-        huber: threshold beyond which the error counts linearly, or None for |u| throughout.
+        huber: threshold beyond which the loss grows linearly, or None for |u| throughout.
         mask: [...] bool, true for steps that count.
     Returns:
         Scalar.

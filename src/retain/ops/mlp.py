@@ -1,8 +1,8 @@
 """Several MLPs of one shape at once, with the derivative written out.
 
-At the sizes of model-free RL an operation costs more than its arithmetic. So a whole stack of MLPs
-is one node of the autograd graph, small ones share one batched product a layer, and large ones go
-to the quicker library one by one.
+At the sizes of model-free RL, the overhead of an operation exceeds its arithmetic. So a whole stack
+of MLPs is one node of the autograd graph. Small MLPs share one batched product per layer; large
+ones run one by one in the faster library.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from retain.ops.products import is_large, large_product, matmul
 
 
 class _Tanh(torch.autograd.Function):
-    """tanh(x) = 2 sigmoid(2x) - 1, to 2e-7: torch's vectorised sigmoid is nine times quicker on a
-    CPU than its tanh, which would otherwise be a third of an update."""
+    """tanh(x) = 2 sigmoid(2x) - 1, accurate to 2e-7: on a CPU, torch's vectorised sigmoid is nine
+    times faster than its tanh, which would otherwise take a third of an update."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -35,12 +35,12 @@ MINUS_ONE = torch.tensor(-1.0)
 
 
 def _from_sigmoid(sigmoid: Tensor) -> Tensor:
-    """2 s - 1, in one operation and without making a tensor of a number each time."""
+    """2 s - 1, in one operation, without creating a tensor for each constant."""
     return torch.add(MINUS_ONE, sigmoid, alpha=2)
 
 
 def tanh(x: Tensor) -> Tensor:
-    """Hyperbolic tangent, the same numbers with and without a gradient."""
+    """Hyperbolic tangent; gives the same numbers with and without a gradient."""
     if x.is_cuda:
         return torch.tanh(x)
     if torch.is_grad_enabled():
@@ -50,7 +50,7 @@ def tanh(x: Tensor) -> Tensor:
 
 
 def _layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-    """A layer of several MLPs `[K, N, in]` or of one `[N, in]`."""
+    """One layer for several MLPs `[K, N, in]` or for one `[N, in]`."""
     if x.dim() == 2 and is_large(x, len(x), weight.numel()):
         return large_product(x, weight, bias[0], activation)
     product: Any = torch.baddbmm if x.dim() == 3 else torch.addmm
@@ -76,11 +76,11 @@ def _backwards(
     into_x: bool,
     learns: bool,
 ) -> list[Tensor | None]:
-    """Gradients of x and of each layer's weight and bias.
+    """Gradients with respect to x and each layer's weight and bias.
 
     Args:
         kept: x, every layer's output, every layer's weight.
-        learns: whether the parameters' are wanted.
+        learns: whether the gradients of the parameters are needed.
     """
     depth = len(activations)
     found: list[Tensor | None] = [None] * (1 + 2 * depth)
@@ -120,7 +120,7 @@ class _Layers(torch.autograd.Function):
 
 
 class _LayersApart(torch.autograd.Function):
-    """Several MLPs, each for itself. `tensors` are the rows of each, then the parameters of all."""
+    """Several MLPs one by one. `tensors` holds the rows of each, then the parameters of all."""
 
     @staticmethod
     def forward(
@@ -156,12 +156,12 @@ class _LayersApart(torch.autograd.Function):
 def layers_apart(
     xs: Sequence[Tensor], activations: Sequence[str], parameters: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """K MLPs as `layers` computes them, each for itself, which is quicker for large ones.
+    """Computes K MLPs as `layers` does, but one by one, which is faster for large ones.
 
     Args:
-        xs: K times `[N, in]`
+        xs: K tensors `[N, in]`
     Returns:
-        K times `[N, out]`
+        K tensors `[N, out]`
     """
     if torch.is_grad_enabled():
         out: tuple[Tensor, ...] = _LayersApart.apply(  # type: ignore[no-untyped-call]
@@ -175,13 +175,13 @@ def layers_apart(
 def layers(
     x: Tensor, activations: Sequence[str], parameters: Sequence[Tensor], *, widest: int
 ) -> Tensor:
-    """K MLPs, the same numbers with and without a gradient.
+    """Computes K MLPs; gives the same numbers with and without a gradient.
 
     Args:
         x: `[K, N, in]`
-        activations: of each layer: "tanh", "relu" or "none".
+        activations: activation of each layer: "tanh", "relu" or "none".
         parameters: each layer's weights `[K, in, out]` and biases `[K, 1, out]`.
-        widest: the largest in * out of a layer.
+        widest: largest in * out of any layer.
     Returns:
         `[K, N, out]`
     """

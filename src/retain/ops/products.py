@@ -1,8 +1,8 @@
-"""Large float32 products on a CPU, by the quicker of the two libraries that torch brings.
+"""Large float32 products on a CPU, in the faster of the two libraries that torch includes.
 
-torch sends float32 products to MKL, which leaves AVX-512 unused on processors other than Intel's;
-oneDNN, which torch uses for convolutions, takes it everywhere, and is twice as quick there
-(benchmarks/cpu.py). Small products stay with MKL: a call of oneDNN costs more.
+torch sends float32 products to MKL, which leaves AVX-512 unused on processors other than Intel's.
+oneDNN, which torch uses for convolutions, uses AVX-512 everywhere and is twice as fast there
+(benchmarks/cpu.py). Small products stay with MKL, since a call of oneDNN costs more.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LARGE = 1 << 22
-"""Multiplications from which on oneDNN's call is worth its cost: twice 256 x 128 x 64, where a
-layer with its gradient takes as long either way."""
+"""Number of multiplications from which oneDNN's call pays off: twice 256 x 128 x 64, where a layer
+with its gradient takes equally long either way."""
 
 
 def _has_onednn() -> bool:
@@ -26,7 +26,7 @@ ONEDNN = _has_onednn()
 
 
 def is_large(x: Tensor, rows: int, weights: int) -> bool:
-    """Whether the product of so many rows like x's with so many weights goes to oneDNN."""
+    """Whether the product of `rows` rows like x's with `weights` weights goes to oneDNN."""
     return (
         rows * weights >= LARGE and ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu"
     )
@@ -38,7 +38,7 @@ def large_product(
     """`activation(a @ b + bias)` by oneDNN, without a gradient.
 
     Args:
-        a: `[M, K]`, in any memory layout, as is b.
+        a: `[M, K]`, in any memory layout, like b.
         b: `[K, N]`
         bias: `[N]`
         activation: "none", "relu" or "tanh".
@@ -72,7 +72,7 @@ class _Linear(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`x @ weight.T + bias`, as `torch.nn.functional.linear`.
+    """`x @ weight.T + bias`, like `torch.nn.functional.linear`.
 
     Args:
         x: `[..., in]`

@@ -1,8 +1,10 @@
-"""Zeros at resets, exact and quick.
+"""Sets values to zero at resets, exactly and fast.
 
-A product with 0 would keep what is not finite, and `masked_fill` takes a CPU ten times as long as
-an operation on whole vectors. The bits of a number and 0 are those of 0, whatever the number was.
+A product with 0 would keep non-finite values, and `masked_fill` takes a CPU ten times as long as an
+operation on whole vectors. The bitwise "and" of any number with 0 is 0.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,18 +13,35 @@ BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 def kept_bits(reset: Tensor, like: Tensor) -> Tensor:
-    """For `zero_resets_`: all bits where `reset` `[...]` is false and none where it is true, as
-    integers `[..., 1, ...]` that broadcast to `like` `[..., *]`, float32 or float64."""
+    """Masks for `zero_resets_`: all bits set where `reset` `[...]` is false and no bits where it is
+    true, as integers `[..., 1, ...]` that broadcast to `like` `[..., *]`, float32 or float64."""
     bits = reset.to(BITS[like.dtype]) - 1
     return bits.view(*reset.shape, *[1] * (like.dim() - reset.dim()))
 
 
 def zero_resets_(x: Tensor, bits: Tensor) -> Tensor:
-    """Sets `x` to zero where `bits` says, in place; not for autograd to see."""
+    """Sets `x` to zero in place where `bits` is zero; hidden from autograd."""
     x.view(bits.dtype).bitwise_and_(bits)
     return x
 
 
 def without_resets(x: Tensor, bits: Tensor) -> Tensor:
-    """`x` with zeros where `bits` says; not for autograd to see."""
+    """`x` with zeros where `bits` is zero; hidden from autograd."""
     return torch.bitwise_and(x.view(bits.dtype), bits).view(x.dtype)
+
+
+class _Cleared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bits: Tensor) -> Tensor:
+        ctx.save_for_backward(bits)
+        return without_resets(x, bits)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return without_resets(gradient, *ctx.saved_tensors), None
+
+
+def zero_where(x: Tensor, gone: Tensor) -> Tensor:
+    """`x` `[..., *]` with zeros where `gone` `[...]` is true; no gradient passes there."""
+    out: Tensor = _Cleared.apply(x, kept_bits(gone, x))  # type: ignore[no-untyped-call]
+    return out

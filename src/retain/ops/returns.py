@@ -1,8 +1,8 @@
-"""Advantages and value targets. Time-major `[T, B]`, two masks, never one.
+"""Advantages and value targets. Time-major `[T, B]`; two masks, never one.
 
-`terminated` stops the bootstrap: no value follows the end of a task. `terminated | truncated`
-stops the trace: whatever comes next belongs to another episode. `next_value[t]` is the value of
-the true successor of step t, so at a truncation it is V(final_obs), not V of the next reset.
+`terminated` stops the bootstrap: no value follows the end of a task. `terminated | truncated` stops
+the trace: the next step belongs to another episode. `next_value[t]` is the value of the true
+successor of step t, so at a truncation it is V(final_obs), not V of the next reset.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def _bootstrap(next_value: Tensor, terminated: Tensor) -> Tensor:
-    """`next_value`, and exactly 0 where terminated, whatever was stored there (NaN included)."""
+    """`next_value`, but exactly 0 where terminated, whatever was stored there (even NaN)."""
     return next_value.masked_fill(terminated, 0.0)
 
 
@@ -43,15 +43,15 @@ def gae(
     Args:
         reward: [T, B] received after action[t].
         value: [T, B] V(obs[t]).
-        next_value: [T, B] V of the true successor; of final_obs where truncated. Ignored where
-            terminated.
+        next_value: [T, B] V of the true successor, which is final_obs where truncated. Ignored
+            where terminated.
         terminated: [T, B] bool.
         truncated: [T, B] bool.
         gamma: discount.
-        lam: trace decay; 0 gives one-step errors, 1 discounted returns minus the value.
+        lam: trace decay; 0 gives one-step errors, 1 gives discounted returns minus the value.
     Returns:
         advantage [T, B] and target [T, B] = advantage + value. They carry the gradient of the
-        values given; give values without one.
+        values; pass values without one.
     """
     delta = reward + gamma * _bootstrap(next_value, terminated) - value
     decay = (gamma * lam) * (~(terminated | truncated)).to(reward.dtype)
@@ -72,13 +72,13 @@ def lambda_return(
 
     G_t = r_t + gamma [(1 - lam) V(s_{t+1}) + lam G_{t+1}]
 
-    (Sutton and Barto 2018, eq. 12.18) and G_t = r_t + gamma V(s_{t+1}) where step t ends the
-    segment or is cut, r_t alone where it terminates. With V = max_a Q it is Peng's Q(lambda), the
-    target of PQN (Gallici et al. 2024, arXiv:2407.04811).
+    (Sutton and Barto 2018, eq. 12.18). G_t = r_t + gamma V(s_{t+1}) where step t ends the segment
+    or is truncated, and G_t = r_t where it terminates. With V = max_a Q this is Peng's Q(lambda),
+    the target of PQN (Gallici et al. 2024, arXiv:2407.04811).
 
     Args:
         reward: [T, B] received after action[t].
-        next_value: [T, B] value of the true successor; of final_obs where truncated.
+        next_value: [T, B] value of the true successor, which is final_obs where truncated.
         terminated: [T, B] bool.
         truncated: [T, B] bool.
         gamma: discount.
@@ -102,7 +102,7 @@ def n_step_return(
     gamma: float,
     n: int,
 ) -> Tensor:
-    """n-step targets: n rewards, then the value of the state they lead to.
+    """n-step targets: n rewards, then the value of the state that follows.
 
     G_t = sum_{k<m} gamma^k r_{t+k} + gamma^m (1 - terminated_{t+m-1}) V(s_{t+m})
 
@@ -148,19 +148,19 @@ def vtrace(
     rho_clip: float = 1.0,
     c_clip: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """V-trace targets and policy advantages for data of another policy.
+    """V-trace targets and policy advantages for data from another policy.
 
     rho_t = min(rho_clip, pi/mu),  c_t = lam min(c_clip, pi/mu)
     delta_t = rho_t (r_t + gamma V(s_{t+1}) - V(s_t))
     v_t - V(s_t) = delta_t + gamma c_t (v_{t+1} - V(s_{t+1}))
     A_t = rho_t (r_t + gamma v_{t+1} - V(s_t))             (Espeholt et al. 2018, arXiv:1802.01561)
 
-    with both masks: nothing follows a termination, and past any boundary v_{t+1} is V(s_{t+1}).
+    with both masks: nothing follows a termination, and at any boundary v_{t+1} is V(s_{t+1}).
 
     Args:
-        log_prob: [T, B] of the stored actions under the current policy.
-        behaviour_log_prob: [T, B] under the policy that acted.
-        reward, value, next_value, terminated, truncated: [T, B] as in `gae`.
+        log_prob: [T, B] log probability of the stored actions under the current policy.
+        behaviour_log_prob: [T, B] log probability under the policy that acted.
+        reward, value, next_value, terminated, truncated: [T, B], see `gae`.
     Returns:
         target [T, B] and advantage [T, B], without gradient.
     """
@@ -183,14 +183,14 @@ def vtrace(
 def discounted_sum(
     *, reward: Tensor, boundary: Tensor, initial: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor]:
-    """The running discounted return that reward scaling measures (not a value target).
+    """The running discounted return that reward scaling uses (not a value target).
 
     R_t = gamma R_{t-1} (1 - boundary_{t-1}) + r_t
 
     Args:
         reward: [T, B]
         boundary: [T, B] bool, true where the episode ended after step t.
-        initial: [B] what the last call returned second; zeros at first.
+        initial: [B] the carry from the last call; zeros at first.
         gamma: discount.
     Returns:
         R [T, B], and the carry [B] for the next segment (0 where its episode just ended).

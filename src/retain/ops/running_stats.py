@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class RunningStats(NamedTuple):
-    """float64 moments of everything seen."""
+    """Mean, variance and count of all data so far, in float64."""
 
     count: Tensor  # type: ignore[assignment]
     mean: Tensor
@@ -15,7 +15,7 @@ class RunningStats(NamedTuple):
 
 
 def running_stats(shape: tuple[int, ...] = ()) -> RunningStats:
-    """Nothing seen: mean 0, variance 1, count 0."""
+    """The statistics before any data: mean 0, variance 1, count 0."""
     return RunningStats(
         torch.zeros((), dtype=torch.float64),
         torch.zeros(shape, dtype=torch.float64),
@@ -24,10 +24,10 @@ def running_stats(shape: tuple[int, ...] = ()) -> RunningStats:
 
 
 def update_stats(stats: RunningStats, batch: Tensor, mask: Tensor | None = None) -> RunningStats:
-    """The moments after seeing `batch` as well.
+    """The statistics after adding `batch`.
 
     Combines counts, means and variances of the two parts (Chan, Golub and LeVeque 1979). The
-    variance is the population's, over n.
+    variance is the population's, divided by n.
 
     Args:
         batch: [N, *shape]
@@ -53,7 +53,7 @@ def normalise_with(
 
     Args:
         x: [..., *shape]
-        centre: False divides only.
+        centre: if False, only divides.
     """
     scale = torch.rsqrt(stats.var + eps).to(x.dtype)
     if centre:

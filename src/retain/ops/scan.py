@@ -1,14 +1,14 @@
-"""Linear recurrences over time with resets, their derivative written out.
+"""Linear recurrences over time with resets, with their derivative written out.
 
-The state of step t is a multiple of the state before plus an input, so a stretch of steps can be
-worked out without knowing where it starts: its effect on any start is one factor and one term. Two
-levels use that. The steps are cut into chunks, all chunks go through their steps side by side, and
-then a short loop hands the state from chunk to chunk. A loop over single steps is quicker where T
-is small. Which of them runs depends on T and on the device, never on B, on the data or on a clock:
-acting, training and a resumed run agree.
+The state of step t is a multiple of the previous state plus an input. A stretch of steps can
+therefore be computed without knowing its start: its effect on any start is one factor and one term.
+The steps are cut into chunks, all chunks run through their steps side by side, and then a short
+loop passes the state from chunk to chunk. A loop over single steps is faster for small T. The
+choice depends on T and on the device, never on B, on the data or on a clock, so acting, training
+and a resumed run agree.
 
-A reset is a decay of exactly 0. No logarithm and no division by a product of decays is taken, since
-either loses digits, and the second leaks the episode before or overflows.
+A reset is a decay of exactly 0. The code takes no logarithm and divides by no product of decays:
+both lose digits, and the division also overflows or leaks the previous episode.
 """
 
 import math
@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 LONG = 48
-"""Steps from which on two levels are quicker than a loop on a CPU (benchmarks/unroll.py); on an
-accelerator, where a call costs more than its arithmetic, they always are."""
+"""Number of steps from which two levels are faster than a loop on a CPU (benchmarks/unroll.py). On
+an accelerator, where a call costs more than its arithmetic, they always are."""
 
 
 def chunk_length(T: int, device: torch.device) -> int:
-    """Steps of a chunk for T steps; 0 for a loop over single steps.
+    """Length of a chunk for T steps; 0 for a loop over single steps.
 
-    A step inside the chunks takes two calls and one from chunk to chunk a single one, so the
-    number of calls is least at about sqrt(T / 2); powers of two need the same few shapes.
+    A step inside the chunks takes two calls and a step from chunk to chunk takes one, so about
+    sqrt(T / 2) gives the fewest calls; powers of two keep the number of shapes small.
     """
     if T < 4 or (T < LONG and device.type == "cpu"):
         return 0
@@ -37,15 +37,15 @@ def chunk_length(T: int, device: torch.device) -> int:
 def _loop(
     decays: Iterable[Tensor], inputs: Iterable[Tensor], state: Tensor, outs: Iterable[Tensor]
 ) -> Tensor:
-    """Writes `decay state + input` of each step in turn; returns the last state."""
+    """Writes `decay state + input` of each step in order; returns the last state."""
     for decay, input, out in zip(decays, inputs, outs, strict=True):
         state = torch.addcmul(input, decay, state, out=out)
     return state
 
 
 def scan(decay: Tensor, input: Tensor, state: Tensor, *, reverse: bool = False) -> Tensor:
-    """States `[T, B, H]` of `decay state + input`, from the first step on or from the last one
-    backwards; real or complex numbers, contiguous, and not for autograd to see."""
+    """States `[T, B, H]` of `decay state + input`, from the first step onwards or from the last one
+    backwards; real or complex numbers, contiguous, hidden from autograd."""
     T = len(input)
     out = torch.empty_like(input)
     K = chunk_length(T, input.device)
@@ -91,7 +91,7 @@ def _chunks(
 
 
 def _numbers(x: Tensor, pairs: bool) -> Tensor:
-    """Pairs of reals `[..., 2]` as complex numbers, other tensors as they are."""
+    """Pairs of reals `[..., 2]` as complex numbers; other tensors unchanged."""
     return torch.view_as_complex(x.contiguous()) if pairs else x.contiguous()
 
 
@@ -125,12 +125,12 @@ class _LinearRecurrence(torch.autograd.Function):
 
 
 def linear_recurrence(*, decay: Tensor, input: Tensor, reset: Tensor, initial: Tensor) -> Tensor:
-    """The states of a diagonal linear recurrence that begins anew at every reset.
+    """The states of a diagonal linear recurrence that restarts at every reset.
 
     h_t = a_t h_{t-1} + b_t,  with h_{t-1} = 0 where reset[t]
 
-    Complex numbers are pairs of reals in one more dimension of 2. The recurrence runs in float32
-    or wider, whatever its inputs are: in bfloat16 a decay of 0.999 is 1.
+    Complex numbers are pairs of reals in an extra dimension of 2. The recurrence runs in float32 or
+    wider, whatever its inputs are, since in bfloat16 a decay of 0.999 is 1.
 
     Args:
         decay: a, `[T, B, H]`, or anything that broadcasts to the shape of `input`.

@@ -1,4 +1,4 @@
-"""Acting: one step of the training forward, with a carry that is the caller's to keep."""
+"""Acting: one step of the training forward, with a carry that the caller keeps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,11 +21,12 @@ from retain.train.observations import batched
 from retain.types import Carry, tree_leaves, tree_map
 
 State: TypeAlias = tuple[NDArray[Any], ...]
-"""A carry as `predict` hands it over: its leaves, as arrays."""
+"""A carry in the form of `predict`: its leaves, as arrays."""
 
 
 class Acting(ABC):
-    """What acts: a policy, what it carries from step to step, and the noise of its samples."""
+    """The acting part of an agent: a policy, its carry from step to step, and its sampling
+    noise."""
 
     policy: Policy
     config: NetworkConfig
@@ -33,15 +34,16 @@ class Acting(ABC):
     observation_space: gym.Space[Any]
     device: torch.device
     act_generator: torch.Generator
-    """The noise of sampled actions."""
+    """The generator of sampled actions."""
 
     @abstractmethod
     def exploration(self) -> float:
-        """How much sampled actions explore, for `Policy.act`."""
+        """How much sampled actions explore, in the sense of `Policy.act`."""
 
     @contextmanager
     def noise_of(self, seed: int) -> Iterator[None]:
-        """While inside, `act` draws its noise from this seed; then it goes on as before."""
+        """Inside the block, `act` draws its noise from this seed; afterwards, from its own
+        generator again."""
         before = self.act_generator.get_state()
         self.act_generator.manual_seed(seed)
         try:
@@ -50,7 +52,7 @@ class Acting(ABC):
             self.act_generator.set_state(before)
 
     def initial_carry(self, batch_size: int = 1) -> Carry:
-        """The carry before an episode's first observation; yours to keep and hand to `act`."""
+        """The carry before an episode's first observation; keep it and pass it to `act`."""
         return (
             tree_map(lambda x: x.to(self.device), self.policy.initial_carry(batch_size)),
             torch.zeros(
@@ -73,15 +75,15 @@ class Acting(ABC):
         """One step: the training forward with T = 1.
 
         Args:
-            obs: one observation, or a batch `[B, ...]`, as the environment gives it.
-            carry: what the last call returned; None starts an episode.
+            obs: one observation, or a batch `[B, ...]`, in the environment's format.
+            carry: the carry that the last call returned; None starts an episode.
             reset: true, or `[B]` true, where obs is the first of its episode.
-            deterministic: the most probable action instead of a sample.
-            reward: of the step before; needed only by networks that read it.
+            deterministic: take the most probable action instead of a sample.
+            reward: reward of the previous step; needed only by networks that read it.
         Returns:
-            action(s) as the environment takes them, and the next carry.
+            action(s) in the environment's format, and the next carry.
         Raises:
-            UsageError: an observation, carry, reset or reward that does not fit; NaN.
+            UsageError: an observation, carry, reset or reward does not fit, or is NaN.
         """
         rows, size, single = batched(self.observation_space, obs)
         if carry is None:
@@ -105,10 +107,10 @@ class Acting(ABC):
         return (env_action[0] if single else env_action), (after, action)
 
     def _checked(self, carry: Carry, size: int) -> tuple[Carry, Tensor]:
-        """The policy's carry and the action before, of `size` environments.
+        """The policy's carry and the previous action, for `size` environments.
 
         Raises:
-            UsageError: the carry is another agent's, or for another number of environments.
+            UsageError: the carry belongs to another agent or another number of environments.
         """
         wanted = self.initial_carry(1)
         difference = _difference(carry, wanted)
@@ -128,10 +130,10 @@ class Acting(ABC):
         return carry[0], carry[1]
 
     def _previous_reward(self, reward: float | NDArray[Any] | None, first: Tensor) -> Tensor | None:
-        """`[1, B]` as it is learned from; None where nothing reads it.
+        """`[1, B]` the previous reward, shaped as in training; None if nothing reads it.
 
         Args:
-            first: `[B]` true where an episode begins and no reward was before.
+            first: `[B]` true where an episode begins and there is no previous reward.
         """
         size = len(first)
         if reward is not None:
@@ -152,15 +154,15 @@ class Acting(ABC):
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[Any, State | None]:
-        """`act` with Stable-Baselines3's signature.
+        """`act` with the signature of Stable-Baselines3's `predict`.
 
         Args:
-            state: what the last call returned; None starts episodes.
+            state: the state that the last call returned; None starts episodes.
             episode_start: `[B]` true where an episode begins; the state is cleared there.
         Returns:
             actions, and the next state as a tuple of arrays (None without memory).
         Raises:
-            UsageError: an argument that does not fit.
+            UsageError: an argument does not fit.
         """
         _, size, _ = batched(self.observation_space, observation)
         carry = self.initial_carry(size)
@@ -186,7 +188,7 @@ def _each(given: Any, size: int, kind: type[np.generic], name: str) -> NDArray[A
     """One value for each of `size` environments, `[B]`.
 
     Raises:
-        UsageError: it is neither one value nor `size` of them, or a reward is not finite.
+        UsageError: the argument is neither one value nor `size` of them, or a reward is not finite.
     """
     try:
         array = np.asarray(given).astype(
@@ -203,7 +205,7 @@ def _each(given: Any, size: int, kind: type[np.generic], name: str) -> NDArray[A
 
 
 def _difference(carry: Any, wanted: Any, place: str = "carry") -> str:
-    """Where a carry's structure leaves the one that is wanted; empty where it does not."""
+    """The first difference between a carry's structure and the expected one; empty if none."""
     if isinstance(wanted, tuple):
         if not isinstance(carry, tuple):
             return f"{place} is {type(carry).__name__} (expected a tuple of {len(wanted)})"

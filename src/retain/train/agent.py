@@ -1,4 +1,5 @@
-"""The agent as people use it: learn, act, predict, save. `algorithms` has one for each."""
+"""The agent that people use: learn, act, predict, save. `algorithms` has one class for each
+algorithm."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,16 +57,15 @@ from retain.types import under_prefix, with_prefix
 
 
 class Agent(Acting):
-    """A policy, what trains it, and the environments it learns in.
+    """A policy, the update that trains it, and the environments that it learns in.
 
     Args:
         env: a gymnasium id, `module:id`, a callable that returns an environment, a gymnasium.Env
-            (copied if gymnasium can make it again, else the one environment), a
+            (copied if gymnasium can make it again, otherwise used as the only environment), a
             gymnasium.vector.VectorEnv, or a `retain.Backend`.
-        preset: settings to begin with: `auto` (what is known to work for this environment, or else
-            what is derived from it), another name, `none` for the algorithm's defaults, or a TOML
-            file's path.
-        settings: any field of `RunConfig` or of the algorithm's config, over the preset.
+        preset: settings to start from: `auto` (known to work for this environment, or else derived
+            from it), another name, `none` for the algorithm's defaults, or a TOML file's path.
+        settings: any field of `RunConfig` or of the algorithm's config; they override the preset.
     Raises:
         UsageError: an unknown id, field or value; the line names the nearest valid one.
     """
@@ -73,15 +73,15 @@ class Agent(Acting):
     algo: ClassVar[str]
     config_kind: ClassVar[type[NetworkConfig]]
     run_defaults: ClassVar[dict[str, Any]] = {}
-    """What the algorithm changes in `RunConfig` before a preset does."""
+    """Changes that the algorithm makes to `RunConfig` before a preset applies."""
     _settled: ClassVar[set[str]] = set()
-    """What nobody assigns: the configuration, and the settings as if they were attributes."""
+    """Names that cannot be assigned: the configuration, and settings written as attributes."""
     update: Update[Any]
-    """What trains the policy; each kind of agent has a collector of its own."""
+    """The update that trains the policy; each kind of agent has its own collector."""
     derived: tuple[Derived, ...] = ()
-    """Settings that follow from the task, where no preset knows it."""
+    """Settings derived from the task, if no preset knows the task."""
     no_env = NO_ENV
-    """Why a loaded agent has no environment."""
+    """The reason why a loaded agent has no environment."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -114,8 +114,8 @@ class Agent(Acting):
 
     @classmethod
     def useful(cls, settings: Mapping[str, Any], env: EnvLike | None = None) -> dict[str, Any]:
-        """Those settings that would do something together: for a loop over memories, where one of
-        them has no use for what another needs."""
+        """The settings that take effect together. A loop over memories uses this, since one memory
+        may have no use for a setting that another needs."""
         settings = named(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
         run, config = parts_of(cls.run_defaults | settings, RunConfig, cls.config_kind)
@@ -124,7 +124,8 @@ class Agent(Acting):
 
     @classmethod
     def exactly(cls, env: EnvLike, settings: Mapping[str, Any]) -> Self:
-        """An agent with these settings: no preset, and no question whether each of them matters."""
+        """An agent with exactly these settings: no preset, and no check that each setting
+        matters."""
         settings = named(settings)
         check_names(settings, field_names(RunConfig, cls.config_kind))
         env, decided = given(env, settings)
@@ -139,18 +140,18 @@ class Agent(Acting):
         config: NetworkConfig | Callable[..., NetworkConfig],
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> Self:
-        """An agent of these configurations.
+        """An agent with these configurations.
 
         Args:
-            env: None where it only acts.
-            spaces: of observations and actions; None makes the environments to see theirs.
+            env: the environment; None for an agent that only acts.
+            spaces: observation and action space; None makes the environments to find out theirs.
         """
         agent = cls.__new__(cls)
         agent._setup(env, run, config, spaces)
         return agent
 
     def check_relevant(self, names: Iterable[str], source: str = "") -> None:
-        """Refuses the first of some settings that does nothing here; see `relevance`."""
+        """Refuses the first of these settings that would do nothing here; see `relevance`."""
         now = Situation(
             self.algo, self.env, (self.config, self.run_settings), self.observation_space,
             self.action_space, self.policy.receptive_field,
@@ -188,53 +189,55 @@ class Agent(Acting):
 
     @abstractmethod
     def _build(self) -> None:
-        """Makes the policy and its update; torch's global generator is seeded."""
+        """Makes the policy and its update, after seeding torch's global generator."""
 
     @abstractmethod
     def _make_collector(self) -> Driver:
-        """Makes what acts in the training environments."""
+        """Makes the driver that acts in the training environments."""
 
     @abstractmethod
     def iterate(
         self, progress: Callable[[], float], over: Callable[[], bool] = lambda: False
     ) -> dict[str, float]:
-        """One turn of training: some steps, some updates; metrics by name, the same each time.
+        """One turn of training: some steps, some updates. Returns metrics with the same names each
+        time.
 
         Args:
-            progress: how far the schedules are by now, in [0, 1].
-            over: whether the run has taken all its steps by now.
+            progress: gives the schedules' current position, in [0, 1].
+            over: says whether the run has taken all its steps.
         Raises:
             NonFiniteError: a loss or gradient was not finite.
         """
 
     def exploration(self) -> float:
-        """How much sampled actions explore, for `Policy.act`."""
+        """How much sampled actions explore, in the sense of `Policy.act`."""
         return 1.0
 
     def learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What the next update reads besides the policy: tensors, and JSON for the rest."""
+        """The next update's inputs besides the policy: tensors, and JSON for the rest."""
         return self.update.state()
 
     def _restore_learner(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.update.restore(tensors, facts)
 
     def _save_large(self, folder: Path, shared: Path | None) -> dict[str, Any]:
-        """Writes what is too large for every checkpoint, to `shared` if given; facts about it."""
+        """Writes data too large for every checkpoint, to `shared` if given; returns facts about
+        it."""
         return {}
 
     def _restore_large(self, folder: Path, facts: dict[str, Any]) -> None:
-        """Remembers where `_save_large` wrote, for when it is needed."""
+        """Remembers where `_save_large` wrote, to read it when needed."""
 
     def explain(self, metric: str) -> str:
-        """More about a metric that is out of its range; empty where there is no more to say."""
+        """More about a metric that is out of its range; empty if there is no more to say."""
         return ""
 
     def prune(self, run: Path) -> None:
-        """Removes what only checkpoints needed that a run folder no longer holds."""
+        """Removes files that only belonged to checkpoints that a run folder no longer holds."""
 
     @property
     def name(self) -> str:
-        """What a run folder of this agent is called."""
+        """The name of a run folder of this agent."""
         env = env_name(self.env) if self.env is not None else "saved"
         memory = self.config.memory.rpartition(":")[2]
         return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{memory}"
@@ -251,12 +254,12 @@ class Agent(Acting):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Every setting, as the constructor takes them."""
+        """Every setting, in the form that the constructor takes."""
         return values_of(self.run_settings, self.config)
 
     @property
     def backends(self) -> list[Backend]:
-        """The training environments, one backend for each group; made on first use."""
+        """The training environments, one backend per group; made on first use."""
         if self._backends is None:
             if self.env is None:
                 raise UsageError(self.no_env)
@@ -264,7 +267,7 @@ class Agent(Acting):
         return self._backends
 
     def _make_backends(self, env: EnvLike, run: RunConfig) -> list[Backend]:
-        """New training environments, of the spaces that the agent knows."""
+        """New training environments with the spaces that the agent knows."""
         backends = make_groups(env, run.num_envs, run.env_options())
         if hasattr(self, "observation_space"):
             try:
@@ -275,17 +278,17 @@ class Agent(Acting):
         return backends
 
     def set_env(self, env: EnvLike, **settings: Any) -> "Agent":
-        """Learns in another environment of the same spaces from now on, as in a curriculum.
+        """From now on, learns in another environment with the same spaces, as in a curriculum.
 
-        What was learned, the counters and the replay stay; the current episodes end here, as
-        truncated ones, and new ones begin with the next call of `learn`.
+        The parameters, the counters and the replay stay. The current episodes end here, truncated,
+        and new episodes begin with the next call of `learn`.
 
         Args:
-            env: as the constructor takes it, for as many environments as before.
-            settings: of the environments: env_kwargs, time_limit, hide, ... Without env_kwargs
-                there are none; the others stay what they were.
+            env: the environment, as in the constructor, for the same number of environments.
+            settings: environment settings: env_kwargs, time_limit, hide, ... Without env_kwargs the
+                new environment gets none; other settings keep their values.
         Raises:
-            UsageError: other spaces, another number of environments, an unknown setting.
+            UsageError: the spaces or the number of environments differ, or a setting is unknown.
         """
         check_names(settings, field_names(EnvOptions))
         env, decided = given(env, {"num_envs": self.run_settings.num_envs})
@@ -306,8 +309,8 @@ class Agent(Acting):
 
     @contextmanager
     def lent(self) -> Iterator[Backend]:
-        """The first training environments for other episodes; after the block the current ones
-        are played to where they were, or cut where that cannot be."""
+        """Lends the first training environments for other episodes. After the block, the current
+        episodes are replayed to where they were, or truncated if that is impossible."""
         if self._collector is None:
             yield self.backends[0]
         else:
@@ -316,7 +319,8 @@ class Agent(Acting):
 
     @property
     def collector(self) -> Driver:
-        """Acts in the training environments; a loaded agent's episodes are played back here."""
+        """The driver that acts in the training environments; it replays a loaded agent's
+        episodes."""
         if self._collector is None:
             self._collector = self._make_collector()
             if self._pending is not None:
@@ -343,15 +347,15 @@ class Agent(Acting):
         progress: bool = False,
         callbacks: Sequence[CallbackLike] = (),
     ) -> Self:
-        """Trains for `steps` environment steps more; may be called again.
+        """Trains for `steps` more environment steps; may be called again.
 
         Args:
-            steps: of all environments together; rounded up to whole segments.
-            of: where several calls share one schedule: the agent's steps at the end of them all;
-                None runs the schedules through this call.
+            steps: number of steps, summed over all environments; rounded up to whole segments.
+            of: the agent's total steps after several calls that share one schedule; None runs the
+                schedules through this call alone.
             out: run folder for metrics, checkpoints and the learning curve; None writes nothing.
             progress: show a live view on the terminal.
-            callbacks: watch the run and may stop it (docs/callbacks.md): `retain.Callback`s, names,
+            callbacks: watch the run and may stop it (docs/callbacks.md); `retain.Callback`s, names,
                 or `module:Name`.
         """
         run = Path(out) if out is not None else None
@@ -368,28 +372,27 @@ class Agent(Acting):
         clear_every: int | None = None,
         env: EnvLike | None = None,
     ) -> Evaluation:
-        """Plays whole episodes in fresh environments; training is untouched.
+        """Plays whole episodes in fresh environments; training is not affected.
 
-        Where the environment is an object of which there is no second one, it is borrowed: the
-        training's current episodes are played to where they were afterwards, or cut as truncated
-        where it cannot play them again.
+        If the environment is an object that cannot be copied, the evaluation borrows it. The
+        current training episodes are then replayed to where they were, or truncated if that is
+        impossible.
 
         Args:
-            env: another environment of the same spaces; the wrappers among the settings apply,
+            env: another environment with the same spaces; the wrappers in the settings apply to it,
                 env_kwargs do not.
-            seed: of the episodes; None derives one from the run's seed.
-            clear_every: forget everything each so many steps, to see what memory is worth.
+            seed: seed of the episodes; None derives one from the run's seed.
+            clear_every: clear the carry every so many steps, to measure what memory is worth.
 
-        Returns:
-            `Evaluation` with return_mean, return_std, length_mean, episodes, all returns, and
-            means of what the episodes' last infos held.
+        `Evaluation` with return_mean, return_std, length_mean, episodes, all returns, and the means
+        of the entries in the episodes' last infos.
         """
         return evaluate(
             self, episodes, deterministic=deterministic, seed=seed, clear_every=clear_every, env=env
         )
 
     def description(self) -> dict[str, Any]:
-        """Everything that `load` needs to build this agent again, as JSON."""
+        """The JSON description from which `load` builds this agent again."""
         return {
             "retain": __version__,
             "algo": self.algo,
@@ -405,12 +408,11 @@ class Agent(Acting):
 
     @explained("agent.save(path)")
     def save(self, path: str | Path, *, shared: Path | None = None, **progress: Any) -> Path:
-        """Writes the agent to a folder, whole or not at all: parameters, statistics, optimizers,
-        replay and the current episodes, so that `load(path).learn(...)` goes on.
+        """Writes the agent to a folder, completely or not at all: parameters, statistics,
+        optimizers, replay and current episodes, so that `load(path).learn(...)` continues.
 
-        Args:
-            shared: a folder for what several checkpoints share (a replay), next to which `path`
-                stays; None keeps everything in one.
+        shared: a folder for data that several checkpoints share (a replay); `path` must stay next
+            to it. None keeps everything in one folder.
         """
         path = Path(path)
         update_tensors, update_facts = self.learner_state()
@@ -431,7 +433,7 @@ class Agent(Acting):
         return path
 
     def restore(self, folder: Path) -> Progress:
-        """Takes back what `save` wrote; the progress saved with it."""
+        """Restores what `save` wrote; returns the progress saved with it."""
         model = store.load_tensors(folder, store.MODEL)
         with fitting(folder / store.MODEL):
             self.policy.load_state_dict(model)
@@ -447,7 +449,7 @@ class Agent(Acting):
 
 
 def named(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with every class or function by the name that a configuration keeps."""
+    """Settings with every class or function replaced by the name that a configuration stores."""
     names = {"memory": memory_name, "encoder": encoder_name, "memory_options": write_options}
     names |= dict.fromkeys(("lr_schedule", "clip_schedule", "entropy_schedule"), schedule_name)
     return {k: names[k](v) if k in names else v for k, v in settings.items()}

@@ -1,4 +1,4 @@
-"""One agent for each algorithm: which configuration and which update it binds."""
+"""One agent class per algorithm, which binds a configuration and an update."""
 
 from retain.algos.a2c import A2CConfig, A2CUpdate
 from retain.algos.ddpg import DDPGConfig, DDPGUpdate

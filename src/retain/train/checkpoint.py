@@ -87,7 +87,12 @@ def save_checkpoint(
 
 def _safetensors(tensors: dict[str, Tensor]) -> bytes:
     contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    content: bytes = safetensors.torch.save(contiguous)
+    try:
+        content: bytes = safetensors.torch.save(contiguous)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise MemoryError("no more for the bytes of a checkpoint") from None  # what Rust panics of
     return content
 
 

@@ -16,12 +16,12 @@ from retain.typed import describe_type, fits
 Config = TypeVar("Config")
 
 MOST_ENVS = 65_536
-"""Environments of a run."""
+"""The largest number of environments in a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(EnvOptions):
-    """Where, how long and how a run trains."""
+    """Where a run trains, for how long, and how."""
 
     seed: int = 1
     """Seed of the run: parameters, actions, minibatches and every episode."""
@@ -34,7 +34,7 @@ class RunConfig(EnvOptions):
     checkpoint_every: int = 50_000
     """Environment steps between checkpoints."""
     keep: int = 3
-    """Checkpoints kept, the newest ones; the best one is kept besides."""
+    """Number of recent checkpoints to keep; the best one is kept as well."""
     tensorboard: bool = True
     """Write TensorBoard events into the run folder."""
     record_episodes: bool = True
@@ -46,15 +46,16 @@ class RunConfig(EnvOptions):
 
     eval_every: int = 0
     """Environment steps between evaluations in separate environments, which then choose the best
-    checkpoint; 0 is never."""
+    Environment steps between evaluations in separate environments; if on, these evaluations choose
+    the best checkpoint. 0 turns them off."""
     eval_episodes: int = setting(20, needs="eval_every")
-    """Whole episodes of each evaluation, the same ones every time."""
+    """Whole episodes in each evaluation; every evaluation plays the same ones."""
 
     callbacks: tuple[str, ...] = ()
-    """Callbacks besides the usual ones: wandb, mlflow, trackio, or module:Name of your own."""
+    """Callbacks to add to the usual ones: wandb, mlflow, trackio, or module:Name for your own."""
 
     def __post_init__(self) -> None:
-        """Refuses values that cannot mean anything."""
+        """Refuses values that make no sense."""
         super().__post_init__()
         check_range(self, "num_envs", low=1, high=MOST_ENVS)
         check_range(self, "checkpoint_every", "keep", "eval_episodes", low=1)
@@ -71,8 +72,8 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """A configuration from names and values.
 
     Raises:
-        UsageError: a value of another type than its field; names it and, for a closed choice, the
-            nearest.
+        UsageError: a value has another type than its field; the line names the field and, for a
+            closed choice, the nearest one.
     """
     hints = typing.get_type_hints(kind)
     checked: dict[str, Any] = {}
@@ -99,7 +100,7 @@ def parts_of(values: Mapping[str, Any], *kinds: type[Any]) -> tuple[Any, ...]:
     """One configuration of each kind, from names and values of all of them.
 
     Raises:
-        UsageError: as `build`.
+        UsageError: see `build`.
     """
     own = [set(field_names(kind)) for kind in kinds]
     return tuple(
@@ -114,11 +115,11 @@ def values_of(*parts: Any) -> dict[str, Any]:
 
 
 def check_names(values: Mapping[str, Any], known: Collection[str]) -> None:
-    """Every name must be known.
+    """Checks that every name is known.
 
     Raises:
-        UsageError: names the first that is not, and what was meant: another library's name for
-            something is answered with ours, any other with the nearest.
+        UsageError: names the first unknown one and its likely meaning: a name from another library
+            is answered with ours, any other with the nearest.
     """
     for name, value in values.items():
         if name in known:

@@ -1,4 +1,4 @@
-"""What playing, training and callbacks need of an agent. `Agent` is one; any other will do."""
+"""The interface of an agent for playing, training and callbacks; `Agent` is one implementation."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -16,7 +16,7 @@ from retain.train.config import RunConfig
 from retain.types import Carry
 
 State: TypeAlias = dict[str, Any]
-"""What a callback keeps across a resume: JSON, whose values have no type until they are read."""
+"""The state that a callback keeps across a resume: JSON, untyped until it is read."""
 
 
 NO_ENV = (
@@ -26,20 +26,20 @@ NO_ENV = (
 
 
 class Progress(TypedDict, total=False):
-    """How far a run is; a checkpoint holds it."""
+    """The progress of a run; a checkpoint holds it."""
 
     start: int
-    """Steps of the agent when the run began."""
+    """The agent's steps when the run began."""
     total: int
-    """Steps that the run takes."""
+    """Number of steps that the run takes."""
     of: int
-    """Steps of the agent at the end of the schedules, where several runs share them."""
+    """The agent's steps at the end of the schedules, if several runs share them."""
     seconds: float
-    """Of training, over all resumed parts."""
+    """Seconds of training, over all resumed parts."""
     callbacks: dict[str, State]
-    """What each callback keeps, by its name."""
+    """Each callback's state, by the callback's name."""
     not_deterministic: list[int]
-    """Environments whose episodes, played again, did not come to where they were."""
+    """Environments whose replayed episodes did not reach the same state."""
 
 
 class Player(Protocol):
@@ -47,7 +47,7 @@ class Player(Protocol):
 
     env: EnvLike | None
     no_env: str
-    """Why there is no environment, where there is none."""
+    """The reason why there is no environment, if there is none."""
     run_settings: RunConfig
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
@@ -67,10 +67,11 @@ class Player(Protocol):
         """Actions for `[B, ...]` observations, and the next carry."""
 
     def lent(self) -> AbstractContextManager[Backend]:
-        """The training environments, lent; their current episodes come back as they were."""
+        """Lends the training environments; their current episodes come back unchanged."""
 
     def noise_of(self, seed: int) -> AbstractContextManager[None]:
-        """While inside, `act` draws its noise from this seed; then it goes on as before."""
+        """Inside the block, `act` draws its noise from this seed; afterwards, from its own
+        generator again."""
 
 
 class Learner(Player, Protocol):
@@ -80,7 +81,7 @@ class Learner(Player, Protocol):
 
     @property
     def name(self) -> str:
-        """What a run folder of this agent is called."""
+        """The name of a run folder of this agent."""
 
     @property
     def steps(self) -> int:
@@ -88,21 +89,21 @@ class Learner(Player, Protocol):
 
     @property
     def collector(self) -> Driver:
-        """What acts in the training environments."""
+        """The driver that acts in the training environments."""
 
     def iterate(
         self, progress: Callable[[], float], over: Callable[[], bool] = ...
     ) -> dict[str, float]:
-        """One turn of training; metrics by name."""
+        """One turn of training; returns metrics by name."""
 
     def explain(self, metric: str) -> str:
-        """More about a metric that is out of its range; empty where there is no more to say."""
+        """More about a metric that is out of its range; empty if there is no more to say."""
 
     def description(self) -> Mapping[str, object]:
-        """Everything that it is built from."""
+        """The description that the agent can be built from."""
 
     def save(self, path: str | Path, *, shared: Path | None = None) -> Path:
         """Writes a checkpoint."""
 
     def prune(self, run: Path) -> None:
-        """Removes what only checkpoints needed that a run folder no longer holds."""
+        """Removes files that only belonged to checkpoints that a run folder no longer holds."""

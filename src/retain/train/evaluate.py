@@ -1,4 +1,4 @@
-"""Whole episodes in fresh environments, with nothing of the training touched."""
+"""Plays whole episodes in fresh environments, without touching the training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ from retain.train.contract import Player
 from retain.train.threads import cpu_threads
 
 PARALLEL = 16
-"""Environments stepped together at most."""
+"""The largest number of environments stepped together."""
 
 EVALUATION = 0x5EED
-"""Moves the evaluation's episode seeds away from the training's."""
+"""An offset that separates the evaluation's episode seeds from the training's."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,20 @@ class Evaluation:
     episodes: int
     returns: tuple[float, ...]
     info: dict[str, float] = field(default_factory=dict)
-    """Means of what the episodes' last infos held: `is_success`, and what `log_info` names."""
+    """Means of the entries in the episodes' last infos: `is_success`, and the names in
+    `log_info`."""
 
     def summary(self) -> dict[str, float]:
-        """The numbers without the single returns, those of `info` among them."""
+        """The numbers without the single returns, and with those of `info`."""
         facts: dict[str, float] = asdict(self)
         del facts["returns"], facts["info"]
         return facts | self.info
 
 
 def evaluation_options(agent: Player, env: EnvLike | None = None) -> tuple[EnvLike, EnvOptions]:
-    """The environment that an agent is evaluated in, and how: whole games, as they are.
+    """The environment and the options for evaluating an agent: whole games, unshaped rewards.
 
-    Args:
+    env: an environment that replaces the training's.
         env: another environment than the training's.
     Raises:
         UsageError: the agent was loaded without its environment.
@@ -61,10 +62,10 @@ def evaluation_options(agent: Player, env: EnvLike | None = None) -> tuple[EnvLi
 
 
 def evaluation_seed(agent: Player, seed: int | None) -> int:
-    """The seed of an evaluation's episodes: the given one, or one of the run's.
+    """The seed of an evaluation's episodes: the given one, or one derived from the run's seed.
 
     Raises:
-        UsageError: it is no seed.
+        UsageError: the value is not a seed.
     """
     if seed is not None and not 0 <= seed < 2**63:
         raise UsageError(f"seed is {seed} (expected 0 to {2**63 - 1})")
@@ -80,14 +81,15 @@ def evaluate(
     clear_every: int | None = None,
     env: EnvLike | None = None,
 ) -> Evaluation:
-    """Plays `episodes` episodes; each environment plays its share, so short ones are not favoured.
+    """Plays `episodes` episodes, in equal shares per environment, so that short ones are not
+    favoured.
 
     Args:
-        seed: of the episodes; None derives one from the run's seed.
-        clear_every: forget everything each so many steps of an episode, as at a reset.
-        env: another environment than the training's.
+        seed: seed of the episodes; None derives one from the run's seed.
+        clear_every: clear the carry every so many steps of an episode, as at a reset.
+        env: an environment that replaces the training's.
     Raises:
-        UsageError: `episodes` is below 1, or the environment is of other spaces.
+        UsageError: `episodes` is below 1, or the environment has other spaces.
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes} (expected at least 1)")
@@ -98,7 +100,7 @@ def evaluate(
 
 
 def separate(agent: Player) -> bool:
-    """Whether an agent can be evaluated in environments that are not the training's own."""
+    """Whether an agent can be evaluated in other environments than the training's own."""
     env, options = evaluation_options(agent)
     backend = fresh(env, 1, options)
     if backend is not None:
@@ -108,8 +110,8 @@ def separate(agent: Player) -> bool:
 
 @contextmanager
 def environments(agent: Player, env: EnvLike | None, num_envs: int) -> Iterator[Backend]:
-    """About `num_envs` environments to evaluate in: fresh ones where they can be made, else the
-    one object there is; the training's own are lent and come back as they were."""
+    """About `num_envs` environments for evaluation: fresh ones if they can be made, or else the
+    only object. The training's own environments are lent and come back unchanged."""
     other = env is not None
     env, options = evaluation_options(agent, env)
     backend = fresh(env, num_envs, options)

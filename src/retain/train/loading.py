@@ -1,4 +1,4 @@
-"""An agent again, from what it saved; what a saved file names is not imported unasked."""
+"""Builds an agent from a saved one; never imports code that a saved file names unless told to."""
 
 import os
 import sys
@@ -25,7 +25,8 @@ from retain.train.spaces import space_from_json
 from retain.train.validation import fitting
 
 ELSEWHERE = ("device", "callbacks")
-"""Settings that are no module for `load`: one has colons of its own, the other is `resume`'s."""
+"""Settings in which `load` looks for no module: one contains colons itself, `resume` handles the
+other."""
 
 
 @explained('retain.load("runs/...")')
@@ -38,20 +39,20 @@ def load(
     buffer_folder: str | None = None,
     **changes: Any,
 ) -> Agent:
-    """An agent from what `save` wrote or from a run folder.
+    """Builds an agent from a run folder or from what `save` wrote.
 
     Args:
-        env: another environment of the same spaces, or the object it was trained with; anything
-            that the constructor takes. None takes the id that was saved.
+        env: another environment with the same spaces, or the object that the agent was trained
+            with; anything that the constructor takes. None takes the saved id.
         which: for a run folder, its "last" or its "best" checkpoint.
-        trust: import the modules that the saved configuration names, for its environment and its
-            parts; without it nothing of the folder can run code (docs/security.md).
-        buffer_folder: of the replay; a saved one is never taken.
-        changes: settings that are others from now on, e.g. learning_rate; everything that was
-            learned stays, the optimizer's moments too.
+        trust: import the modules that the saved configuration names, for the environment and for
+            parts of the agent; without it, nothing in the folder can run code (docs/security.md).
+        buffer_folder: folder of the replay; a saved one is never used.
+        changes: settings that change from now on, e.g. learning_rate; the agent keeps everything it
+            has learned, including the optimizer's moments.
     Raises:
-        CheckpointError: nothing is there, or it is broken or damaged; the line names the file.
-        UsageError: a setting that cannot change, or not to that; the line says why.
+        CheckpointError: the files are missing, broken or damaged; the line names the file.
+        UsageError: a setting cannot change, or not to this value; the line says why.
     """
     path = Path(path)
     refuse_links(path)
@@ -87,7 +88,7 @@ def load_settings(checkpoint: Path, *, trust: bool = False) -> tuple[RunConfig, 
     """The run's and the algorithm's settings in a checkpoint.
 
     Raises:
-        CheckpointError: it is broken, or names code that nobody said to trust.
+        CheckpointError: the checkpoint is broken, or names code that is not trusted.
     """
     return settings_of(store.load_config(checkpoint), checkpoint / store.CONFIG, trust=trust)[1:]
 
@@ -95,11 +96,11 @@ def load_settings(checkpoint: Path, *, trust: bool = False) -> tuple[RunConfig, 
 def settings_of(
     facts: dict[str, Any], where: Path, *, trust: bool = False
 ) -> tuple[type[Agent], RunConfig, Any]:
-    """The kind of agent in a saved configuration, and its settings.
+    """The kind of agent that a saved configuration describes, and its settings.
 
     Raises:
-        CheckpointError: an unknown field or a value of another type or range, or code is named
-            that nobody said to trust.
+        CheckpointError: a field is unknown, a value has another type or range, or the configuration
+            names code that is not trusted.
     """
     algo = facts["algo"]
     path = facts.get("algo_class") or algo
@@ -124,7 +125,7 @@ def settings_of(
 
 @contextmanager
 def as_saved(where: object) -> Iterator[None]:
-    """A setting that cannot be is the file's mistake, not its reader's.
+    """Reports an impossible setting as a mistake in the file, not in the call.
 
     Raises:
         CheckpointError: names the file.
@@ -139,7 +140,7 @@ def saved_space(facts: dict[str, Any], name: str, where: Path) -> gym.Space[Any]
     """The saved observation or action space.
 
     Raises:
-        CheckpointError: it is none.
+        CheckpointError: the value is not a space.
     """
     place = f"{where}: {name}_space"
     with as_saved(place), fitting(place):
@@ -147,10 +148,10 @@ def saved_space(facts: dict[str, Any], name: str, where: Path) -> gym.Space[Any]
 
 
 def saved_env(facts: dict[str, Any], where: Path, *, trust: bool) -> str | None:
-    """The id of the saved environment; None if that was an object.
+    """The id of the saved environment; None if the environment was an object.
 
     Raises:
-        CheckpointError: it names a module that nobody said to trust.
+        CheckpointError: the id names a module that is not trusted.
     """
     saved: str | None = facts["env"]
     if saved is not None and not trust and module_of(saved) is not None:
@@ -159,14 +160,14 @@ def saved_env(facts: dict[str, Any], where: Path, *, trust: bool) -> str | None:
 
 
 def module_of(value: str) -> str | None:
-    """The module that `module:name` would import; None where there is none, or its code has run
+    """The module that `module:name` would import; None if there is none or it has been imported
     already."""
     module, colon, _ = value.partition(":")
     return module if colon and module not in sys.modules else None
 
 
 def refusal(where: Path, name: str, value: str) -> str:
-    """Why a saved value is not taken."""
+    """The reason why a saved value is refused."""
     return (
         f"{where}: {name} is {value!r}, which imports the module {module_of(value)!r}: "
         "if you trust it, say --trust or trust=True (docs/security.md)"
@@ -174,7 +175,7 @@ def refusal(where: Path, name: str, value: str) -> str:
 
 
 def texts(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every string in a saved configuration, and the field that it stands in."""
+    """Every string in a saved configuration, with the name of its field."""
     for name, value in values.items():
         stack = [value]
         while stack:

@@ -1,4 +1,4 @@
-"""Algorithms by name: ours and a stranger's come through the same door.
+"""Algorithms by name; ours and a user's are registered the same way.
 
 An algorithm is a small class that binds a configuration and an update to the agent's interface:
 
@@ -7,8 +7,8 @@ An algorithm is a small class that binds a configuration and an update to the ag
         config_kind = MineConfig
         update_kind = MineUpdate
 
-It trains as `Mine(env)`, as `retain train mine` where its module is imported, and as
-`retain train module:Mine` anywhere.
+It trains as `Mine(env)`, as `retain train mine` once its module is imported, and as `retain train
+module:Mine` anywhere.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def register_algorithm(name: str) -> Callable[[Kind], Kind]:
     """A decorator that makes an `Agent` class known by `name` (`retain train name`).
 
     Raises:
-        UsageError: the name is taken by another class, or the class is no `Agent`.
+        UsageError: another class has the name, or the class is not an `Agent`.
     """
 
     def enter(kind: Kind) -> Kind:
@@ -48,7 +48,7 @@ def register_algorithm(name: str) -> Callable[[Kind], Kind]:
 
 
 def algorithm_path(kind: type[Agent]) -> str:
-    """What imports the class: `module:name`."""
+    """The `module:name` that imports the class."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
@@ -56,7 +56,7 @@ def algorithm_class(name: str) -> type[Agent]:
     """The algorithm called `name`, or the one that `module:name` imports.
 
     Raises:
-        UsageError: there is none; the line gives the nearest.
+        UsageError: there is no such algorithm; the line gives the nearest.
     """
     if name in AGENTS:
         return AGENTS[name]

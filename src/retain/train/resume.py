@@ -1,4 +1,4 @@
-"""A run that was stopped goes on as if it never had been."""
+"""Continues a stopped run as if it had never stopped."""
 
 import os
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from retain.train.trainer import finished, go_on
 
 PICTURE = "learning_curve.png"
 BUFFER = "buffer"
-"""Where a resumed run that kept its replay in files does so by itself: within its own folder."""
+"""The replay's subfolder in the run folder, for a resumed run that keeps its replay in files."""
 
 
 @explained('retain.resume("runs/...")')
@@ -41,20 +41,20 @@ def resume(
 
     Args:
         path: the run folder.
-        env: the environment again, where the run was given an object of Python.
-        steps: the run's length from now on, also of one that was finished; schedules go by it.
-        callbacks: in place of those the run was given, which find the state they kept; None makes
-            those again that it was given by name, but imports nothing that only its files name.
-        checkpoint: name of the checkpoint to go on from instead; newer ones are set aside.
+        env: the environment, if the run was given a Python object.
+        steps: the run's new length, also for a finished run; schedules follow it.
+        callbacks: replace the run's callbacks and find the state that those kept. None makes the
+            callbacks again that were given by name, but imports nothing that only the files name.
+        checkpoint: name of the checkpoint to continue from; newer ones are set aside.
         trust: import the modules that the run's configuration names; see `load`.
-        buffer_folder: where the replay is kept in files, if it was; by default in the run folder.
-        changes: settings that are others from here on, e.g. learning_rate (see `load`); the
-            checkpoint that the run goes on from is written again with them.
+        buffer_folder: folder of a replay that is kept in files; by default in the run folder.
+        changes: settings that change from here on, e.g. learning_rate (see `load`); the checkpoint
+            that the run continues from is rewritten with them.
     Raises:
         CheckpointError: the folder holds no run, or its newest checkpoint is broken; the line names
-            the newest whole one.
-        UsageError: it is finished, its environment was an object and is not given, it names
-            callbacks of a module, or another process has it.
+            the newest intact one.
+        UsageError: the run is finished, its environment was an object and is not given, it names
+            callbacks from a module, or another process is using it.
     """
     run = Path(path)
     if not (run / store.CONFIG).exists():
@@ -86,11 +86,11 @@ def resume(
 
 
 def _start(run: Path, name: str | None) -> Path:
-    """The checkpoint to go on from.
+    """The checkpoint to continue from.
 
     Raises:
         CheckpointError: the run has none.
-        UsageError: it has none of that name.
+        UsageError: the run has no checkpoint of that name.
     """
     found = store.checkpoints(run)
     if not found:
@@ -117,7 +117,7 @@ def _loaded(
     trust: bool,
     buffer_folder: str | None,
 ) -> Agent:
-    """The agent of a checkpoint, with environments to go on in and other settings."""
+    """A checkpoint's agent, with environments to continue in and changed settings."""
     facts = store.load_config(start)
     if buffer_folder is None and facts[facts["algo"]].get("buffer_folder") is not None:
         buffer_folder = str(run / BUFFER)
@@ -136,10 +136,10 @@ def _loaded(
 def _take_callbacks(
     agent: Agent, run: Path, callbacks: Sequence[CallbackLike] | None, *, trust: bool
 ) -> list[CallbackLike]:
-    """The callbacks that are objects; those of a name go into the settings.
+    """The callbacks given as objects; callbacks given by name go into the settings.
 
     Raises:
-        UsageError: a saved name would be imported, and nobody said to trust it.
+        UsageError: a saved name would be imported, but is not trusted.
     """
     if callbacks is None:
         outside = [] if trust else from_outside(agent.run_settings.callbacks)
@@ -155,7 +155,7 @@ def _take_callbacks(
 
 
 def whole(run: Path, checkpoint: Path) -> bool:
-    """Whether every file that a checkpoint needs is what was written."""
+    """Whether every file that a checkpoint needs is intact."""
     try:
         store.check(checkpoint)
         replay = store.load_state(checkpoint).get("replay")
@@ -167,7 +167,7 @@ def whole(run: Path, checkpoint: Path) -> bool:
 
 
 def _with_advice(error: CheckpointError, run: Path, start: Path) -> CheckpointError:
-    """The line, with the newest whole checkpoint where this one is broken."""
+    """The error with the newest intact checkpoint added, if this one is broken."""
     if whole(run, start):
         return error
     older = [path for path in store.checkpoints(run) if path.name < start.name]
@@ -181,17 +181,17 @@ def _with_advice(error: CheckpointError, run: Path, start: Path) -> CheckpointEr
 
 
 def _set_aside(run: Path, start: Path) -> None:
-    """Checkpoints newer than the one to go on from leave the row; their steps are trained anew."""
+    """Moves checkpoints newer than the starting one aside; their steps are trained again."""
     for path in store.checkpoints(run):
         if path.name > start.name:
             store.replace_folder(path, path.with_name(f"set_aside.{path.name}"))
 
 
 def _finish(agent: Agent, run: Path) -> Agent:
-    """A finished run may still lack its picture: it was killed before that.
+    """Draws the picture that a finished run lacks if it was killed before drawing.
 
     Raises:
-        UsageError: it lacks nothing.
+        UsageError: the run lacks nothing.
     """
     if (run / PICTURE).exists():
         raise UsageError(f"{run} is finished: {agent.steps:,} steps are done (more with --steps)")

@@ -1,4 +1,5 @@
-"""From observations to feature vectors: one encoder a space, composed for Dict observations."""
+"""Turns observations into feature vectors: one encoder per space, composed for Dict
+observations."""
 
 from retain.nn.encoders.base import (
     ACTION_MASK,

@@ -1,4 +1,5 @@
-"""What every encoder is, and encoders by name: ours and a stranger's come through one door."""
+"""The base of every encoder, and encoders by name; ours and a user's are registered the same
+way."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -13,26 +14,26 @@ from retain.errors import UsageError, unknown
 from retain.types import Obs
 
 ACTION_MASK = "action_mask"
-"""The entry of a Dict observation that marks the allowed actions; it is no feature."""
+"""The entry of a Dict observation that marks the allowed actions; it is not a feature."""
 
 
 class Encoder(nn.Module, ABC):
-    """Observations of one space as feature vectors.
+    """Turns observations of one space into feature vectors.
 
-    A constructor takes the space and, by name, whichever of `hidden` (MLP widths before the
-    memory), `activation` and `precision` it wants.
+    A constructor takes the space and, by name, any of `hidden` (MLP widths before the memory),
+    `activation` and `precision` that it needs.
     """
 
     features: int
     """Width of the output."""
     each_entry: ClassVar[bool] = False
-    """Of a Dict space: whether it reads the entries it `accepts` one by one, beside the usual
-    encoders of the others. An encoder that says False is given the whole space, but for the
+    """For a Dict space: whether the encoder reads each entry that it `accepts` separately, while
+    the usual encoders read the others. An encoder with False gets the whole space, without the
     action mask."""
 
     @classmethod
     def accepts(cls, space: gym.Space[Any]) -> bool:
-        """Whether it can read such a space."""
+        """Whether the encoder can read such a space."""
         return True
 
     @abstractmethod
@@ -40,7 +41,7 @@ class Encoder(nn.Module, ABC):
         """`[T, B, ...]`, or a dict of these, to `[T, B, features]`."""
 
     def __call__(self, obs: Obs) -> Tensor:
-        """`forward`, with its types."""
+        """Calls `forward`, with types."""
         out: Tensor = super().__call__(obs)
         return out
 
@@ -53,14 +54,14 @@ AUTO = "auto"
 """The encoder that suits the space."""
 
 _given: dict[str, type[Encoder]] = {}
-"""Classes that were handed over as objects, by `module:name`."""
+"""Classes that were passed as objects, by `module:name`."""
 
 
 def register_encoder(name: str) -> Callable[[Kind], Kind]:
     """A decorator that makes an `Encoder` class known by `name` (`--encoder name`).
 
     Raises:
-        UsageError: the name is taken by another class, or the class is no `Encoder`.
+        UsageError: another class has the name, or the class is not an `Encoder`.
     """
 
     def enter(kind: Kind) -> Kind:
@@ -80,10 +81,10 @@ def _path(kind: type[Any]) -> str:
 
 
 def encoder_name(encoder: object) -> str:
-    """What a configuration calls an encoder: a registered name, or `module:name` of a class.
+    """The name that a configuration stores for an encoder: registered, or `module:name` of a class.
 
     Raises:
-        UsageError: it is neither a name nor a class of encoders.
+        UsageError: the value is neither a name nor an encoder class.
     """
     if isinstance(encoder, str):
         return encoder
@@ -103,7 +104,7 @@ def encoder_class(name: str) -> type[Encoder] | None:
     """The class that a configuration calls `name`; None for "auto".
 
     Raises:
-        UsageError: there is none; the line gives the nearest.
+        UsageError: there is no such encoder; the line gives the nearest.
     """
     if name == AUTO:
         return None
@@ -126,7 +127,7 @@ def encoder_class(name: str) -> type[Encoder] | None:
 
 
 def build_encoder(kind: type[Encoder], space: gym.Space[Any], **fields: Any) -> Encoder:
-    """An encoder of a space, given those of the fields that its constructor names."""
+    """Builds an encoder of a space, with those of the fields that its constructor names."""
     wanted = inspect.signature(kind).parameters
     made = kind(space, **{k: v for k, v in fields.items() if k in wanted})
     if not isinstance(getattr(made, "features", None), int):

@@ -1,4 +1,4 @@
-"""The encoder for an observation space, composed of others for Dict observations."""
+"""Builds the encoder for an observation space, composed of several for Dict observations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from retain.types import Obs
 
 
 class DictEncoder(Encoder):
-    """One encoder an entry, their features concatenated; the action mask is no feature."""
+    """One encoder per entry, with concatenated features; the action mask is not a feature."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class DictEncoder(Encoder):
 
 
 class WholeEncoder(Encoder):
-    """A stranger's encoder of a whole Dict space, which never sees the action mask."""
+    """A user's encoder of a whole Dict space; the action mask is left out."""
 
     def __init__(self, inner: Encoder) -> None:
         super().__init__()
@@ -70,11 +70,11 @@ def make_encoder(
     *,
     encoder: str = AUTO,
 ) -> Encoder:
-    """The encoder for an observation space; its attribute `features` is the width it gives.
+    """Builds the encoder for an observation space; its attribute `features` is its output width.
 
     Args:
         hidden: MLP widths before the memory; empty passes vectors through unchanged.
-        precision: of the products in an image encoder, "float32" or "bfloat16".
+        precision: precision of the products in an image encoder, "float32" or "bfloat16".
         encoder: "auto", a registered name, or `module:name`.
     Raises:
         UsageError: the space has no encoder, or the chosen one cannot read it; the line names it.
@@ -97,7 +97,7 @@ def make_encoder(
 def _usual(
     space: gym.Space[Any], hidden: Sequence[int], activation: str, precision: str
 ) -> Encoder:
-    """What "auto" is for a space without entries."""
+    """The encoder that "auto" chooses for a space without entries."""
     spaces = gym.spaces
     if is_image(space):
         return NatureCNN(space, precision)  # type: ignore[arg-type]
@@ -116,14 +116,14 @@ def _usual(
 
 
 def action_mask(obs: Obs) -> Tensor | None:
-    """The boolean mask of allowed actions that travels in a Dict observation, if one does."""
+    """The boolean mask of allowed actions in a Dict observation, if it has one."""
     if isinstance(obs, dict) and ACTION_MASK in obs:
         return obs[ACTION_MASK].bool()
     return None
 
 
 def allowed_actions(obs: Obs) -> Tensor | None:
-    """`action_mask`, and all actions where it allows none: after an episode's end nothing may be
-    allowed, and what is computed there must be finite although it counts nowhere."""
+    """`action_mask`, with all actions allowed in rows that allow none. After an episode's end no
+    action may be allowed, and results there must be finite although they count nowhere."""
     mask = action_mask(obs)
     return None if mask is None else mask | ~mask.any(-1, keepdim=True)

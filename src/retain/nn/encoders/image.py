@@ -15,15 +15,16 @@ from retain.ops.products import linear
 
 
 def is_image(space: gym.Space[object]) -> bool:
-    """Three dimensions with at most four channels on one side and pixels on the others."""
+    """Whether a space has three dimensions, at most four channels on one side and pixels on the
+    others."""
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 3:
         return False
     return min(space.shape[0], space.shape[-1]) <= 16 and sorted(space.shape)[1] >= 36
 
 
 def is_small_image(space: gym.Space[object]) -> bool:
-    """An image below the Nature CNN's size: 5 to 35 pixels a side, bytes or bounded floats; bytes
-    may lack the channels."""
+    """Whether a space is an image below the Nature CNN's size: 5 to 35 pixels a side, bytes or
+    bounded floats; bytes may lack the channels."""
     if not isinstance(space, gym.spaces.Box) or is_image(space) or not space.is_bounded():
         return False
     if len(space.shape) == 2:
@@ -35,19 +36,18 @@ def is_small_image(space: gym.Space[object]) -> bool:
 
 
 class ImageEncoder(Encoder):
-    """A convolution, more of them, and a linear layer, over `[C, H, W]` or `[H, W, C]` images.
+    """Several convolutions and a linear layer, over `[C, H, W]` or `[H, W, C]` images.
 
-    uint8 images are divided by 255 here, at the last moment, so everything before stores one byte
-    a pixel.
+    The encoder itself divides uint8 images by 255, so all storage before it takes one byte a pixel.
 
     Args:
-        precision: float32, or bfloat16 for its products (sums, weights and the output stay
-            float32): twice as fast on recent CPUs and GPUs.
+        precision: float32, or bfloat16 for the products only (sums, weights and the output stay
+            float32), which is twice as fast on recent CPUs and GPUs.
     """
 
     each_entry = True
     least: ClassVar[int] = 1
-    """Pixels that the shorter side must have."""
+    """Smallest number of pixels on the shorter side."""
     first: nn.Conv2d
     convolutions: nn.Module
 
@@ -66,11 +66,11 @@ class ImageEncoder(Encoder):
 
     @classmethod
     def accepts(cls, space: gym.Space[Any]) -> bool:
-        """Boxes of three dimensions."""
+        """Accepts Boxes of three dimensions."""
         return isinstance(space, gym.spaces.Box) and len(space.shape) == 3
 
     def finish(self, features: int) -> None:
-        """Adds the linear layer behind the convolutions."""
+        """Adds the linear layer after the convolutions."""
         with torch.no_grad():
             example = self.convolutions(self.first(torch.zeros(1, *self.shape)))
         self.linear = orthogonal(nn.Linear(example.numel(), features))
@@ -134,11 +134,12 @@ class Residual(nn.Module):
 class ImpalaResNet(ImageEncoder):
     """The residual network of Espeholt et al. 2018 (arXiv:1802.01561, figure 3), 256 features.
 
-    Three times a convolution, a pooling that halves the sides, and two residual blocks. It takes
-    images of any size, costs several Nature CNNs, and learns more from as many frames.
+    Three stages, each a convolution, a pooling that halves the sides, and two residual blocks. The
+    network takes images of any size, costs several Nature CNNs, and learns more from as many
+    frames.
 
     Args:
-        width: factor of the channels 16, 32, 32.
+        width: factor on the channels 16, 32, 32.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class GridCNN(ImageEncoder):
     """A small network for images that are too small for the others (grids, maps), 128 features.
 
     3 x 3 convolutions keep the size once, then halve it until at most 4 x 4 are left. Bytes are
-    divided by the largest of their space.
+    divided by the largest value of their space.
     """
 
     def __init__(
@@ -189,9 +190,9 @@ class GridCNN(ImageEncoder):
 
     @classmethod
     def accepts(cls, space: gym.Space[Any]) -> bool:
-        """Boxes of three dimensions, and bytes of two."""
+        """Accepts Boxes of three dimensions, and bytes of two."""
         return super().accepts(space) or (is_small_image(space) and len(space.shape or ()) == 2)
 
     def forward(self, obs: Tensor) -> Tensor:
-        """`[T, B, H, W]` or a third dimension of channels, to `[T, B, features]`."""
+        """`[T, B, H, W]`, or with a third dimension of channels, to `[T, B, features]`."""
         return super().forward(obs.unsqueeze(-1) if self.flat else obs)

@@ -19,7 +19,7 @@ Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d)
 
 
 def orthogonal(layer: Layer, gain: float = sqrt(2)) -> Layer:
-    """Orthogonal weights and zero biases, the initialisation PPO results rest on."""
+    """Sets orthogonal weights and zero biases, the initialisation behind published PPO results."""
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
@@ -43,17 +43,18 @@ class MLP(nn.Module):
 
 
 def byte_scale(space: gym.Space[Any]) -> float:
-    """What bytes are multiplied by, so that the largest of their space is 1; 1 for all else."""
+    """The factor that scales the largest byte of a space to 1; 1 for all other spaces."""
     if isinstance(space, gym.spaces.Box) and space.dtype == np.uint8:
         return 1 / max(1, int(space.high.max()))
     return 1.0
 
 
 class VectorEncoder(Encoder):
-    """Flattens a Box, MultiBinary or scalar observation and sends it through an MLP, if any.
+    """Flattens a Box, MultiBinary or scalar observation and passes it through an MLP, if there is
+    one.
 
     Args:
-        scale: what the entries are multiplied by first; see `byte_scale`.
+        scale: factor on the entries; see `byte_scale`.
     """
 
     def __init__(
@@ -102,7 +103,8 @@ class OneHotEncoder(Encoder):
 
 @register_encoder("mlp")
 class FlatEncoder(VectorEncoder):
-    """Any Box flattened, images too, and sent through an MLP, if `encoder_hidden` names one."""
+    """Flattens any Box, images too, and passes it through an MLP, if `encoder_hidden` asks for
+    one."""
 
     each_entry = True
 
@@ -113,5 +115,5 @@ class FlatEncoder(VectorEncoder):
 
     @classmethod
     def accepts(cls, space: gym.Space[Any]) -> bool:
-        """Boxes of any shape."""
+        """Accepts Boxes of any shape."""
         return isinstance(space, gym.spaces.Box)

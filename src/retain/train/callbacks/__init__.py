@@ -1,1 +1,1 @@
-"""What watches a run: one file each, all of them `Callback`s with no privilege."""
+"""The parts that watch a run, one file each; all are `Callback`s without privileges."""

@@ -1,4 +1,4 @@
-"""What a callback is: any of seven methods, each told of one kind of event.
+"""The callback interface: seven methods, each for one kind of event.
 
 Our own parts (CSV, TensorBoard, the terminal, evaluation, ...) are callbacks like a user's.
 """
@@ -15,37 +15,37 @@ from retain.train.evaluate import Evaluation
 Row: TypeAlias = dict[str, float]
 """Metrics by name."""
 Reason: TypeAlias = Literal["finished", "asked", "signal", "failed"]
-"""Why a run ended; asked: a callback wanted it to."""
+"""The reason why a run ended; "asked" means that a callback asked it to."""
 
 
 @dataclass
 class Run:
-    """A run of training, as every event shows it: to be read, not to be changed."""
+    """A training run as every event shows it: read it, but do not change it."""
 
     agent: Learner
     folder: Path | None
-    """Where the run is written; None writes nothing."""
+    """The run folder; None writes nothing."""
     resumed: bool
-    """Whether it goes on from a checkpoint."""
+    """Whether the run continues from a checkpoint."""
     post: Callable[["Event"], None]
-    """Tells every callback."""
+    """Passes an event to every callback."""
     checkpoint_wanted: bool = False
-    """Whether a checkpoint is to be written after this row, due or not; a callback may set it."""
+    """Whether to write a checkpoint after this row even if none is due; a callback may set it."""
     said: set[str] = field(default_factory=set)
 
     @property
     def first(self) -> int:
-        """Steps of the agent when the run began."""
+        """The agent's steps when the run began."""
         return self.agent.progress["start"]
 
     @property
     def end(self) -> int:
-        """Steps of the agent at the run's planned end."""
+        """The agent's steps at the run's planned end."""
         return self.first + self.agent.progress["total"]
 
     @property
     def steps(self) -> int:
-        """Steps of the agent so far."""
+        """The agent's steps so far."""
         return self.agent.steps
 
     @property
@@ -54,11 +54,12 @@ class Run:
         return self.steps >= self.end
 
     def passed(self, every: int, before: int) -> bool:
-        """Whether a multiple of `every` steps since the run began was reached after `before`."""
+        """Whether a multiple of `every` steps since the run's beginning was reached after
+        `before`."""
         return (self.steps - self.first) // every > (before - self.first) // every
 
     def warn(self, text: str) -> None:
-        """Says a line to whoever watches, the first time that its part before ":" comes up."""
+        """Shows a line to the user, the first time that its part before ":" occurs."""
         key = text.split(":")[0]
         if key not in self.said:
             self.said.add(key)
@@ -70,35 +71,36 @@ class Event:
     """Something that happened in a run."""
 
     hook: ClassVar[str]
-    """The callback's method that is told."""
+    """The callback method that receives the event."""
     run: Run
 
 
 @dataclass(frozen=True)
 class Started(Event):
-    """Training begins, or goes on where a checkpoint left it."""
+    """Training begins, or continues from a checkpoint."""
 
     hook = "on_start"
 
 
 @dataclass(frozen=True)
 class RowLogged(Event):
-    """An update is done."""
+    """An update is finished."""
 
     hook = "on_row"
     metrics: Row
-    """docs/metrics.md; what a callback adds is logged under its name."""
+    """Metrics of the row (docs/metrics.md); entries that a callback adds are logged by their
+    names."""
     due: bool
     """Whether the run's own schedule writes a checkpoint after this row."""
 
 
 @dataclass(frozen=True)
 class EpisodeEnded(Event):
-    """A training episode is over; told before the row it belongs to."""
+    """A training episode is over; the event comes before the row that the episode belongs to."""
 
     hook = "on_episode"
     episode: Episode
-    """Return, length, seed, and the last `info`."""
+    """The episode: return, length, seed, and the last `info`."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True)
 class Evaluated(Event):
-    """The agent has played whole episodes in environments of its own."""
+    """The agent has played whole episodes in separate environments."""
 
     hook = "on_evaluation"
     evaluation: Evaluation
@@ -119,7 +121,7 @@ class Evaluated(Event):
 
 @dataclass(frozen=True)
 class Warned(Event):
-    """Somebody has a line to say to whoever watches."""
+    """A part of the program has a line to show to the user."""
 
     hook = "on_warning"
     text: str
@@ -132,25 +134,25 @@ class Ended(Event):
     hook = "on_end"
     reason: Reason
     by: str | None = None
-    """The callback that asked for it."""
+    """The callback that asked for the end."""
 
 
 class Callback:
-    """Watches a run. Override what you need; a true return value asks the run to stop.
+    """Watches a run. Override the methods you need; a true return value asks the run to stop.
 
-    A run that is asked to stop writes its checkpoint first, and `retain resume` goes on from there.
-    So does one whose callback raised; the line then names the callback.
+    A run that is asked to stop writes its checkpoint first, and `retain resume` continues from
+    there. The same happens if a callback raises; the error line then names the callback.
     """
 
     name: ClassVar[str | None] = None
-    """What it is registered as."""
+    """The registered name."""
 
     def on_start(self, event: Started) -> bool | None:
-        """Training begins; `restore` has been called before if the run goes on."""
+        """Training begins; in a resumed run, `restore` has been called before."""
         return None
 
     def on_row(self, event: RowLogged) -> bool | None:
-        """An update is done."""
+        """An update is finished."""
         return None
 
     def on_episode(self, event: EpisodeEnded) -> bool | None:
@@ -162,19 +164,19 @@ class Callback:
         return None
 
     def on_evaluation(self, event: Evaluated) -> bool | None:
-        """An evaluation is done."""
+        """An evaluation is finished."""
         return None
 
     def on_warning(self, event: Warned) -> bool | None:
-        """Somebody has a line to say."""
+        """There is a line to show to the user."""
         return None
 
     def on_end(self, event: Ended) -> None:
-        """The run is over, whatever the reason; called last-started first, also after a failure."""
+        """The run is over, for any reason; called in reverse order, and also after a failure."""
 
     def state(self) -> State:
-        """What must survive a resume, as JSON; written into every checkpoint."""
+        """The state that must survive a resume, as JSON; written into every checkpoint."""
         return {}
 
     def restore(self, state: State) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""

@@ -1,4 +1,4 @@
-"""checkpoints/best: the agent that did best so far."""
+"""Keeps checkpoints/best: the best agent so far."""
 
 import math
 
@@ -11,16 +11,16 @@ from retain.train.contract import State
 
 @register_callback("best")
 class Best(Callback):
-    """Keeps a copy of the best checkpoint: by evaluation where there is one (`eval_every`), else by
-    the training return over a full window of 100 episodes at the scheduled checkpoints."""
+    """Keeps a copy of the best checkpoint. With evaluations (`eval_every`), they decide; otherwise
+    the training return over a full window of 100 episodes does, at the scheduled checkpoints."""
 
     def __init__(self) -> None:
         self.score = -math.inf
         self.step: int | None = None
-        """Of the best."""
+        """Step of the best checkpoint."""
 
     def on_start(self, event: Started) -> None:
-        """A run that was killed between a checkpoint and its copy makes the copy now."""
+        """Copies the checkpoint if the run was killed before the copy was made."""
         run = event.run
         if not run.resumed or self.step is None or run.folder is None:
             return
@@ -29,12 +29,12 @@ class Best(Callback):
             store.keep_best(run.folder, source)
 
     def on_evaluation(self, event: Evaluated) -> None:
-        """A better agent is saved at once."""
+        """Saves a better agent at once."""
         self._consider(event.evaluation.return_mean, event.run.steps)
         event.run.checkpoint_wanted |= self.step == event.run.steps
 
     def on_row(self, event: RowLogged) -> None:
-        """Without evaluation, a scheduled checkpoint may be the best."""
+        """Considers a scheduled checkpoint, if there are no evaluations."""
         run = event.run
         full = len(run.agent.collector.statistics.recent) == RECENT
         if event.due and full and not run.agent.run_settings.eval_every:
@@ -51,9 +51,9 @@ class Best(Callback):
             store.keep_best(event.run.folder, event.path)
 
     def state(self) -> State:
-        """Score and step of the best."""
+        """The best score and its step."""
         return {} if self.step is None else {"score": self.score, "step": self.step}
 
     def restore(self, state: State) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.score, self.step = state["score"], state["step"]

@@ -1,4 +1,4 @@
-"""A run's callbacks together: told in order, each failure caught and named."""
+"""A run's callbacks together: called in order, with each failure caught and named."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ from retain.train.contract import State
 
 
 def names(callbacks: Sequence[Callback]) -> Iterator[str]:
-    """A name for each, under which its state is kept: what it is registered as, or its class; the
-    second of a name is `name#2`."""
+    """A name per callback for its saved state: its registered name, or its class; a second callback
+    of the same name is `name#2`."""
     seen: dict[str, int] = {}
     for callback in callbacks:
         name = callback.name or type(callback).__qualname__
@@ -21,8 +21,8 @@ def names(callbacks: Sequence[Callback]) -> Iterator[str]:
 class Crew:
     """The callbacks of a run.
 
-    One that raises is told nothing more but the end; the others are, so that what they write is
-    whole when the run stops.
+    A callback that raises receives no more events except the end. The others do, so that their
+    files are complete when the run stops.
     """
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
@@ -31,25 +31,25 @@ class Crew:
         self._well = dict(self.members)
         self._started: list[str] = []
         self.asked: str | None = None
-        """Who asked to stop."""
+        """The callback that asked to stop."""
         self.failure: CallbackError | None = None
-        """Of the first that raised; its cause is what was raised."""
+        """The error of the first callback that raised; its cause is the original exception."""
 
     @property
     def failed(self) -> bool:
-        """Whether one raised."""
+        """Whether a callback raised."""
         return self.failure is not None
 
     @property
     def stopping(self) -> bool:
-        """Whether one asked to stop, or raised."""
+        """Whether a callback asked to stop, or raised."""
         return self.asked is not None or self.failed
 
     def start(self, run: Run, states: dict[str, State]) -> None:
-        """Tells all that the run begins.
+        """Tells every callback that the run begins.
 
         Args:
-            states: what each kept at the checkpoint that the run goes on from.
+            states: each callback's state at the checkpoint that the run continues from.
         """
         self.states = dict(states)
         for name, callback in self.members.items():
@@ -71,7 +71,7 @@ class Crew:
                 )
 
     def post(self, event: Event) -> None:
-        """Tells all of an event."""
+        """Passes an event to every callback."""
         untold = getattr(Callback, event.hook)
         for name in list(self._well):
             if getattr(type(self.members[name]), event.hook) is not untold:
@@ -96,7 +96,8 @@ class Crew:
             self.failure.__cause__ = error
 
     def keep(self) -> dict[str, State]:
-        """What each keeps for a resume; one that cannot say keeps what it kept before."""
+        """Each callback's state for a resume; a callback that cannot give one keeps its previous
+        state."""
         for name in list(self._well):
             try:
                 state = self.members[name].state()
@@ -108,7 +109,7 @@ class Crew:
         return {name: state for name, state in self.states.items() if state}
 
     def end(self, event: Ended) -> None:
-        """Tells all that were told of the start, the last one first."""
+        """Passes the end to every callback that was started, in reverse order."""
         while self._started:
             name = self._started.pop()
             self._tell(name, event)

@@ -1,4 +1,4 @@
-"""metrics.csv: the run as a table."""
+"""Writes metrics.csv, the run as a table."""
 
 import csv
 import math
@@ -15,25 +15,26 @@ TIMING: Final = ("seconds", "steps_per_second")
 
 
 def text(value: float) -> str:
-    """A number so that it reads back exactly."""
+    """A number as text that reads back exactly."""
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 @register_callback("csv")
 class CSV(Callback):
-    """One row an update. A metric that comes up later gets a column then, NaN in the rows before.
+    """Writes one row per update. A metric that appears later gets a new column, with NaN in earlier
+    rows.
 
-    A resumed run drops the rows that a killed one wrote after its checkpoint.
+    A resumed run drops the rows that a killed run wrote after its checkpoint.
     """
 
     def __init__(self) -> None:
         self.rows = 0
 
     def on_start(self, event: Started) -> None:
-        """Opens the file, cut to the rows that count.
+        """Opens the file and drops rows after the checkpoint.
 
         Raises:
-            CheckpointError: it has fewer.
+            CheckpointError: the file has too few rows.
         """
         assert event.run.folder is not None
         self.path = event.run.folder / "metrics.csv"
@@ -74,12 +75,12 @@ class CSV(Callback):
         self.file = self.path.open("a", newline="")
 
     def state(self) -> State:
-        """How many rows are on the disk."""
+        """The number of rows on the disk."""
         self.file.flush()
         return {"rows": self.rows}
 
     def restore(self, state: State) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.rows = state["rows"]
 
     def on_end(self, event: Ended) -> None:
@@ -88,7 +89,7 @@ class CSV(Callback):
 
 
 def _replace(path: Path, lines: list[str]) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file completely or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", newline="") as file:
         file.writelines(lines)

@@ -10,6 +10,6 @@ class Curve(Callback):
     """Draws learning_curve.png from metrics.csv."""
 
     def on_end(self, event: Ended) -> None:
-        """Draws it, unless the run broke off."""
+        """Draws the picture, unless the run failed."""
         if event.run.folder is not None and event.reason in ("finished", "asked"):
             plot_run(event.run.folder)

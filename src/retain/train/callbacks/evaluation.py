@@ -1,4 +1,4 @@
-"""Evaluation while training, every so many steps."""
+"""Evaluates at regular intervals while training."""
 
 import math
 
@@ -8,16 +8,16 @@ from retain.train.callbacks.registry import register_callback
 from retain.train.evaluate import evaluate, separate
 
 MOVE = 0x7E57
-"""Moves the episodes' seeds away from the training's and from those of `agent.evaluate`, which are
-then fresh to a checkpoint that was chosen here."""
+"""An offset that separates the episodes' seeds from the training's and from those of
+`agent.evaluate`, so that the latter's episodes are fresh for a checkpoint that was chosen here."""
 
 
 @register_callback("evaluation")
 class Evaluate(Callback):
-    """Plays the same episodes every time, so that two evaluations differ by the agent alone."""
+    """Plays the same episodes every time, so that two evaluations differ only by the agent."""
 
     def on_start(self, event: Started) -> None:
-        """What was reached before has been evaluated before."""
+        """Skips the evaluations that were due before this start."""
         self.before = event.run.steps
         if not separate(event.run.agent):
             raise UsageError(

@@ -1,4 +1,4 @@
-"""What went wrong in the environments."""
+"""Records faults in the environments."""
 
 import json
 
@@ -6,15 +6,15 @@ from retain.train.callbacks.base import Callback, RowLogged
 from retain.train.callbacks.registry import register_callback
 
 FILE = "incidents.jsonl"
-"""One line for each thing that went wrong in an environment, with what plays it again."""
+"""File with one line per fault in an environment, including what replays it."""
 
 
 @register_callback("incidents")
 class Incidents(Callback):
-    """Says each kind once, and writes all of them down."""
+    """Reports each kind of fault once, and writes all of them down."""
 
     def on_row(self, event: RowLogged) -> None:
-        """Takes those since the last row."""
+        """Takes the faults since the last row."""
         incidents = event.run.agent.collector.incidents.take()
         for incident in incidents:
             event.run.warn(incident.line())

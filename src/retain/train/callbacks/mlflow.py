@@ -10,16 +10,18 @@ from retain.train.contract import State
 
 STATUS = {"finished": "FINISHED", "asked": "FINISHED", "signal": "KILLED", "failed": "FAILED"}
 LONGEST = 500
-"""Characters of a setting, as MLflow's file store takes them."""
+"""Largest number of characters that MLflow's file store takes for a setting."""
 
 
 @register_callback("mlflow")
 class MLflow(Callback):
-    """Logs a run to MLflow; one that is resumed goes on there.
+    """Logs a run to MLflow; a resumed run continues there.
 
     Args:
-        uri: of the store; else the variable MLFLOW_TRACKING_URI, else MLflow's own default.
-        experiment: else the variable MLFLOW_EXPERIMENT_NAME, else "retain".
+        uri: the store's address; by default the variable MLFLOW_TRACKING_URI, else MLflow's own
+            default.
+        experiment: the experiment's name; by default the variable MLFLOW_EXPERIMENT_NAME, else
+            "retain".
     """
 
     def __init__(self, uri: str | None = None, experiment: str | None = None) -> None:
@@ -29,7 +31,7 @@ class MLflow(Callback):
         self.id: str | None = None
 
     def on_start(self, event: Started) -> None:
-        """Begins a tracked run, or goes on with it."""
+        """Begins a tracked run, or continues it."""
         if self.id is not None:
             self.client.update_run(self.id, status="RUNNING")
             history = self.client.get_metric_history(self.id, "episodes")
@@ -44,7 +46,7 @@ class MLflow(Callback):
         self.client.log_batch(self.id, params=params)
 
     def on_row(self, event: RowLogged) -> None:
-        """Sends the row, unless a killed run had sent it after its checkpoint."""
+        """Sends the row, unless a killed run had already sent it after its checkpoint."""
         step, now = int(event.metrics["step"]), int(time.time() * 1000)
         if step > self.logged:
             row = finite(event.metrics)
@@ -52,7 +54,7 @@ class MLflow(Callback):
             self.client.log_batch(self.id, metrics=points)
 
     def on_end(self, event: Ended) -> None:
-        """Sends what a finished run leaves behind."""
+        """Sends a finished run's files."""
         if event.reason == "finished":
             for path in artefacts(event.run):
                 if path.is_dir():
@@ -62,9 +64,9 @@ class MLflow(Callback):
         self.client.set_terminated(self.id, STATUS[event.reason])
 
     def state(self) -> State:
-        """Which tracked run it is."""
+        """The id of the tracked run."""
         return {"id": self.id}
 
     def restore(self, state: State) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.id = state["id"]

@@ -1,4 +1,4 @@
-"""Watches the metrics of a run and says, once each, when one is out of its healthy range."""
+"""Watches a run's metrics and reports, once each, when one leaves its healthy range."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from retain.train.callbacks.registry import register_callback
 from retain.train.contract import State
 
 PARITY = 1e-3
-"""|log ratio| of the first minibatch above which acting and training are said to disagree."""
+"""Limit on the first minibatch's |log ratio|, above which acting and training disagree."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A metric that must not stay where it is for long."""
+    """A metric's state that must not last long."""
 
     metric: str
-    """Its section in docs/metrics.md too."""
+    """The metric's name; also its section in docs/metrics.md."""
     bad: Callable[[Row, Row], bool]
-    """Given the row and the run's first row with a return."""
+    """Whether the metric is bad, given the row and the run's first row with a return."""
     rows: int
-    """In a row before anything is said."""
+    """Number of consecutive bad rows before the rule reports."""
     text: str
-    """The likely cause; `{}` is the value."""
+    """The likely cause; `{}` stands for the value."""
 
 
 RULES = (
@@ -70,8 +70,8 @@ class Monitor:
         self.said: set[int] = set()
 
     def watch(self, row: Row) -> Iterator[tuple[str, str]]:
-        """The metric and the line for each that has just been bad for long enough; a metric that
-        is missing or NaN is neither good nor bad."""
+        """The metric and the line for each metric that has just been bad for long enough; a missing
+        or NaN metric is neither good nor bad."""
         if self.first is None or self.first["return_mean"] != self.first["return_mean"]:
             self.first = row
         for number, rule in enumerate(RULES):
@@ -84,7 +84,7 @@ class Monitor:
                 yield rule.metric, f"{rule.text.format(value)} (docs/metrics.md#{rule.metric})"
 
     def state(self) -> State:
-        """As JSON."""
+        """The counts as JSON."""
         return {
             "first": self.first,
             "counts": list(self.counts.values()),
@@ -92,7 +92,7 @@ class Monitor:
         }
 
     def restore(self, state: State) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.first = state["first"]
         self.counts |= dict(zip(self.counts, state["counts"], strict=False))
         self.said = set(state["said"])
@@ -100,21 +100,21 @@ class Monitor:
 
 @register_callback("monitors")
 class Monitors(Callback):
-    """Says what has been out of its healthy range for long."""
+    """Reports metrics that have been out of their healthy range for long."""
 
     def __init__(self) -> None:
         self.monitor = Monitor()
 
     def on_row(self, event: RowLogged) -> None:
-        """Looks at every metric."""
+        """Checks every metric."""
         for metric, line in self.monitor.watch(event.metrics):
             more = event.run.agent.explain(metric)
             event.run.warn(f"{line}; {more}" if more else line)
 
     def state(self) -> State:
-        """For how long each metric has been bad."""
+        """How long each metric has been bad."""
         return self.monitor.state()
 
     def restore(self, state: State) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.monitor.restore(state)

@@ -1,4 +1,4 @@
-"""Every episode as its seed and its actions, for `retain playback`."""
+"""Records every episode's seed and actions, for `retain playback`."""
 
 from retain.data.episodes import Episode
 from retain.train.callbacks.base import Callback, Ended, EpisodeEnded, RowLogged, Started
@@ -16,12 +16,12 @@ class Record(Callback):
         self.finished: list[Episode] = []
 
     def on_start(self, event: Started) -> None:
-        """Opens the files, cut to what counts."""
+        """Opens the files and drops data after the checkpoint."""
         assert event.run.folder is not None
         self.recorder = Recorder(event.run.folder, event.run.agent.collector, self.offsets)
 
     def on_episode(self, event: EpisodeEnded) -> None:
-        """To be written with the row."""
+        """Keeps the episode until its row is written."""
         self.finished.append(event.episode)
 
     def on_row(self, event: RowLogged) -> None:
@@ -30,11 +30,11 @@ class Record(Callback):
         self.finished = []
 
     def state(self) -> State:
-        """Bytes of each file."""
+        """The size of each file in bytes."""
         return {"offsets": list(self.recorder.offsets())}
 
     def restore(self, state: State) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.offsets = tuple(state["offsets"])
 
     def on_end(self, event: Ended) -> None:

@@ -25,7 +25,7 @@ HOMES = {
     "trackio": "trackio",
     "wandb": "wandb",
 }
-"""The modules of this package that register ours, imported when they are asked for."""
+"""Modules of this package that register callbacks; each is imported on first use."""
 REGISTERED: dict[str, type[Callback]] = {}
 
 
@@ -33,7 +33,7 @@ def register_callback(name: str) -> Callable[[Kind], Kind]:
     """Gives a class a name for `--callbacks` and for its state in checkpoints.
 
     Raises:
-        UsageError: another class has it.
+        UsageError: another class has the name.
     """
 
     def register(kind: Kind) -> Kind:
@@ -48,10 +48,11 @@ def register_callback(name: str) -> Callable[[Kind], Kind]:
 
 
 def make_callback(what: CallbackLike) -> Callback:
-    """A callback from what a user gives.
+    """Makes a callback from a user's value.
 
     Raises:
-        UsageError: an unknown name, a module that cannot be imported, or something else altogether.
+        UsageError: the name is unknown, its module cannot be imported, or the value is something
+            else.
     """
     kind = _class_of(what) if isinstance(what, str) else what
     if isinstance(kind, type) and issubclass(kind, Callback):
@@ -83,5 +84,5 @@ def _class_of(name: str) -> object:
 
 
 def from_outside(names: Sequence[str]) -> list[str]:
-    """Those names that something unknown would be imported for."""
+    """The names that would import modules from outside this package."""
     return [name for name in names if name not in HOMES and name not in REGISTERED]

@@ -11,15 +11,15 @@ from retain.train.config import RunConfig
 def all_callbacks(
     settings: RunConfig, given: Sequence[CallbackLike], *, written: bool, shown: bool
 ) -> list[Callback]:
-    """Ours and the user's, in the order they are told: those that find something out, the user's,
-    and those that log a row, which has all columns by then.
+    """Our callbacks and the user's, in calling order: first those that measure something, then the
+    user's, then those that log a row, which is complete by then.
 
     Args:
-        given: besides those that the settings name.
-        written: the run has a folder.
-        shown: it has a live view.
+        given: callbacks besides those that the settings name.
+        written: whether the run has a folder.
+        shown: whether the run has a live view.
     Raises:
-        UsageError: one cannot be made, or one of ours is there already.
+        UsageError: a callback cannot be made, or one of ours is given again.
     """
     before = {
         "evaluation": settings.eval_every > 0,

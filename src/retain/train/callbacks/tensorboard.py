@@ -1,4 +1,4 @@
-"""TensorBoard events next to metrics.csv."""
+"""Writes TensorBoard events next to metrics.csv."""
 
 import math
 
@@ -17,16 +17,17 @@ GROUPS = {
 
 
 def group_of(metric: str) -> str:
-    """The heading that a metric stands under."""
+    """The heading for a metric."""
     return "evaluation" if metric.startswith("eval_") else GROUPS.get(metric, "train")
 
 
 @register_callback("tensorboard")
 class TensorBoard(Callback):
-    """One scalar a metric and row; events of an earlier process after the checkpoint are hidden."""
+    """Logs one scalar per metric and row; hides an earlier process's events after the
+    checkpoint."""
 
     def on_start(self, event: Started) -> None:
-        """Opens a file of events."""
+        """Opens an event file."""
         self.writer = SummaryWriter(
             str(event.run.folder), purge_step=event.run.steps, max_queue=10_000, flush_secs=30
         )
@@ -39,5 +40,5 @@ class TensorBoard(Callback):
                 self.writer.add_scalar(f"{group_of(name)}/{name}", value, step)
 
     def on_end(self, event: Ended) -> None:
-        """Flushes and closes."""
+        """Flushes and closes the file."""
         self.writer.close()

@@ -1,4 +1,4 @@
-"""A run on the terminal."""
+"""Shows a run on the terminal."""
 
 import math
 import sys
@@ -35,7 +35,7 @@ SHOWN = {
 
 
 def show(value: float) -> str:
-    """A metric for people."""
+    """A metric formatted for people."""
     if math.isnan(value):
         return "-"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
@@ -73,7 +73,8 @@ class Terminal(Callback):
             self.live.start()
 
     def on_row(self, event: RowLogged) -> None:
-        """Redraws at most four times a second; without a terminal, a line every ten seconds."""
+        """Redraws at most four times a second; without a terminal, prints a line every ten
+        seconds."""
         row = event.metrics
         # An evaluation's numbers stay until the next one.
         kept = {
@@ -121,15 +122,15 @@ class Terminal(Callback):
         )
 
     def on_warning(self, event: Warned) -> None:
-        """A line of its own, above the live view."""
+        """Prints a line above the live view."""
         self.say(f"warning: {event.text}")
 
     def say(self, text: str) -> None:
-        """A line for people."""
+        """Prints a line for people."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def on_end(self, event: Ended) -> None:
-        """Draws the last row and leaves the terminal as it was."""
+        """Draws the last row and restores the terminal."""
         if self.live is not None:
             if self.last:
                 self._draw(self.last)

@@ -1,4 +1,4 @@
-"""What trackers of experiments share: settings, numbers, and the files worth keeping."""
+"""The common part of experiment trackers: settings, numbers, and the files worth keeping."""
 
 import contextlib
 import math
@@ -16,7 +16,7 @@ def extra(name: str) -> Any:
     """The module of an optional extra.
 
     Raises:
-        UsageError: it is not installed; says how to.
+        UsageError: the extra is not installed; the line says how to install it.
     """
     try:
         return import_module(name)
@@ -27,7 +27,7 @@ def extra(name: str) -> Any:
 
 
 def title(run: Run) -> str:
-    """What a tracked run is called: its folder, or the agent without one."""
+    """The name of a tracked run: its folder, or the agent's name without one."""
     return run.folder.name if run.folder is not None else run.agent.name
 
 
@@ -43,12 +43,13 @@ def settings_of(run: Run) -> dict[str, object]:
 
 
 def finite(row: Row) -> Row:
-    """The metrics that are numbers now."""
+    """The metrics that are finite in this row."""
     return {k: value for k, value in row.items() if k != "step" and math.isfinite(value)}
 
 
 def artefacts(run: Run) -> list[Path]:
-    """Of a run's folder: settings, metrics, curve, and the best checkpoint or else the last."""
+    """Files worth keeping from a run's folder: settings, metrics, curve, and the best checkpoint or
+    else the last one."""
     if run.folder is None:
         return []
     names = (store.CONFIG, "metrics.csv", "learning_curve.png")

@@ -10,11 +10,11 @@ from retain.train.contract import State
 
 @register_callback("trackio")
 class Trackio(Callback):
-    """Logs a run to Trackio; one that is resumed goes on there.
+    """Logs a run to Trackio; a resumed run continues there.
 
     Args:
-        project: else the variable TRACKIO_PROJECT, else "retain". TRACKIO_SPACE_ID sends it to a
-            Space instead of a local file.
+        project: the project's name; by default the variable TRACKIO_PROJECT, else "retain".
+            TRACKIO_SPACE_ID sends the run to a Space instead of a local file.
     """
 
     def __init__(self, project: str | None = None) -> None:
@@ -23,7 +23,7 @@ class Trackio(Callback):
         self.title: str | None = None
 
     def on_start(self, event: Started) -> None:
-        """Begins a tracked run, or goes on with it."""
+        """Begins a tracked run, or continues it."""
         run = event.run
         resume = "must" if self.title else "never"
         self.title = self.title or title(run)
@@ -37,16 +37,16 @@ class Trackio(Callback):
         self.run.log(finite(event.metrics), step=int(event.metrics["step"]))
 
     def on_end(self, event: Ended) -> None:
-        """Sends what a finished run leaves behind."""
+        """Sends a finished run's files."""
         if event.reason == "finished":
             for path in artefacts(event.run):
                 self.run.log_artifact(path, name=f"{self.title}-{path.stem}", type="run")
         self.run.finish()
 
     def state(self) -> State:
-        """Which tracked run it is."""
+        """The id of the tracked run."""
         return {"title": self.title}
 
     def restore(self, state: State) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.title = state["title"]

@@ -10,14 +10,14 @@ from retain.train.contract import State
 
 @register_callback("wandb")
 class WandB(Callback):
-    """Logs a run to Weights & Biases; one that is resumed goes on there.
+    """Logs a run to Weights & Biases; a resumed run continues there.
 
-    A resumed run sends the rows after its checkpoint again. They are the same, and Weights & Biases
-    ignores a step that it has already.
+    A resumed run sends the rows after its checkpoint again. The rows are the same, and Weights &
+    Biases ignores a step that it already has.
 
     Args:
-        project: else the variable WANDB_PROJECT, else "retain". WANDB_MODE=offline needs no
-            account.
+        project: the project's name; by default the variable WANDB_PROJECT, else "retain".
+            WANDB_MODE=offline needs no account.
     """
 
     def __init__(self, project: str | None = None) -> None:
@@ -26,7 +26,7 @@ class WandB(Callback):
         self.id: str | None = None
 
     def on_start(self, event: Started) -> None:
-        """Begins a tracked run, or goes on with it."""
+        """Begins a tracked run, or continues it."""
         run = event.run
         self.run = self.wandb.init(
             project=self.project, name=title(run), group=run.agent.name, dir=run.folder,
@@ -39,7 +39,7 @@ class WandB(Callback):
         self.run.log(finite(event.metrics), step=int(event.metrics["step"]))
 
     def on_end(self, event: Ended) -> None:
-        """Sends what a finished run leaves behind."""
+        """Sends a finished run's files."""
         if event.reason == "finished":
             artefact = self.wandb.Artifact(f"run-{self.id}", type="run")
             for path in artefacts(event.run):
@@ -49,9 +49,9 @@ class WandB(Callback):
         self.run.finish(exit_code=int(event.reason == "failed"))
 
     def state(self) -> State:
-        """Which tracked run it is."""
+        """The id of the tracked run."""
         return {"id": self.id}
 
     def restore(self, state: State) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.id = state["id"]
