@@ -1,4 +1,4 @@
-"""Does an agent keep the invariants that learning rests on? Almost nothing is learned here."""
+"""Checks the invariants of an agent that learning depends on. Almost nothing is trained here."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from retain.train.loading import load
 from retain.types import Obs, tree_map
 
 CHECKS: dict[str, Callable[[Any], Result]] = {**on_policy.CHECKS, **off_policy.CHECKS}
-"""What an algorithm can name in `Update.checks`, for agents of its own kind."""
+"""Checks that an algorithm can name in `Update.checks`, for agents of its own kind."""
 
 
 def agent_results(agent: Agent) -> Iterator[Result]:
-    """The results of every invariant that applies to the agent; it is left as it is."""
+    """The results of every invariant that applies to the agent; the agent stays unchanged."""
     checks: list[Callable[[Any], Result | Iterator[Result]]] = []
     checks += [CHECKS[name] for name in agent.update.checks]
     checks += [_perturbed, _memory_learns, _owned, _evaluation, _round_trip]
@@ -31,7 +31,7 @@ def agent_results(agent: Agent) -> Iterator[Result]:
 
 @torch.no_grad()
 def _perturbed(agent: Agent) -> Iterator[Result]:
-    """The whole network on a stream of two episodes, of which parts are changed."""
+    """Runs the whole network on a stream of two episodes, and again with parts of it changed."""
     T, B = 12, 4
     still = variant(agent)
     policy = still.policy
@@ -81,7 +81,7 @@ def _perturbed(agent: Agent) -> Iterator[Result]:
 
 
 def _memory_learns(agent: Agent) -> Result:
-    """The gradient that the algorithm's own loss sends into the memory, one update's worth."""
+    """Measures the gradient that the algorithm's own loss sends into the memory in one update."""
     fresh = variant(agent)
     memories = [t.memory for t in fresh.policy.torsos]
     own = [p for memory in memories for p in memory.parameters()]

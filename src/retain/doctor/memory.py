@@ -1,4 +1,4 @@
-"""Does a memory obey its contract? Nothing is learned; every check perturbs and compares."""
+"""Checks a memory against its contract. Nothing is trained; every check perturbs and compares."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,10 @@ CLOSE = 1e-4
 
 
 def check_memory(memory: Memory, *, seed: int = 0) -> Report:
-    """Every check of a memory, for tests. Its parameters are left as they are.
+    """Runs every check of a memory, for tests. The memory's parameters stay unchanged.
 
     Raises:
-        AssertionError: something is broken; the lines say what and how to mend it.
+        AssertionError: something is broken; the lines say what, and how to fix it.
     """
     return Report(list(memory_results(memory, seed=seed))).require()
 

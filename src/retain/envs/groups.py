@@ -10,11 +10,11 @@ from retain.errors import UsageError
 
 
 def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> list[Backend]:
-    """`num_envs` environments as the options say: in `env_groups` backends of equal size, in
+    """Makes `num_envs` environments as the options say: in `env_groups` backends of equal size, in
     `workers` processes or in this one.
 
     Raises:
-        UsageError: as `make`, or the environments cannot be divided so.
+        UsageError: see `make`; or the environments cannot be divided this way.
     """
     groups, workers = options.env_groups, options.workers
     if num_envs % groups:

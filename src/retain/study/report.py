@@ -1,4 +1,4 @@
-"""The comparison in a table, in words, and as a picture."""
+"""Shows a comparison as a table, in words, and as a picture."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,8 @@ Found = Mapping[str, Sequence[Outcome]]
 
 
 def against(found: Found, name: str) -> tuple[Interval | None, str]:
-    """How probably a variant beats the first, and the rank test's p; nothing for the first."""
+    """The probability that a variant beats the first one, and the rank test's p; empty for the
+    first."""
     base = next(iter(found))
     if name == base:
         return None, ""
@@ -26,7 +27,7 @@ def against(found: Found, name: str) -> tuple[Interval | None, str]:
 
 
 def table(found: Found) -> list[str]:
-    """Markdown lines, one for each variant; the first is what the others are compared with."""
+    """Markdown lines, one for each variant; the others are compared with the first one."""
     base = next(iter(found))
     lines = [
         f"| | final agent, IQM [95 %] | last tenth of training | whole training | better than "
@@ -48,7 +49,7 @@ def table(found: Found) -> list[str]:
 
 
 def yardstick_line(study: Study, found: Found) -> str:
-    """What returns mean there: random actions, and a good return where one is known."""
+    """The line on the scale of returns: random actions, and a good return if one is known."""
     evidence = Evidence(study, found)
     known = "" if evidence.reference is None else f"; a good return is {evidence.reference:.4g}"
     randoms = {f"{evidence.random(name):.4g}": name for name in found}
@@ -59,7 +60,7 @@ def yardstick_line(study: Study, found: Found) -> str:
 
 
 def short_table(found: Found) -> list[str]:
-    """What fits a terminal: the final agents alone."""
+    """A table that fits a terminal: only the final agents."""
     base = next(iter(found))
     head = f"| | final return, IQM [95 %] | better than {base} | p | steps/s |"
     lines = [head, "|---|---|---|---|---|"]
@@ -74,8 +75,8 @@ def short_table(found: Found) -> list[str]:
 
 
 def memory_lines(study: Study, found: Found) -> list[str]:
-    """How far back each variant's memory matters; nothing where none has one, and no length for
-    one that did not learn: what random actions make of a memory means nothing."""
+    """Lines on how far back each variant's memory matters; empty if no variant has a memory. A
+    variant that did not learn gets no length, since memory means nothing to random actions."""
     with_memory = {n: o for n, o in found.items() if o and o[0].cleared}
     if not with_memory:
         return []
@@ -96,7 +97,7 @@ def memory_lines(study: Study, found: Found) -> list[str]:
 
 
 def advice_lines(verdict: Verdict) -> list[str]:
-    """What to try after no verdict, in order."""
+    """Lines with the next things to try if there is no verdict, in order."""
     if not verdict.advice:
         return []
     steps = (f"{number}. {text}" for number, text in enumerate(verdict.advice, 1))
@@ -104,7 +105,7 @@ def advice_lines(verdict: Verdict) -> list[str]:
 
 
 def tuned_lines(study: Study, tuned: Sequence[Tuned]) -> list[str]:
-    """What the search chose for each variant, and what it cost."""
+    """Lines with the search's choice for each variant, and the cost of the search."""
     if not tuned:
         return []
     lines = [
@@ -121,7 +122,7 @@ def tuned_lines(study: Study, tuned: Sequence[Tuned]) -> list[str]:
 
 
 def write_report(study: Study, found: Found, out: Path, tuned: Sequence[Tuned] = ()) -> Path:
-    """`report.md` and `compare.png` in the study's folder; where the report is."""
+    """Writes `report.md` and `compare.png` into the study's folder; returns the report's path."""
     folders = {
         study.folder(out, variant, seed): variant.name
         for variant in study.variants

@@ -1,7 +1,7 @@
-"""What other libraries call things: an unknown name that is one of theirs is answered with ours.
+"""Names from other libraries: an unknown name that is one of theirs is answered with ours.
 
-`Stable-Baselines3` stands for sb3-contrib too. Settings stand in backticks, so that the command
-line can show them as flags.
+`Stable-Baselines3` also stands for sb3-contrib. Settings are in backticks, so that the command line
+can show them as flags.
 """
 
 import re
@@ -122,7 +122,7 @@ RENAMED: dict[str, tuple[str, str]] = {
     "done": ("older libraries", "reset"),
     "dones": ("older libraries", "reset"),
 }
-"""Name -> whose it is, and ours; where several are given, the first that is known."""
+"""Name -> the library that uses it, and our name; of several, the first known one applies."""
 
 OTHER: dict[str, tuple[str, str]] = {
     "policy": (SB3, "networks are made of the settings `memory`, `hidden`, `encoder`, ..."),
@@ -177,7 +177,7 @@ OTHER: dict[str, tuple[str, str]] = {
     "capture_video": (CLEANRL, "every episode can be filmed later: retain playback --video"),
     "_init_setup_model": (SB3, "an agent always makes its networks"),
 }
-"""Name -> whose it is, and what there is here instead."""
+"""Name -> the library that uses it, and our alternative."""
 
 ELSEWHERE = {
     "env": "the first argument",
@@ -189,14 +189,14 @@ ELSEWHERE = {
     "carry": "act(obs, carry, reset)",
     "reset": "act(obs, carry, reset)",
 }
-"""Arguments that are no settings, and what takes them."""
+"""Arguments that are not settings, and the call that takes them."""
 
 POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy", "CnnLstmPolicy",
             "MultiInputLstmPolicy")  # fmt: skip
 
 
 def _per_segment(text: str) -> Callable[[float, Mapping[str, Any]], str]:
-    """An answer with the arithmetic for the settings at hand."""
+    """An answer with the arithmetic for the current settings."""
 
     def answer(count: float, values: Mapping[str, Any]) -> str:
         steps = values["num_envs"] * values["num_steps"]
@@ -231,18 +231,18 @@ COUNTED: dict[str, tuple[str, Callable[[float, Mapping[str, Any]], str]]] = {
         lambda count, _: f"`update_ratio` {1 / max(count, 1):.3g} updates once in {count:g} steps",
     ),
 }
-"""Name -> whose it is, and the arithmetic that answers it."""
+"""Name -> the library that uses it, and the arithmetic that answers it."""
 
 
 def answer(
     name: str, known: Collection[str], given: Any = None, values: Mapping[str, Any] | None = None
 ) -> str:
-    """What another library's name is here; empty where the name is nobody's.
+    """The meaning here of another library's name; empty if no library uses the name.
 
     Args:
-        known: the names that can be used here.
-        given: the value that was given, for the arithmetic of some.
-        values: the other settings, likewise.
+        known: the names that are valid here.
+        given: the given value, which some answers compute with.
+        values: the other settings, which some answers compute with.
     """
     if name in RENAMED:
         whose, ours = RENAMED[name]
@@ -268,7 +268,7 @@ def _theirs(whose: str) -> str:
 
 
 def _number(given: Any) -> float:
-    """The number that was given, or a usual one where it is none."""
+    """The given number, or a typical one if the value is not a number."""
     try:
         return float(given) or 4.0
     except (TypeError, ValueError):
@@ -276,10 +276,10 @@ def _number(given: Any) -> float:
 
 
 def shown(text: str, show: Callable[[str], str] = str) -> str:
-    """An answer with its settings as the caller writes them."""
+    """An answer with its settings in the caller's notation."""
     return re.sub(r"`(\w+)`", lambda match: show(match[1]), text)
 
 
 def flag(name: str) -> str:
-    """A setting as the command line writes it."""
+    """A setting as a command-line flag."""
     return "--" + name.replace("_", "-")
