@@ -38,7 +38,7 @@ POINTS = 30
 """Points of a run's learning curve that are kept."""
 SETTINGS = {
     "num_envs": 16, "num_steps": 128, "batch_size": 512, "learning_rate": 1e-3,
-    "entropy_coef": 0.01, "previous_action": False,
+    "lr_schedule": "constant", "entropy_coef": 0.01, "previous_action": False,
 }  # fmt: skip
 MEMORIES = ("none", "lstm", "gru", "mingru", "lru", "attention", "delta")
 TASKS = (
@@ -97,23 +97,27 @@ def train(task: str, memory: str, seed: int, steps: int) -> Run:
     import torch
 
     import retain
+    from retain.train.callbacks.base import EpisodeEnded, RowLogged
 
     torch.set_num_threads(1)
     make_known()
     name, *options = memory.split()
     agent = retain.PPO(task, memory=name, memory_options=tuple(options), seed=seed, **SETTINGS)
-    began, cpu_began = time.perf_counter(), time.thread_time()
     curve: list[tuple[int, float]] = []
     late: list[float] = []
-    while agent.steps < steps:
-        seen = agent.collector.statistics.total
-        agent.learn(math.ceil(steps / POINTS))
-        recent = agent.collector.statistics.recent
-        new = [episode.ret for episode in recent][-(agent.collector.statistics.total - seen) :]
-        if recent:
-            curve.append((agent.steps, statistics.mean(e.ret for e in recent)))
-        if agent.steps > 0.9 * steps:
-            late += new
+
+    class Watch(retain.Callback):
+        def on_row(self, event: RowLogged) -> None:
+            value, step = event.metrics["return_mean"], int(event.metrics["step"])
+            if step >= steps / POINTS * (len(curve) + 1) and math.isfinite(value):
+                curve.append((step, value))
+
+        def on_episode(self, event: EpisodeEnded) -> None:
+            if agent.steps > 0.9 * steps:
+                late.append(event.episode.ret)
+
+    began, cpu_began = time.perf_counter(), time.thread_time()
+    agent.learn(steps, callbacks=[Watch()])
     return Run(
         task, memory, seed, steps, tuple(options), tuple(curve),
         statistics.mean(late) if late else math.nan,
