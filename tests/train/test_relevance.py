@@ -16,7 +16,7 @@ IDLE = [
     ("ppo --memory-hidden 8", "memory_hidden 8 would do nothing: there is no memory"),
     ("ppo --memory window --memory-layers 2", "memory 'window' does not read it"),
     ("ppo --memory lstm --refresh-carries", "sequence_length is None"),
-    ("ppo --separate-memory", "there is nothing to keep apart"),
+    ("ppo --separate-memory", "there is nothing to separate"),
     ("ppo --entropy-coef 0 --entropy-schedule linear", "entropy_coef is 0.0"),
     ("ppo --log-std-init -1", "the actions are Discrete(2)"),
     ("ppo --env Pendulum-v1 --sde-sample-freq 4 --no-use-sde", "use_sde is False"),

@@ -95,7 +95,7 @@ def pieces_of(config: PieceSettings, receptive_field: int | None, *, unrolls: bo
     if config.batch_size % length:
         nearest = max(1, round(config.batch_size / length)) * length
         raise UsageError(
-            f"batch_size {config.batch_size} is no multiple of the sequence length "
+            f"batch_size {config.batch_size} is not a multiple of the sequence length "
             f"{length}; nearest that is: {nearest}"
         )
     return found

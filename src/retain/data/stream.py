@@ -179,7 +179,7 @@ class Stream:
         now += leaves
         before += [tensors[f"carry.{number}"] for number in range(len(leaves))]
         if [tuple(x.shape) for x in now] != [tuple(x.shape) for x in before]:
-            raise CheckpointError("what was saved between two steps does not fit the policy")
+            raise CheckpointError("the saved state does not fit the policy")
         self.previous_action = before[0].to(self.device)
         self.previous_reward, self.reset_flags = before[1].numpy(), before[2].numpy()
         carried = iter(before[3:])

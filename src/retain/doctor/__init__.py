@@ -83,7 +83,7 @@ def _separate(env: EnvLike) -> EnvLike:
     made = separate(env)
     if made is None:
         raise UsageError(
-            f"the doctor tries several environments, but {env_name(env)} is the only one there is: "
+            f"the doctor needs several environments, but {env_name(env)} cannot be copied: "
             f"{PASS_A_CALLABLE}"
         )
     return made

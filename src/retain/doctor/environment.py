@@ -154,7 +154,7 @@ def _deterministic(
         "determinism", not differs,
         "same seed, same actions: same episode" if not differs
         else f"same seed and actions, another episode from step {min(differs)} on",
-        "Episodes cannot be played again: no exact resume, no recovery of a killed worker.",
+        "Episodes cannot be replayed: no exact resume, no recovery of a killed worker.",
         "Draw every random number from self.np_random, which reset(seed=...) makes; keep clocks "
         "and global state out.",
     )  # fmt: skip
@@ -181,7 +181,7 @@ def _seeded(episodes: list[Trace]) -> Result:
     return judged(
         "seeds matter", varied, "other seeds and actions, other episodes" if varied
         else f"{len(episodes)} seeds and action sequences gave the very same observations",
-        "Nothing varies: neither the seed nor the actions change what is seen.",
+        "Nothing varies: neither the seed nor the actions change the observations.",
         "Check that reset uses the seed and that step uses the action.", otherwise="warn",
     )  # fmt: skip
 
@@ -197,7 +197,7 @@ def _finite(episodes: list[Trace]) -> Result:
     return judged(
         "finite numbers", not bad,
         "no NaN or infinity" if not bad else f"NaN or infinity at step {min(bad)}",
-        "One such number destroys every parameter it reaches.",
+        "One such number destroys every parameter that it reaches.",
         "Find the division or logarithm that makes it.",
     )  # fmt: skip
 
@@ -276,9 +276,9 @@ def _aliasing(player: Player) -> Result:
             break
     changed = sum(not _equal(player._copy(now), then) for now, then in kept)
     return judged(
-        "observations stay", not changed, "each step returns an array of its own" if not changed
+        "observations stay", not changed, "each step returns a new array" if not changed
         else f"{changed} of {len(kept)} observations were overwritten by later steps",
-        "The environment returns the array it goes on writing: whoever keeps it sees the future.",
+        "The environment keeps writing to the array it returns: whoever stores it sees the future.",
         "Return a copy.", otherwise="warn",
     )  # fmt: skip
 

@@ -84,8 +84,8 @@ def _split(memory: Memory, x: Tensor, carry: Carry, reset: Tensor) -> Result:
                       zip(tree_leaves(after), tree_leaves(last), strict=True))])  # fmt: skip
     return judged(
         "memory: a segment's end loses nothing", gap < CLOSE, f"difference {gap:.1e}",
-        "One unroll differs from two with the carry handed over.",
-        "Return the carry after the last step, and begin with the one that is given.",
+        "One unroll differs from two with the carry passed between them.",
+        "Return the carry after the last step, and begin with the given one.",
     )  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def _field(memory: Memory, x: Tensor, carry: Carry) -> Result:
         f"the first input reaches {reach} steps, {'unbounded' if field is None else field} said",
         "The past reaches another distance than receptive_field says: the replay samples too "
         "little history, or nothing is remembered.",
-        "Correct receptive_field, or what forward keeps.",
+        "Correct receptive_field, or the state that forward keeps.",
     )  # fmt: skip
 
 

@@ -146,8 +146,8 @@ def _targets(agent: OffPolicyAgent) -> Result:
     return judged(
         "targets are slow copies", shared == 0 and live == 0 and gap < 1e-5,
         f"{shared} shared with the online networks, {live} with gradient, off by {gap:.1e}",
-        "A target moves with what it is a target for: values chase themselves.",
-        "Copy everything a value rests on, the memory too, and let a share tau flow after each "
+        "A target moves together with its own network: values chase themselves.",
+        "Copy all that a value depends on, with the memory, and let a share tau flow after each "
         "update.",
     )  # fmt: skip
 

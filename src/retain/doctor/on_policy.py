@@ -65,7 +65,7 @@ def _carried_on(agent: OnPolicyAgent) -> Result:
         "the carry crosses segments", good, f"difference {gap:.1e}",
         "A segment does not begin with the carry that the last one left: everything before it is "
         "forgotten in the middle of episodes.",
-        "Keep the carry between segments; clear it at episode starts alone.",
+        "Keep the carry between segments; clear it only at episode starts.",
     )  # fmt: skip
 
 

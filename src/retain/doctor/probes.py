@@ -182,7 +182,7 @@ def probe_results(agent: Agent) -> Iterator[Result]:
     agent_ = trained(agent, plan, steps=20_000)
     yield _near(
         "truncation is no end", [float(values(agent_, plan, 1).mean())], [2.0], 0.3,
-        "Episodes that are only cut are valued as if nothing followed: V is not r / (1 - gamma).",
+        "Truncated episodes are valued as if nothing followed: V is not r / (1 - gamma).",
         "Bootstrap at truncations from the final observation; two masks, never one.",
     )  # fmt: skip
     yield _reached(
@@ -198,7 +198,7 @@ def probe_results(agent: Agent) -> Iterator[Result]:
     plan = Plan(length=CUE + 1, cue=True, shown=True, pays="action", varied=True)
     yield _reached(
         agent, "a fully observed control", plan, 16_000, 0.7,
-        "With everything in view it fails in episodes of several steps.",
+        "The agent fails in episodes of several steps although it sees everything.",
         "See the probes before; with memory, see the invariants of resets.",
     )  # fmt: skip
     if agent.config.reads_action or "last action" in agent.update.probes:
@@ -237,7 +237,7 @@ def _memory_probes(agent: Agent) -> Iterator[Result]:
     yield _near(
         "episodes back to back",
         [float(values(agent_, plan, c, warm=-c)[-1]) for c in (-1, 1)], [-1.0, 1.0], 0.4,
-        "After another episode the old cue's value shows: the carry survives the reset.",
+        "After another episode the old cue still matters: the carry survives the reset.",
         "Clear the carry at the new episode's first step, in acting and in training.",
     )  # fmt: skip
     plan = Plan(length=CUE + 1, cue=True, pays="action", varied=True)
@@ -253,6 +253,6 @@ def _memory_probes(agent: Agent) -> Iterator[Result]:
         got = [float(values(agent_, plan, c)[-1]) for c in (-1, 1)]
         yield _near(
             "a cue from before the segment", got, [-1.0, 1.0], 0.5,
-            "What was seen in the segment before is gone.",
+            "The agent forgets what it saw in the previous segment.",
             "Carry the state across segments, and store it for training.",
         )  # fmt: skip

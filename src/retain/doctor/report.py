@@ -62,8 +62,8 @@ def guarded(check: Callable[..., Result | Iterator[Result]], *arguments: Any) ->
         yield Result(
             check.__name__.strip("_").replace("_", " "), "fail",
             f"raised {type(error).__name__}: {error}",
-            "The check could not be made: the code it runs raises.",
-            "Run the same thing alone to see the traceback.",
+            "The check could not run: the code under test raises.",
+            "Run the same code alone to see the traceback.",
         )  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def _rough_steps(t: Trained) -> str:
         return f"each update moves the policy by a KL of {kl:.2g}, clip fraction {share:.2g}"
     first, last = t.rows[0].get("entropy", math.nan), t.metric("entropy", 0.2)
     blown = last > first + 1.0 and not (t.setting("entropy_coef") or 0.0) >= 0.03
-    return f"entropy went from {first:.2g} to {last:.2g} with hardly a bonus" if blown else ""
+    return f"entropy went from {first:.2g} to {last:.2g} with almost no bonus" if blown else ""
 
 
 def _bonus(t: Trained) -> str:
@@ -205,7 +205,7 @@ def _segment(t: Trained) -> str:
 
 def _updates(t: Trained) -> str:
     ratio = t.setting("update_ratio")
-    return f"{ratio:g} updates a step" if ratio is not None and ratio < 0.02 else ""
+    return f"{ratio:g} updates per step" if ratio is not None and ratio < 0.02 else ""
 
 
 def _memory_of_steps(t: Trained) -> str:
@@ -225,7 +225,7 @@ RULES = (
     Rule(_rough_steps, "--learning-rate: a tenth of it."),
     Rule(_spread, "--log-std-init 0 with --scale-actions."),
     Rule(_discount, "--gamma: nearer to 1, 1 - 1 / (steps until a reward)."),
-    Rule(_small_steps, "--learning-rate: ten times it."),
+    Rule(_small_steps, "--learning-rate: ten times larger."),
     Rule(_critic, "--value-coef 0.5."),
     Rule(_sequence, "--sequence-length 32."),
     Rule(_segment, "--num-envs 16, or more --num-steps."),

@@ -72,7 +72,7 @@ def given(env: Any, asked: Mapping[str, Any]) -> tuple[EnvLike, dict[str, Any]]:
     settings: dict[str, Any] = {}
     if asked.get("env_kwargs") and isinstance(env, OBJECTS):
         raise UsageError(
-            f"env_kwargs comes too late: {env_name(env)} is made already (expected an id or a "
+            f"env_kwargs cannot apply: {env_name(env)} exists already (expected an id or a "
             "callable)"
         )
     if isinstance(env, gym.Env):

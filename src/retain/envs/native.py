@@ -55,7 +55,7 @@ def register_backend(name: str) -> Callable[[Make], Make]:
 
     def register(make: Make) -> Make:
         if name in NATIVE or name in gym.registry:
-            raise UsageError(f"the environment {name!r} is registered already")
+            raise UsageError(f"the environment {name!r} is already registered")
         NATIVE[name] = make
         gym.register(
             id=name,

@@ -81,8 +81,8 @@ class Vector(Backend):
             notice(left_out(self.name, dropped))
         if not self.replays:
             notice(
-                f"{type(env.unwrapped).__name__} takes no seed for each episode: none can be "
-                "played back, and a resumed run begins new ones"
+                f"{type(env.unwrapped).__name__} takes no seed for each episode: episodes "
+                "cannot be replayed, and a resumed run begins new ones"
             )
 
     def _find_seeding(self) -> Seeding:

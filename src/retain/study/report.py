@@ -54,9 +54,9 @@ def yardstick_line(study: Study, found: Found) -> str:
     known = "" if evidence.reference is None else f"; a good return is {evidence.reference:.4g}"
     randoms = {f"{evidence.random(name):.4g}": name for name in found}
     if len(randoms) == 1:
-        return f"Random actions come to {next(iter(randoms))}{known}."
+        return f"Random actions reach {next(iter(randoms))}{known}."
     each = ", ".join(f"{evidence.random(name):.4g} ({name})" for name in found)
-    return f"Random actions come to {each}{known}."
+    return f"Random actions reach {each}{known}."
 
 
 def short_table(found: Found) -> list[str]:
@@ -83,7 +83,7 @@ def memory_lines(study: Study, found: Found) -> list[str]:
     columns, evidence = [*map(str, CLEARINGS), WHOLE], Evidence(study, found)
     lines = [
         "Return with the memory cleared every k steps (mean over seeds), and the effective length: "
-        "half the interval at which half of what memory brings is there.", "",
+        "half the interval at which memory brings half of its gain.", "",
         f"| | {' | '.join(columns)} | effective length |", "|---|" + "---|" * (len(columns) + 1),
     ]  # fmt: skip
     for name, outcomes in with_memory.items():

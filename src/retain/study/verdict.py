@@ -157,8 +157,8 @@ class Evidence:
         return self.study.variants[0].settings.get("memory") == "none"
 
     def against_random(self, name: str) -> str:
-        """`-232 against -235 of random actions`"""
-        return f"{self.value[name]:.4g} against {self.random(name):.4g} of random actions"
+        """`-232 against -235 for random actions`"""
+        return f"{self.value[name]:.4g} against {self.random(name):.4g} for random actions"
 
 
 def judge(study: Study, found: Mapping[str, Sequence[Outcome]]) -> Verdict:

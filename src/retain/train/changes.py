@@ -23,7 +23,7 @@ def refuse_assignment(name: str) -> NoReturn:
         UsageError: always; says where settings can change.
     """
     raise UsageError(
-        f"{name} cannot be assigned, since nothing would come of it: settings change between two "
+        f"{name} cannot be assigned, since that would have no effect: settings change between two "
         "parts of the training, retain.load(path, learning_rate=...) or retain.resume(run, ...)"
     )
 

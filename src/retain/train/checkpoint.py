@@ -216,7 +216,7 @@ def find_checkpoint(path: Path, which: str = "last") -> Path:
         if (path / FOLDER / BEST / MODEL).exists():
             return path / FOLDER / BEST
         raise CheckpointError(
-            f"{path} has no best checkpoint: that takes 100 finished episodes, or --eval-every"
+            f"{path} has no best checkpoint: one needs 100 finished episodes, or --eval-every"
         )
     if found:
         return found[-1]

@@ -110,17 +110,15 @@ Value = Callable[[str], Any]
 
 def _run(task: Task, value: Value) -> Iterator[Derived]:
     if task.passes:
-        yield Derived("num_envs", 16, "many short stretches of different episodes in a segment")
+        yield Derived("num_envs", 16, "a segment mixes short stretches of many episodes")
 
 
 def _scales(task: Task, value: Value) -> Iterator[Derived]:
     space = task.observation_space
     if space is not None and ObsNormaliser(space).names:
-        yield Derived("normalise_obs", True, "vectors to mean 0 and spread 1, whatever their units")
+        yield Derived("normalise_obs", True, "scales vectors to mean 0 and spread 1")
     if task.on_policy:
-        yield Derived(
-            "normalise_reward", True, "rewards by the return's spread, whatever their units"
-        )
+        yield Derived("normalise_reward", True, "divides rewards by the return's spread")
 
 
 def _segment(task: Task, value: Value) -> Iterator[Derived]:
@@ -133,7 +131,9 @@ def _segment(task: Task, value: Value) -> Iterator[Derived]:
         fits = [batch] if kept else []
         sequence = value("sequence_length") or _divisor(SEQUENCE, steps, *fits)
         yield Derived(
-            "sequence_length", sequence, f"gradients reach so far back in segments of {steps} steps"
+            "sequence_length",
+            sequence,
+            f"gradients reach this far back in segments of {steps} steps",
         )
     if task.passes:
         parts = MEMORY_MINIBATCHES if task.remembers else MINIBATCHES
@@ -167,8 +167,8 @@ def _exploration(task: Task, value: Value) -> Iterator[Derived]:
 def _memory(task: Task, value: Value) -> Iterator[Derived]:
     if not task.remembers:
         return
-    yield Derived("previous_action", True, "what happened is explained by what was done")
-    yield Derived("shortcut", True, "what needs no memory need not wait for it")
+    yield Derived("previous_action", True, "the last action explains what happened")
+    yield Derived("shortcut", True, "the current input reaches the heads directly")
 
 
 SEQUENCE = 32

@@ -56,7 +56,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     try:
         size = path.lstat()
         if not stat.S_ISREG(size.st_mode):
-            raise CheckpointError(f"{path} is no plain file")
+            raise CheckpointError(f"{path} is not a plain file")
         if size.st_size > most:
             raise CheckpointError(f"{path} has {size.st_size:,} bytes (expected at most {most:,})")
         return path.read_bytes()
@@ -77,7 +77,7 @@ def parse_json(content: bytes, path: Path) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no valid JSON: {error}") from None
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a {type(value).__name__} (expected an object)")
     return value

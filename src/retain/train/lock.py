@@ -42,7 +42,7 @@ def take(folder: Path) -> IO[str]:
         owner = file.read(20).strip() or "unknown"
         file.close()
         raise UsageError(
-            f"{folder} is in use by the process {owner} (expected a folder that nobody writes to)"
+            f"{folder} is in use by process {owner} (expected a folder that nobody writes to)"
         ) from None
     except OSError:  # a file system without locks
         return file

@@ -57,7 +57,7 @@ def _line(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     if missing and len(args) <= len(places):
         return f"{name} needs {missing[0]}"
     count = f"{len(places)} argument{'s' * (len(places) != 1)}"
-    return f"{name} takes {count} by place, the rest by name"
+    return f"{name} takes {count} by position, the rest by name"
 
 
 def check_first(kind: str, env: object, rest: tuple[object, ...]) -> None:
@@ -69,12 +69,12 @@ def check_first(kind: str, env: object, rest: tuple[object, ...]) -> None:
     if isinstance(env, str) and env in POLICIES:
         after = repr(rest[0]) if rest else "env"
         raise UsageError(
-            f"{env!r} is a policy of Stable-Baselines3's, which there is none of here: the "
-            f"environment comes first, and settings make the networks: {kind}({after}, "
+            f"{env!r} is a policy of Stable-Baselines3, and retain has none: the environment "
+            f"comes first, and the settings define the networks: {kind}({after}, "
             f'memory="none")'
         )
     if rest:
         raise UsageError(
-            f"{kind} takes the environment alone by place, the rest by name (found {rest[0]!r}): "
+            f"{kind} takes only the environment by position, the rest by name (found {rest[0]!r}): "
             f"{kind}(env, num_envs=8)"
         )

@@ -71,7 +71,7 @@ def play_back(
         env = saved_env(facts, where, trust=trust)
     if env is None:
         raise UsageError(
-            f"the environment of {run} was an object of Python, which no file holds: from Python, "
+            f"the environment of {run} was a Python object, which no file can hold: from Python, "
             f'retain.train.playback.play_back("{run}", env=...)'
         )
     record, number = recorded(run, number)
@@ -109,5 +109,7 @@ def _backend(env: EnvLike, options: EnvOptions) -> Backend:
     if backend is None:
         backend = make(env, env.num_envs if isinstance(env, Backend) else 1, options)
     if not backend.replays:
-        raise UsageError(f"{env_name(env)} takes no seed for each episode: none can be played back")
+        raise UsageError(
+            f"{env_name(env)} takes no seed for each episode: episodes cannot be replayed"
+        )
     return backend

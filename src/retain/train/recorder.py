@@ -148,7 +148,7 @@ def recorded_actions(
     if (episode.first + episode.length) * size > held:
         raise CheckpointError(
             f"{path} ends before the episode does: it has {held:,} bytes, but rows {episode.first} "
-            f"to {episode.first + episode.length - 1} of {size} bytes are asked for"
+            f"to {episode.first + episode.length - 1} of {size} bytes are needed"
         )
     if episode.env >= num_envs:
         raise CheckpointError(

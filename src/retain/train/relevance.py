@@ -80,11 +80,19 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
     ),
     "sequences": (
         _in_sequences,
+<<<<<<< HEAD
         "memory {memory!r} trains on single steps; choose one that trains on sequences, e.g. lstm",
     ),
     "unbounded": (
         lambda now: _in_sequences(now) and now.receptive_field is None,
         "memory {memory!r} stores no carry; choose one that does, e.g. lstm",
+=======
+        "memory {memory!r} trains on single steps; the setting is for lstm and the like",
+    ),
+    "unbounded": (
+        lambda now: _in_sequences(now) and now.receptive_field is None,
+        "memory {memory!r} rebuilds its past for every piece; the setting is for lstm and the like",
+>>>>>>> words
     ),
     "has_actor": (lambda now: bool(now.value("has_actor")), "{algo} has no actor"),
     "tuned_alpha": (
@@ -93,11 +101,11 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
     ),
     "box_actions": (
         lambda now: now.action_space is None or isinstance(now.action_space, gym.spaces.Box),
-        "the actions are {action_space}; it is for Box actions",
+        "the actions are {action_space}; the setting needs Box actions",
     ),
     "atari": (
         lambda now: now.env is None or is_atari(now.env),
-        "it is for Atari (ALE/...)",
+        "it applies only to Atari (ALE/...)",
     ),
     "images": (
         lambda now: now.observes(lambda box: len(box.shape) == 3),
@@ -109,7 +117,7 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
     ),
     "several_inputs": (
         _several_inputs,
-        "with neither a memory nor an encoder there is nothing to keep apart",
+        "with neither a memory nor an encoder there is nothing to separate",
     ),
 }
 """Conditions by name: the test, and the reason if it fails."""

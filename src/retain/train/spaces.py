@@ -74,7 +74,7 @@ def space_from_json(facts: dict[str, Any]) -> gym.Space[Any]:
     if kind == "Box":
         shape, dtype = _bounded(facts["shape"]), np.dtype(facts["dtype"])
         if dtype.kind not in "biuf":
-            raise UsageError(f"dtype is {facts['dtype']!r} (expected a number's)")
+            raise UsageError(f"dtype is {facts['dtype']!r} (expected a numeric dtype)")
         low, high = (_array(facts[end], shape, dtype) for end in ("low", "high"))
         return spaces.Box(low, high, shape, dtype.type)
     if kind == "Discrete":

@@ -64,7 +64,7 @@ def room_to_write(run: Path | None) -> Iterator[None]:
             raise
         raise StorageError(
             f"{error.filename or run}: {error.strerror}; nothing up to the last checkpoint is "
-            f"lost: once there is room, go on with: retain resume {run}"
+            f"lost: once there is room, continue with: retain resume {run}"
         ) from error
     finally:
         threading.excepthook = before

@@ -51,7 +51,7 @@ class Interrupted(Exception):
     """
 
     def __init__(self, run: Path, number: int) -> None:
-        super().__init__(f"stopped; go on with: retain resume {run}")
+        super().__init__(f"stopped; continue with: retain resume {run}")
         self.run, self.number = run, number
 
     def __reduce__(self) -> Any:
@@ -125,7 +125,7 @@ def train(
     loop = Loop(agent, run, progress, callbacks)
     if run is not None:
         if store.checkpoints(run):
-            raise UsageError(f"{run} already holds a run; go on with: retain resume {run}")
+            raise UsageError(f"{run} already holds a run; continue with: retain resume {run}")
         make_folder(run)
     with locked(run), room_to_write(run):
         if run is not None:
@@ -212,7 +212,7 @@ class Loop:
             if fatal is not None:
                 raise EnvironmentFailure(
                     f"environment {fatal.env_index} failed in {PATIENCE} episodes in a row, "
-                    f"at last: {fatal.line()}"
+                    f"most recently: {fatal.line()}"
                 )
             if signalled and not run.over and self.folder is not None:
                 return "signal"
@@ -256,7 +256,7 @@ class Loop:
             if episodes and not any(key in numbers(episode.info) for episode in episodes):
                 there = sorted(set().union(*(numbers(episode.info) for episode in episodes)))
                 close = nearest(key, there) or f" (it has: {', '.join(there) or 'none'})"
-                self.run.warn(f"log_info {key!r}: no number of that name as episodes ended{close}")
+                self.run.warn(f"log_info {key!r}: no number of that name in the last infos{close}")
         row |= info_means(self.agent.collector.statistics.recent, named)
 
     def _checkpoint(self) -> None:
@@ -290,7 +290,7 @@ class Loop:
         """The error with the place to continue from."""
         if self.folder is None or not store.checkpoints(self.folder):
             return error
-        located = CallbackError(f"{error}; go on with: retain resume {self.folder}")
+        located = CallbackError(f"{error}; continue with: retain resume {self.folder}")
         located.__cause__ = error.__cause__
         return located
 

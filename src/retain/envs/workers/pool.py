@@ -196,7 +196,7 @@ class Pool:
             handle.replaced += 1
             if handle.replaced > PATIENCE:
                 raise EnvironmentFailure(f"{text}, {PATIENCE} times in a row at the same step")
-            fault = Fault(kind, -1, f"{text}; its episodes were played again")
+            fault = Fault(kind, -1, f"{text}; its episodes were replayed")
             self.groups[0].faults.append(fault)
             self._renew(handle)
             answer = self._catch_up(handle, pending)

@@ -108,7 +108,7 @@ def _tables(path: Path, algo: str, known: Collection[str]) -> list[Table]:
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"preset {path} is no valid TOML: {error}") from None
+        raise UsageError(f"preset {path} is not valid TOML: {error}") from None
     general, named = _split(content)
     _check_fields(general, f"preset {path}", algo, known)
     tables = {"": Table(("*",), {"": general})}
