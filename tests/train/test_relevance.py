@@ -8,8 +8,8 @@ from retain.errors import UsageError
 
 IDLE = [
     ("dqn --actor-learning-rate 1e-4", "actor_learning_rate 0.0001 would do nothing: dqn has no actor"),
-    ("ddpg --env Pendulum-v1 --burn-in 8", "burn_in 8 would do nothing: memory 'none' rebuilds"),
-    ("ddpg --env Pendulum-v1 --memory window --burn-in 8", "memory 'window' rebuilds its past"),
+    ("ddpg --env Pendulum-v1 --burn-in 8", "burn_in 8 would do nothing: memory 'none' stores no carry"),
+    ("ddpg --env Pendulum-v1 --memory window --burn-in 8", "memory 'window' stores no carry"),
     ("ddpg --env Pendulum-v1 --window 9", "window 9 would do nothing: there is no memory"),
     ("ddpg --env Pendulum-v1 --memory lstm --window 9", "memory 'lstm' does not read it"),
     ("ddpg --env Pendulum-v1 --no-shortcut", "shortcut False would do nothing: there is no memory"),

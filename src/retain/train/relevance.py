@@ -80,11 +80,11 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
     ),
     "sequences": (
         _in_sequences,
-        "memory {memory!r} trains on single steps; the setting is for lstm and the like",
+        "memory {memory!r} trains on single steps; choose one that trains on sequences, e.g. lstm",
     ),
     "unbounded": (
         lambda now: _in_sequences(now) and now.receptive_field is None,
-        "memory {memory!r} rebuilds its past for every piece; the setting is for lstm and the like",
+        "memory {memory!r} stores no carry; choose one that does, e.g. lstm",
     ),
     "has_actor": (lambda now: bool(now.value("has_actor")), "{algo} has no actor"),
     "tuned_alpha": (
