@@ -94,7 +94,7 @@ def test_names_and_classes_find_each_other():
         (lambda: memory_class("retain.errors:UsageError"), "expected a subclass"),
         (lambda: memory_name(Leaky(4, 5)), "memory=Leaky"),
         (lambda: memory_name(3), "expected a name"),
-        (lambda: retain.register_memory("lstm")(Leaky), "exists already"),
+        (lambda: retain.register_memory("lstm")(Leaky), "already exists"),
         (lambda: retain.register_memory("x")(dict), "expected a subclass"),
         (lambda: read_options(Leaky, ["rat=1"]), "did you mean 'rate'"),
         (lambda: read_options(Leaky, ["rate=fast"]), "expected float"),

@@ -224,7 +224,7 @@ def test_what_a_saved_run_names_is_imported_only_when_that_is_said_again(
     assert command_line([*train, "--callbacks", "strangers:Stop"]) == 0
     assert f"continue with: retain resume {run}" in capsys.readouterr().out
     assert command_line(["resume", str(run)]) == 2
-    assert f"say so: retain resume {run} --callbacks strangers:Stop" in capsys.readouterr().err
+    assert f"to allow it: retain resume {run} --callbacks strangers:Stop" in capsys.readouterr().err
     assert command_line(["resume", str(run), "--callbacks", "strangers:Stop"]) == 0
     assert "done; evaluate with" in capsys.readouterr().out
 
@@ -245,10 +245,10 @@ def test_one_that_is_missing_after_a_resume_is_named(tmp_path, capsys):
         ("wandbb", "unknown callback 'wandbb'; did you mean 'wandb'"),
         ("nowhere_at_all:X", "cannot import 'nowhere_at_all' for the callback"),
         ("json:Nothing", "json has no 'Nothing' for the callback"),
-        ("json:dumps", "is no callback"),
-        (len, "is no callback"),
+        ("json:dumps", "is not a callback"),
+        (len, "is not a callback"),
         (StopsAt, "cannot make the callback StopsAt: .*steps"),
-        ("csv", "the callback 'csv' is there already"),
+        ("csv", "the callback 'csv' is already part of every run"),
     ],
 )
 def test_what_is_no_callback_is_one_clear_line(tmp_path, what, message):
@@ -267,5 +267,5 @@ def test_a_registered_name_is_a_callback(tmp_path):
 
     ppo(callbacks=("counting rows",)).learn(256)
     assert Counting.seen == [128, 256]
-    with pytest.raises(UsageError, match="a callback is called 'counting rows' already"):
+    with pytest.raises(UsageError, match="a callback called 'counting rows' already exists"):
         retain.register_callback("counting rows")(StopsAt)

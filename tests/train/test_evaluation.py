@@ -95,7 +95,7 @@ def test_without_evaluation_the_best_has_a_full_window_of_episodes(tmp_path, cap
     agent = retain.PPO("CartPole-v1", **SMALL, checkpoint_every=128)
     agent.learn(700, out=tmp_path)
     assert 0 < agent.collector.statistics.total < 100
-    with pytest.raises(CheckpointError, match="no best checkpoint: that takes 100 finished"):
+    with pytest.raises(CheckpointError, match="no best checkpoint: one needs 100 finished"):
         retain.load(tmp_path, which="best")
     resume(tmp_path, steps=4000)
     assert agent.collector.statistics.total < 100 < column(tmp_path, "episodes")[-1]

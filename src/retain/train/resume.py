@@ -127,7 +127,7 @@ def _loaded(
             raise CheckpointError(f"{start / store.STATE}: progress has no {key!r}")
     if agent.env is None and facts["env"] is None:
         raise UsageError(
-            f"the environment of {run} was a Python object, which no file can hold: go on "
+            f"the environment of {run} was a Python object, which no file can hold: continue "
             f'from Python with retain.resume("{run}", env=...)'
         )
     return agent
