@@ -148,7 +148,7 @@ def test_bfloat16_gives_the_same_features_up_to_rounding():
 
 @pytest.mark.parametrize(("env", "options", "message"), [
     ("ALE/Pongg-v5", {}, "unknown environment 'ALE/Pongg-v5'; did you mean 'ALE/Pong-v5'"),
-    (GAME, {"workers": 2}, "steps in threads of its own"),
+    (GAME, {"workers": 2}, "steps in its own threads"),
     (GAME, {"flicker": 0.5}, "flicker cannot be used with ALE/Breakout-v5"),
 ])  # fmt: skip
 def test_what_cannot_be_is_one_line(env, options, message):

@@ -96,7 +96,7 @@ def test_a_vector_that_takes_no_seeds_says_so_and_shows_its_own_episodes():
         vector = Vector(Rows(AutoresetMode.SAME_STEP))
     assert [str(w.message) for w in said] == [
         "Rows: say left out of the observations, since nothing can read it",
-        "Rows takes no seed for each episode: none can be played back, and a resumed run begins new ones",
+        "Rows takes no seed for each episode: episodes cannot be replayed, and a resumed run begins new ones",
     ]
     assert not vector.replays
     first = vector.reset(EVERY, np.arange(3))["n"][0, 0]

@@ -25,7 +25,9 @@ from safetensors.torch import load_file
 from retain.cli.main import run as command_line
 from retain.train import checkpoint as store
 from retain.train.algorithms import AGENTS
+from retain.train.callbacks.base import Callback, EpisodeEnded, RowLogged
 from retain.train.callbacks.csv import TIMING
+from retain.train.callbacks.registry import register_callback
 from retain.train.playback import play_back
 
 PPO = "--num-envs 4 --num-steps 32 --batch-size 64 --epochs 2 --hidden 16 --checkpoint-every 400 "
@@ -44,6 +46,9 @@ CONFIGURATIONS = {
     "sac lstm": "sac --env CartPoleNoVel-v1 --memory lstm --memory-hidden 16 --steps 2000 "
     f"--prioritized --num-envs 2 --sequence-length 16 {OFF}",
     "dqn workers": f"dqn --env CartPole-v1 --steps 3000 --num-envs 2 --workers 2 --n-step 3 {OFF}",
+    "ppo evaluated": "ppo --env CartPoleNoVel-v1 --memory mingru --memory-hidden 8 --steps 4000 "
+    f"--no-separate-memory --sequence-length 16 --eval-every 900 --eval-episodes 2 {PPO}"
+    "--callbacks counting",
     "td3": f"td3 --env Pendulum-v1 --steps 2500 --num-envs 2 {OFF}",
 }
 KINDS = ("moment", "write", "again", "group", "worker")
@@ -52,6 +57,26 @@ the resume itself plays episodes back; the whole process group; a worker while t
 still."""
 FIELDS = ("configuration", "kind", "moment", "same", "differs")
 PATIENCE = 600.0
+
+
+@register_callback("counting")
+class Counting(Callback):
+    """A user's callback with a metric and a state of its own."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def on_episode(self, event: EpisodeEnded) -> None:
+        self.seen += event.episode.length
+
+    def on_row(self, event: RowLogged) -> None:
+        event.metrics["steps_seen"] = float(self.seen)
+
+    def state(self) -> dict[str, int]:
+        return {"seen": self.seen}
+
+    def restore(self, state: dict[str, int]) -> None:
+        self.seen = state["seen"]
 
 
 class Run:

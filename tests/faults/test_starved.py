@@ -126,7 +126,7 @@ def test_a_disk_that_fills_loses_nothing(tmp_path):
     status = limited(resource.RLIMIT_FSIZE, limit, ["train", *flags, "--out", str(run)], log)
     lines = log.read_text().splitlines()
     assert status == 1
-    assert "once there is room, go on with: retain resume" in lines[-1]
+    assert "once there is room, continue with: retain resume" in lines[-1]
     assert not any("Traceback" in line for line in lines)
     assert drive.Run(["resume", str(run)], log).wait() == 0
     assert drive.differences(drive.outcome(run), drive.outcome(whole)) == []

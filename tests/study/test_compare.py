@@ -54,7 +54,7 @@ def test_every_variant_and_seed_is_trained_once_and_read_afterwards(tmp_path):
     path = write_report(study(), found, tmp_path)
     text = path.read_text()
     assert "2 seeds each" in text
-    assert "Random actions come to" in text
+    assert "Random actions reach" in text
     assert "a good return is 1." in text
     assert "| lstm |" in text
     assert (tmp_path / "compare.png").stat().st_size > 5000

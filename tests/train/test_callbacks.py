@@ -173,7 +173,7 @@ def test_a_callback_that_raises_stops_the_run_after_its_checkpoint(tmp_path, hoo
     fails, diary = Fails(hook), Diary()
     where = "state" if hook == "unreadable" else hook
     with pytest.raises(CallbackError, match=f"callback Fails raised .* in {where}: .*"
-                       f"; go on with: retain resume {tmp_path}") as caught:  # fmt: skip
+                       f"; continue with: retain resume {tmp_path}") as caught:  # fmt: skip
         ppo().learn(600, out=tmp_path, callbacks=[fails, diary])
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value.__cause__, ZeroDivisionError | TypeError)
@@ -222,7 +222,7 @@ def test_what_a_saved_run_names_is_imported_only_when_that_is_said_again(
     flags = ["--num-envs", "4", "--num-steps", "32", "--batch-size", "64", "--no-tensorboard"]
     train = ["train", "ppo", "--steps", "600", *flags, "--out", str(run)]
     assert command_line([*train, "--callbacks", "strangers:Stop"]) == 0
-    assert f"go on with: retain resume {run}" in capsys.readouterr().out
+    assert f"continue with: retain resume {run}" in capsys.readouterr().out
     assert command_line(["resume", str(run)]) == 2
     assert f"say so: retain resume {run} --callbacks strangers:Stop" in capsys.readouterr().err
     assert command_line(["resume", str(run), "--callbacks", "strangers:Stop"]) == 0
@@ -233,7 +233,7 @@ def test_one_that_is_missing_after_a_resume_is_named(tmp_path, capsys):
     ppo().learn(1000, out=tmp_path, callbacks=[Diary(), Diary(), StopsAt(256)])
     resume(tmp_path, progress=True)
     error = capsys.readouterr().err
-    assert "warning: callback Diary: it took part before and is not there now" in error
+    assert "warning: callback Diary: it has saved state but is missing now" in error
     assert "callback Diary#2" in error
     states = store.load_state(store.find_checkpoint(tmp_path))["progress"]["callbacks"]
     assert states["Diary"] == states["Diary#2"] == {"count": 2}  # still there for another resume

@@ -179,9 +179,7 @@ def test_a_function_of_another_process_is_asked_for_when_training_needs_it(tmp_p
     schedules._given.clear()
     again = retain.load(tmp_path / "agent")
     again.act([0.0] * 4)
-    with pytest.raises(
-        UsageError, match=r"hand it over again, e.g. retain.load\(path, lr_schedule"
-    ):
+    with pytest.raises(UsageError, match=r"pass it again, e.g. retain.load\(path, lr_schedule"):
         again.learn(32)
     retain.load(tmp_path / "agent", lr_schedule=warm).learn(32)
 

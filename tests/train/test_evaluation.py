@@ -48,7 +48,7 @@ def test_it_is_refused_where_only_the_training_environment_exists():
         spec = None
 
     agent = retain.PPO(Alone(), num_envs=1, num_steps=32, batch_size=32, eval_every=64)
-    with pytest.raises(retain.RetainError, match="eval_every needs environments of its own"):
+    with pytest.raises(retain.RetainError, match="eval_every needs separate environments"):
         agent.learn(64)
 
 

@@ -39,7 +39,7 @@ def test_the_table_names_nothing_that_does_not_exist():
         ("SAC", {"ent_coef": 0.1}, "name for alpha$"),
         ("PPO", {"lr": 1e-3}, "RLlib's and TorchRL's name for learning_rate$"),
         ("DQN", {"clip_coef": 0.1}, "CleanRL's name for clip_range, which does not exist here$"),
-        ("PPO", {"policy": "MlpPolicy"}, "networks are made of the settings memory, hidden"),
+        ("PPO", {"policy": "MlpPolicy"}, "the networks follow from the settings memory, hidden"),
         ("PPO", {"policy_kwargs": {}}, "its entries are settings here: hidden, activation"),
         ("PPO", {"verbose": 1}, r"progress=True"),
         ("PPO", {"total_timesteps": 100}, r"name for what learn\(steps\) takes$"),
@@ -86,7 +86,7 @@ def test_a_policy_in_the_first_place_is_told_apart_from_an_environment(arguments
         UsageError, match=r"a policy of Stable-Baselines3's.*PPO\((env|'CartPole-v1'),"
     ):
         retain.PPO(*arguments)
-    with pytest.raises(UsageError, match=r"PPO takes the environment alone by place"):
+    with pytest.raises(UsageError, match=r"PPO takes only the environment by position"):
         retain.PPO("CartPole-v1", 8)
 
 
@@ -104,13 +104,13 @@ def agent():
         (lambda a: a.learn(9, progress_bar=True), "name for progress"),
         (lambda a: a.learn(9, outt="x"), "learn has no argument 'outt'; did you mean 'out'"),
         (lambda a: a.learn(), "learn needs steps"),
-        (lambda a: a.learn(9, 9), "learn takes 1 argument by place"),
+        (lambda a: a.learn(9, 9), "learn takes 1 argument by position"),
         (lambda a: a.evaluate(n_eval_episodes=3), "name for episodes"),
         (lambda a: a.act(observation=1), "act has no argument 'observation', .*name for obs"),
         (lambda a: a.act(), "act needs obs"),
         (lambda a: a.save(), "save needs path"),
         (lambda a: retain.load(), "load needs path"),
-        (lambda a: retain.load("x", "last"), "load takes 1 argument by place"),
+        (lambda a: retain.load("x", "last"), "load takes 1 argument by position"),
     ],
 )  # fmt: skip
 def test_a_wrong_call_is_one_clear_line(agent, call, message):

@@ -126,7 +126,7 @@ def test_success_and_named_entries_are_logged_drawn_and_evaluated(tmp_path, caps
     error = capsys.readouterr().err
     assert (
         error.count(
-            "log_info 'lift': no number of that name as episodes ended; did you mean 'left'"
+            "log_info 'lift': no number of that name in the last infos; did you mean 'left'"
         )
         == 1
     )

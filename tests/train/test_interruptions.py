@@ -39,7 +39,7 @@ def test_a_folder_in_use_is_refused_with_the_process_id(tmp_path, capsys):
     run = tmp_path / "run"
     trained(run, 128)
     holder = take(run)
-    said = f"{run} is in use by the process {os.getpid()}"
+    said = f"{run} is in use by process {os.getpid()}"
     assert cli(["resume", str(run), "--steps", "256"]) == 2
     assert said in capsys.readouterr().err
     shutil.rmtree(run / "checkpoints")
@@ -53,7 +53,7 @@ def test_two_agents_do_not_share_a_buffer_folder(tmp_path):
     settings = {"buffer_folder": str(tmp_path / "buffer"), "hidden": (8,), "learning_starts": 50,
                 "buffer_size": 1000}  # fmt: skip
     one = retain.DDPG("Pendulum-v1", **settings).learn(20)
-    with pytest.raises(UsageError, match=f"buffer is in use by the process {os.getpid()}"):
+    with pytest.raises(UsageError, match=f"buffer is in use by process {os.getpid()}"):
         retain.DDPG("Pendulum-v1", **settings).learn(20)
     del one
     retain.DDPG("Pendulum-v1", **settings).learn(20)
@@ -75,7 +75,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(tmp_path
     lines = [x for x in capfd.readouterr().err.splitlines() if "steps_per_second" not in x]
     assert status == 1
     assert len(lines) == 1
-    assert "once there is room, go on with: retain resume" in lines[0]
+    assert "once there is room, continue with: retain resume" in lines[0]
     assert not list(cut.glob("checkpoints/.*"))
     resume(cut)
     assert same(model(cut), model(whole))
@@ -101,7 +101,7 @@ def test_a_broken_checkpoint_names_the_newest_whole_one_and_from_takes_it(tmp_pa
     assert cli(["resume", str(run)]) == 2
     error = capsys.readouterr().err
     assert f"{newest / store.MODEL} is damaged" in error
-    assert f"newest whole checkpoint is {third.name}: retain resume {run} --from" in error
+    assert f"newest intact checkpoint is {third.name}: retain resume {run} --from" in error
     assert cli(["resume", str(run), "--from", "step_12"]) == 2
     assert f"it has {store.checkpoints(run)[0].name}" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match=r"state.json does not exist; .* is step_"):

@@ -114,7 +114,7 @@ def test_no_preset_leaves_the_defaults():
         ("[CartPole-v1.lsmt]\ngamma = 1", "lsmt'; did you mean 'lstm'"),
         ("[a]\nlike = 'b'", "like is 'b'"),
         ("[a]\nlearning_starts = 5", r"\[a\]: ppo has no setting 'learning_starts'"),
-        ("a = ", "is no valid TOML"),
+        ("a = ", "is not valid TOML"),
         ("epochs = 'many'", "epochs is 'many' .expected int"),
         ("memory_hidden = 32", r"mine.toml: memory_hidden 32 would do nothing: there is no memory"),
     ],

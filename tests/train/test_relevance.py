@@ -8,15 +8,15 @@ from retain.errors import UsageError
 
 IDLE = [
     ("dqn --actor-learning-rate 1e-4", "actor_learning_rate 0.0001 would do nothing: dqn has no actor"),
-    ("ddpg --env Pendulum-v1 --burn-in 8", "burn_in 8 would do nothing: memory 'none' rebuilds"),
-    ("ddpg --env Pendulum-v1 --memory window --burn-in 8", "memory 'window' rebuilds its past"),
+    ("ddpg --env Pendulum-v1 --burn-in 8", "burn_in 8 would do nothing: memory 'none' stores no carry"),
+    ("ddpg --env Pendulum-v1 --memory window --burn-in 8", "memory 'window' stores no carry"),
     ("ddpg --env Pendulum-v1 --window 9", "window 9 would do nothing: there is no memory"),
     ("ddpg --env Pendulum-v1 --memory lstm --window 9", "memory 'lstm' does not read it"),
     ("ddpg --env Pendulum-v1 --no-shortcut", "shortcut False would do nothing: there is no memory"),
     ("ppo --memory-hidden 8", "memory_hidden 8 would do nothing: there is no memory"),
     ("ppo --memory window --memory-layers 2", "memory 'window' does not read it"),
     ("ppo --memory lstm --refresh-carries", "sequence_length is None"),
-    ("ppo --separate-memory", "there is nothing to keep apart"),
+    ("ppo --separate-memory", "there is nothing to separate"),
     ("ppo --entropy-coef 0 --entropy-schedule linear", "entropy_coef is 0.0"),
     ("ppo --log-std-init -1", "the actions are Discrete(2)"),
     ("ppo --env Pendulum-v1 --sde-sample-freq 4 --no-use-sde", "use_sde is False"),

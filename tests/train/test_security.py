@@ -128,7 +128,7 @@ def test_symbolic_links_are_refused(stranger, tmp_path, name, capsys):
         assert f"{name} is a symbolic link" in capsys.readouterr().err
     os.mkfifo(stranger / "pipe")
     (stranger / name).unlink()
-    with pytest.raises(CheckpointError, match="pipe is no plain file"):
+    with pytest.raises(CheckpointError, match="pipe is not a plain file"):
         play_back(stranger)
     assert content_of(target) == before
 
@@ -156,7 +156,7 @@ def test_a_flipped_bit_in_a_replay_is_refused_and_an_older_checkpoint_named(runs
     with pytest.raises(CheckpointError, match=rf"{file.name} is damaged") as caught:
         resume(run, steps=500)
     second = store.checkpoints(run)[-2].name
-    assert f"newest whole checkpoint is {second}: retain resume {run} --from {second}" in str(
+    assert f"newest intact checkpoint is {second}: retain resume {run} --from {second}" in str(
         caught.value
     )
     assert cli(["resume", str(run), "--steps", "500", "--from", second]) == 0

@@ -32,7 +32,7 @@ def test_the_signature_is_every_setting_with_its_type_and_default(kind):
 def test_help_tells_what_each_setting_does():
     text = pydoc.plain(pydoc.render_doc(retain.DDPG))
     words = " ".join(text.replace("|", " ").split())
-    assert "tau: float = 0.005 Share of the networks that flows into" in words
+    assert "tau: float = 0.005 Share of the online networks that is mixed into" in words
     assert "num_envs: int = 1 Environments stepped together." in words
     assert "hidden: Sequence[int] = (256, 256) MLP widths" in words  # the subclass's own default
     assert "memory: str type[Memory] = 'none' Memory: none, lstm" in words

@@ -1,4 +1,4 @@
-"""What an algorithm promises to the trainer, which runs it, and to the doctor."""
+"""The contract of an algorithm with the trainer, which runs it, and with the doctor."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -10,26 +10,26 @@ from torch import Tensor
 from retain.types import Carry, Obs
 
 Acting = TypeVar("Acting")
-"""What acts in the training environments."""
+"""The driver that acts in the training environments."""
 
 
 class Update(ABC, Generic[Acting]):
     """Turns experience into gradient steps."""
 
     checks: ClassVar[tuple[str, ...]]
-    """Names of the doctor's invariants that this algorithm can be asked, besides those of all."""
+    """Names of doctor's invariants for this algorithm, in addition to those for all."""
     probes: ClassVar[tuple[str, ...]] = ()
-    """Names of the doctor's probes that it can learn, besides those of all."""
+    """Names of doctor's probes that this algorithm can learn, in addition to those for all."""
     probe_share: ClassVar[float] = 1.0
-    """Steps that it needs for a probe, in units of PPO's."""
+    """Steps that the algorithm needs for a probe, in units of PPO's."""
     gradient_steps: int
 
     @abstractmethod
     def turn(self, collector: Acting, progress: Callable[[], float]) -> dict[str, float]:
-        """Some steps, some updates; metrics by name, the same each time.
+        """Takes some steps and some updates; returns metrics with the same names each time.
 
         Args:
-            progress: share of the run that is over by now, in [0, 1].
+            progress: gives the finished share of the run, in [0, 1].
         Raises:
             NonFiniteError: a loss or gradient was not finite.
         """
@@ -41,31 +41,31 @@ class Update(ABC, Generic[Acting]):
 
     @abstractmethod
     def outputs(self, obs: Obs, reset: Tensor, action: Tensor, reward: Tensor) -> Tensor:
-        """Everything that the networks make of a stream, `[T, B, F]`.
+        """The outputs of all networks on a stream, `[T, B, F]`.
 
         Args:
-            obs: `[T, B, ...]` prepared.
+            obs: `[T, B, ...]` prepared observations.
             reset: `[T, B]` bool.
-            action: `[T, B, ...]` of the step before.
-            reward: `[T, B]` of the step before.
+            action: `[T, B, ...]` actions of the previous steps.
+            reward: `[T, B]` rewards of the previous steps.
         """
 
     @abstractmethod
     def expected(
         self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor, chosen: Tensor
     ) -> Tensor:
-        """`[1, B]` the discounted return expected from one step on.
+        """`[1, B]` the expected discounted return from one step on.
 
         Args:
-            obs: `[1, B, ...]` prepared, and the step's other inputs as `outputs`'.
-            carry: of the policy, before the step.
-            chosen: `[1, B, ...]` what is done there, for algorithms that value actions.
+            obs: `[1, B, ...]` prepared observations; the step's other inputs are as in `outputs`.
+            carry: the policy's carry before the step.
+            chosen: `[1, B, ...]` the action taken there, for algorithms that value actions.
         """
 
     @abstractmethod
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What the next update reads: tensors, and JSON for the rest."""
+        """The inputs of the next update: tensors, and JSON for the rest."""
 
     @abstractmethod
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""

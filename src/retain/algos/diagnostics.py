@@ -1,4 +1,4 @@
-"""What an update tells about itself besides its losses; nearly free, once an update."""
+"""Diagnostics of an update besides its losses; computed once per update at almost no cost."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from retain.nn.policy import SegmentPolicy
 from retain.types import Carry, Obs, tree_leaves
 
 DISAGREE = 1e-3
-"""|log ratio| before an update's first step that is worth a closer look."""
+"""The |log ratio| before an update's first step above which details are worth reporting."""
 DRIFT_EVERY = 16
-"""Updates between two looks at how far stored carries have drifted; each costs a forward."""
+"""Number of updates between two measurements of the stored carries' drift; each costs a forward."""
 EARLY = 8
-"""Steps that count as an episode's beginning."""
+"""Number of steps that count as an episode's beginning."""
 
 
 def steps_since_reset(reset: Tensor) -> Tensor:
-    """`[T, B]` steps since the last reset inside the segment; T or more where there was none."""
+    """`[T, B]` steps since the last reset inside the segment; T or more if there was none."""
     T = len(reset)
     t = torch.arange(T, device=reset.device).unsqueeze(1)
     last = torch.where(reset, t, -T).cummax(0).values
@@ -29,7 +29,8 @@ def steps_since_reset(reset: Tensor) -> Tensor:
 
 
 def value_errors(rollout: Rollout, target: Tensor) -> dict[str, float]:
-    """Mean |target - value| in the first steps of episodes and after, and both spreads."""
+    """Mean |target - value| in the first steps of episodes and later, and both standard
+    deviations."""
     error = (target - rollout.value).abs()
     early = (steps_since_reset(rollout.reset) < EARLY).to(error.dtype)
     count, total = early.sum(), error.sum()
@@ -43,8 +44,8 @@ def value_errors(rollout: Rollout, target: Tensor) -> dict[str, float]:
 
 
 def memory_share(whole: nn.Module, memories: Sequence[nn.Module]) -> float:
-    """The memories' part of the last gradient's norm, in [0, 1]; NaN where they have nothing to
-    learn."""
+    """The memories' share of the last gradient's norm, in [0, 1]; NaN if they have no
+    parameters."""
     learns = [p for m in memories for p in m.parameters()]
     own = [p.grad for p in learns if p.grad is not None]
     if not own:
@@ -55,19 +56,19 @@ def memory_share(whole: nn.Module, memories: Sequence[nn.Module]) -> float:
 
 
 def memory_metrics(memories: Sequence[Memory], carry: Carry) -> dict[str, float]:
-    """What the memories tell about themselves (`Memory.metrics`), as `memory_NAME`; the mean of
-    several memories.
+    """The memories' own metrics (`Memory.metrics`), as `memory_NAME`; averaged over several
+    memories.
 
     Args:
-        carry: of each memory, what acting left.
+        carry: the carry that acting left, one entry per memory.
     """
     told = [memory.metrics(part) for memory, part in zip(memories, carry, strict=True)]
     return {f"memory_{name}": sum(one[name] for one in told) / len(told) for name in told[0]}
 
 
 def drift(stored: Carry, now: Carry) -> float:
-    """|stored - now| / |stored| of two carries, e.g. what acting left and what the present
-    parameters would have left; NaN where there is none."""
+    """|stored - now| / |stored| for two carries, such as what acting left and what the current
+    parameters would have left; NaN if there is no carry."""
     pairs = list(zip(tree_leaves(stored), tree_leaves(now), strict=True))
     if not pairs:
         return math.nan
@@ -76,7 +77,7 @@ def drift(stored: Carry, now: Carry) -> float:
 
 
 def where_largest(log_ratio: Tensor, batch: Sequences) -> str:
-    """Where in a minibatch `[L, N]` the log ratio is largest, in words."""
+    """The place in a minibatch `[L, N]` with the largest log ratio, in words."""
     size = log_ratio.abs()
     flat = int(size.argmax())
     t, n = flat // size.shape[1], flat % size.shape[1]
@@ -90,25 +91,25 @@ def where_largest(log_ratio: Tensor, batch: Sequences) -> str:
 
 
 class Diagnostics:
-    """What PPO's updates tell about the values and the memory (docs/metrics.md)."""
+    """PPO's diagnostics of the values and the memory (docs/metrics.md)."""
 
     def __init__(self, policy: SegmentPolicy) -> None:
         self.policy = policy
         self.disagreement: str | None = None
-        """Where acting and training disagreed most, once they did."""
+        """The place where acting and training disagreed most, once they did."""
         self.updates, self.drift = 0, math.nan
 
     def compare(self, log_ratio: Tensor, batch: Sequences) -> None:
-        """Takes an update's first minibatch, on which the ratio must still be 1."""
+        """Checks an update's first minibatch, on which the ratio must still be 1."""
         if float(log_ratio.abs().max()) > DISAGREE:
             self.disagreement = where_largest(log_ratio, batch)
 
     def look(self, rollout: Rollout, obs: Obs, target: Tensor) -> dict[str, float]:
-        """Metrics of an update that is done.
+        """Metrics of a finished update.
 
         Args:
-            obs: `[T, B, ...]` prepared.
-            target: `[T, B]`
+            obs: `[T, B, ...]` prepared observations.
+            target: `[T, B]` value targets.
         """
         found = value_errors(rollout, target)
         if not self.policy.recurrent:
@@ -127,10 +128,10 @@ class Diagnostics:
         }
 
     def state(self) -> dict[str, Any]:
-        """As JSON."""
+        """The state as JSON."""
         return {"updates": self.updates, "drift": None if math.isnan(self.drift) else self.drift}
 
     def restore(self, facts: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.updates = facts["updates"]
         self.drift = math.nan if facts["drift"] is None else facts["drift"]

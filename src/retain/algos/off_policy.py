@@ -1,10 +1,10 @@
-"""What every algorithm that learns from a replay shares: pieces of the timeline, features under
-memory, n-step targets, the two optimizers, the targets' slow copies.
+"""The common part of every algorithm that learns from a replay: pieces of the timeline, features
+under memory, n-step targets, the two optimizers, and the slow target networks.
 
-*Who owns the memory.* The critic's loss trains the critic's torso (encoder and memory). With
-`memory_owner="critic"` the actor reads those features without gradient; with "separate" it has a
-torso of its own, trained by its own loss. Either way each parameter is stepped once an update, and
-the target networks hold a slow copy of every torso that their values rest on.
+*Who trains the memory.* The critic's loss trains the critic's torso (encoder and memory). With
+`memory_owner="critic"` the actor reads those features without gradient; with "separate" it has its
+own torso, trained by its own loss. Either way each parameter is stepped once per update, and the
+target networks hold a slow copy of every torso that their values depend on.
 """
 
 import math
@@ -30,25 +30,25 @@ from retain.types import Carry, Obs, restore_generator, under_prefix, with_prefi
 
 
 class OffPolicyUpdate(Update[Experience]):
-    """Turns pieces of a replay into gradient steps. Subclasses say what the losses are.
+    """Turns pieces of a replay into gradient steps. Subclasses define the losses.
 
     Args:
-        seed: of what the losses sample.
+        seed: seed of the losses' samples.
     """
 
     METRICS: ClassVar[tuple[str, ...]] = (
         "critic_loss", "q_mean", "grad_norm", "actor_loss", "masked_fraction",
     )  # fmt: skip
-    """Names that `update` returns, some not at every call."""
+    """Names of the metrics that `update` returns, some not at every call."""
     action_space: ClassVar[type[gym.Space[Any]]] = gym.spaces.Box
-    """The kind of actions it can learn."""
+    """The kind of action space that the algorithm can learn."""
     others: ClassVar[str]
-    """For other actions: what does learn them."""
+    """The alternative for other action spaces, for the error line."""
     actor: ClassVar[type[Actor] | None]
-    """The kind of policy; None acts greedily on the critic's values."""
+    """The class of the actor; None acts greedily on the critic's values."""
     critics: ClassVar[int]
     target_actor: ClassVar[bool] = False
-    """Whether the targets include a copy of the actor."""
+    """Whether the target networks include a copy of the actor."""
     checks: ClassVar[tuple[str, ...]] = (
         "replay",
         "starts",
@@ -62,7 +62,7 @@ class OffPolicyUpdate(Update[Experience]):
     config: Any
 
     replay: Replay
-    """What it samples from; its owner sets it before the first update."""
+    """The replay to sample from; its owner sets it before the first update."""
 
     def __init__(self, config: Any, nets: OffPolicyNets, *, seed: int) -> None:
         self.config, self.nets = config, nets
@@ -80,13 +80,13 @@ class OffPolicyUpdate(Update[Experience]):
         check_ownership(trained, *self._optimizers.values())
         self.gradient_steps = 0
         self.due = 0.0
-        """Updates that the steps so far have earned and that are not done yet."""
+        """Number of updates that the steps so far have earned and that are still to be done."""
         self._ready = False
         self._pairs = self._target_pairs()
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """The critic's, and the actor's where there is one."""
+        """The critic's optimizer, and the actor's if there is one."""
         return self._optimizers
 
     @torch.no_grad()
@@ -101,7 +101,7 @@ class OffPolicyUpdate(Update[Experience]):
     def expected(
         self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor, chosen: Tensor
     ) -> Tensor:
-        """`[1, B]` the least value that a critic gives to the chosen action."""
+        """`[1, B]` the smallest value that a critic gives to the chosen action."""
         carries: Any = carry
         previous = self.nets.previous(action, reward, reset)
         features, _ = self.nets.critic.torso.forward(obs, previous, carries[0], reset)
@@ -112,10 +112,10 @@ class OffPolicyUpdate(Update[Experience]):
     def networks(
         cls, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any
     ) -> OffPolicyNets:
-        """The networks this algorithm trains.
+        """Builds the networks that this algorithm trains.
 
         Raises:
-            UsageError: it cannot learn such actions.
+            UsageError: the algorithm cannot learn such actions.
         """
         if not isinstance(action_space, cls.action_space):
             raise UsageError(
@@ -130,17 +130,17 @@ class OffPolicyUpdate(Update[Experience]):
 
     @classmethod
     def count(cls, config: Any) -> int:
-        """How many critics there are."""
+        """The number of critics."""
         return cls.critics
 
     @abstractmethod
     def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
-        """The target value of each successor, `[length + n - 1, N]`, or `[length + n - 1, N, M]`
-        a sample of its return; without gradient.
+        """The target value of each successor, `[length + n - 1, N]`, or a sample of its return,
+        `[length + n - 1, N, M]`; without gradient.
 
         Args:
             after: `[length + n - 1, N, F]` the target critic's features.
-            actor_after: what the policy of the target reads; None where `after` is that too.
+            actor_after: the inputs of the target's policy; None if they are `after` as well.
         """
 
     @abstractmethod
@@ -151,8 +151,8 @@ class OffPolicyUpdate(Update[Experience]):
         """The critics' loss, summed over them.
 
         Args:
-            value: `[K, length, N, ...]` what `predicted` gave.
-            target: `[length, N, ...]` what `target` gave.
+            value: `[K, length, N, ...]` the result of `predicted`.
+            target: `[length, N, ...]` the result of `target`.
         """
         return q_loss(
             value=value,
@@ -163,14 +163,15 @@ class OffPolicyUpdate(Update[Experience]):
         )
 
     def error(self, value: Tensor, target: Tensor) -> Tensor:
-        """`[length, N]` how far the critics are off, for priorities."""
+        """`[length, N]` the critics' error, for priorities."""
         return (value - target).abs().mean(0)
 
     def actor_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The actor's loss and metrics.
+        """The actor's loss, and metrics.
 
         Args:
-            features: `[length, N, F]` what the actor reads, with the gradient that belongs to it.
+            features: `[length, N, F]` the actor's inputs, with the gradient that belongs to the
+                actor.
         """
         raise NotImplementedError
 
@@ -179,11 +180,11 @@ class OffPolicyUpdate(Update[Experience]):
         return self.nets.actor is not None
 
     def after_update(self) -> dict[str, Tensor]:
-        """What else an update changes; metrics of it."""
+        """Makes the update's further changes; returns metrics about them."""
         return {}
 
     def predicted(self, batch: Batch) -> Tensor:
-        """`[K, length, N]` values of the actions that were done."""
+        """`[K, length, N]` values of the actions taken."""
         critic, action = self.nets.critic, batch.action
         return critic.pick(critic.forward(batch.features, action), action)
 
@@ -207,13 +208,13 @@ class OffPolicyUpdate(Update[Experience]):
         progress: Callable[[], float],
         over: Callable[[], bool] = lambda: False,
     ) -> dict[str, float]:
-        """`num_steps` steps of every environment and the updates due.
+        """Takes `num_steps` steps in every environment and does the updates due.
 
         Args:
-            progress: how far the schedules are by now, in [0, 1].
-            over: whether the run has taken all its steps by now.
+            progress: gives the schedules' current position, in [0, 1].
+            over: says whether the run has taken all its steps.
         Returns:
-            Means over the updates by name, NaN where there were none (docs/metrics.md).
+            Means over the updates by name, NaN without updates (docs/metrics.md).
         """
         config = self.config
         before = self.replay.written.copy()
@@ -246,7 +247,7 @@ class OffPolicyUpdate(Update[Experience]):
         }
 
     def ready(self) -> bool:
-        """Whether the replay holds a piece to learn from; once it does, it always will."""
+        """Whether the replay holds a piece to learn from; once true, it stays true."""
         if not self._ready:
             self._ready = self._can_sample()
         return self._ready
@@ -258,15 +259,15 @@ class OffPolicyUpdate(Update[Experience]):
         return self.replay.can_sample(pieces.rows, pieces.history)
 
     def update(self, progress: float) -> dict[str, Tensor]:
-        """One gradient step of each part that is due.
+        """Takes one gradient step for each part that is due.
 
         Args:
-            progress: share of the run that is over, in [0, 1].
+            progress: finished share of the run, in [0, 1].
         Returns:
             Scalars by name (docs/metrics.md).
         Raises:
-            NonFiniteError: a loss or gradient was not finite; that optimizer did not step, and
-                the sample travels on the error as `batch`.
+            NonFiniteError: a loss or gradient was not finite; that optimizer did not step, and the
+                error carries the sample as `batch`.
         """
         config = self.config
         for name, rate in self._rates.items():
@@ -301,7 +302,7 @@ class OffPolicyUpdate(Update[Experience]):
         return {name: value.detach() for name, value in metrics.items()}
 
     def batch(self, progress: float) -> Batch:
-        """A sample at `progress` of the run, and the critic's features of it."""
+        """Draws a sample at `progress` of the run, and computes the critic's features."""
         config, pieces = self.config, self.pieces
         length, before = pieces.length, pieces.history
         beta = config.priority_beta + (1 - config.priority_beta) * progress
@@ -325,7 +326,7 @@ class OffPolicyUpdate(Update[Experience]):
         return batch
 
     def actor_features(self, batch: Batch) -> Tensor:
-        """`[length, N, F]` what the actor reads, with the gradient that belongs to it."""
+        """`[length, N, F]` the actor's inputs, with the gradient that belongs to the actor."""
         torsos = self.nets.torsos
         if len(torsos) == 1:
             return batch.features.detach()
@@ -334,7 +335,7 @@ class OffPolicyUpdate(Update[Experience]):
     def _unroll(
         self, torso: Torso, batch: Batch, carry: Carry, rows: int | None = None, skip: int = 0
     ) -> Tensor:
-        """Features from row `before + skip` on, `rows` of them or all to the end."""
+        """Features from row `before + skip` on: `rows` of them, or all to the end."""
         first = batch.before + skip
         if first and not torso.stateless:
             obs, previous, reset = batch.part(0, first)
@@ -359,8 +360,8 @@ class OffPolicyUpdate(Update[Experience]):
         return self.bootstrapped(batch, self.next_value(batch, after, actor_after))
 
     def bootstrapped(self, batch: Batch, next_value: Tensor) -> Tensor:
-        """`[length, N, ...]` n-step targets that bootstrap from `next_value`, a number or a sample
-        of numbers `[length + n - 1, N, ...]` for each successor."""
+        """`[length, N, ...]` n-step targets that bootstrap from `next_value`, which holds a number
+        or a sample of numbers for each successor, `[length + n - 1, N, ...]`."""
         rows, sample = slice(batch.before, None), batch.sample
         reward, terminated, truncated = (
             x[rows].view(*x[rows].shape, *[1] * (next_value.dim() - 2))
@@ -377,12 +378,12 @@ class OffPolicyUpdate(Update[Experience]):
         return target[: batch.length]
 
     def estimate(self, value: Tensor) -> Tensor:
-        """One number from `[K, ...]` what the critics say: the smallest."""
+        """One number from the critics' output `[K, ...]`: the smallest."""
         return value.amin(0)
 
     def _reprioritise(self, batch: Batch, value: Tensor, target: Tensor) -> None:
-        """Priorities from the error; of a sequence, 0.9 of the largest and 0.1 of the mean
-        (Kapturowski et al. 2019, R2D2) over the steps that count."""
+        """Sets priorities from the error. A sequence gets 0.9 of the largest and 0.1 of the mean
+        error (Kapturowski et al. 2019, R2D2) over the steps that count."""
         error = self.error(value, target)
         mean = error.mean(0)
         if batch.mask is not None:
@@ -399,7 +400,7 @@ class OffPolicyUpdate(Update[Experience]):
         return tensors, {"gradient_steps": self.gradient_steps, "due": self.due}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         restore_generator(self.generator, tensors["generator"])
         for name, optimizer in self._optimizers.items():
             optimizer.restore(under_prefix(f"{name}.", tensors))

@@ -89,7 +89,7 @@ class OnPolicyConfig(NetworkConfig):
         if self.batch_size is not None and self.batch_size % self.sequence:
             nearest = max(1, round(self.batch_size / self.sequence)) * self.sequence
             raise UsageError(
-                f"batch_size {self.batch_size} is no multiple of the sequence length "
+                f"batch_size {self.batch_size} is not a multiple of the sequence length "
                 f"{self.sequence}; nearest that is: {nearest}"
             )
 

@@ -1,4 +1,4 @@
-"""What every algorithm needs around its loss: ownership of parameters, the safe step."""
+"""The common part around every loss: ownership of parameters, and the safe step."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,16 +10,16 @@ from retain.errors import NonFiniteError, UsageError
 
 
 def falling(first: float, last: float, fraction: float, progress: float) -> float:
-    """From `first` to `last`, linearly over the first `fraction` of the run, then constant."""
+    """Falls from `first` to `last`, linearly over the first `fraction` of the run, then stays."""
     done = 1.0 if progress >= fraction else progress / fraction
     return first + (last - first) * done
 
 
 def check_ownership(module: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
-    """Every parameter belongs to exactly one optimizer.
+    """Checks that every parameter belongs to exactly one optimizer.
 
     Raises:
-        UsageError: one belongs to none or to several; the line names it.
+        UsageError: a parameter belongs to none or to several; the line names it.
     """
     owners: dict[int, int] = {}
     for optimizer in optimizers:
@@ -41,10 +41,10 @@ def named_non_finite(named: Iterable[tuple[str, Tensor | None]]) -> str | None:
 
 
 class Adam(torch.optim.Adam):
-    """torch's Adam (Kingma and Ba 2015, arXiv:1412.6980), with a step that costs a third.
+    """torch's Adam (Kingma and Ba 2015, arXiv:1412.6980), with a step at a third of the cost.
 
-    `quick_step` calls the same fused kernel on the same state, without the hooks and groupings
-    that `step` goes through in Python: at these network sizes those cost more than the update.
+    `quick_step` calls the same fused kernel on the same state, without `step`'s hooks and groupings
+    in Python, which at these network sizes cost more than the update.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, eps: float) -> None:
@@ -52,11 +52,11 @@ class Adam(torch.optim.Adam):
         self._lists: tuple[list[Tensor], ...] | None = None
 
     def quick_step(self, gradients: list[Tensor], divisor: Tensor | None = None) -> None:
-        """One step.
+        """Takes one step.
 
         Args:
-            gradients: those of the parameters, in order, None left out.
-            divisor: what every gradient is divided by first, in the same pass over memory.
+            gradients: gradients of the parameters, in order, with None left out.
+            divisor: divides every gradient first, in the same pass over memory.
         """
         group = self.param_groups[0]
         if self._lists is None or len(gradients) != len(group["params"]):
@@ -76,8 +76,8 @@ class Adam(torch.optim.Adam):
         )  # fmt: skip
 
     def _of_all(self) -> tuple[list[Tensor], ...]:
-        """The state's tensors by kind, and the counts of steps to add to: one for all parameters
-        that were always stepped together."""
+        """The state's tensors by kind, and the step counts to add to: a single count for all
+        parameters that were always stepped together."""
         slots = [self.state[parameter] for parameter in self.param_groups[0]["params"]]
         counts = [slot["step"] for slot in slots]
         if all(float(count) == float(counts[0]) for count in counts):
@@ -95,7 +95,7 @@ class Adam(torch.optim.Adam):
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Takes back what `tensors` gave."""
+        """Restores what `tensors` returned."""
         saved = self.state_dict()
         saved["state"] = {}
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -109,7 +109,7 @@ class Adam(torch.optim.Adam):
         self.load_state_dict(saved)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's; the next step looks its tensors up again."""
+        """Like torch's; the next step looks up its tensors again."""
         super().load_state_dict(state_dict)
         self._lists = None
 
@@ -118,7 +118,7 @@ class SafeStep:
     """Clips the gradient norm and steps, unless a loss or gradient is not finite.
 
     Args:
-        max_norm: the largest global L2 norm of the gradient; None leaves it as it is.
+        max_norm: the largest global L2 norm of the gradient; None leaves the gradient unchanged.
     """
 
     def __init__(self, module: nn.Module, optimizer: Adam, max_norm: float | None) -> None:
@@ -127,15 +127,15 @@ class SafeStep:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
 
     def __call__(self, loss: Tensor, parts: dict[str, Tensor]) -> float:
-        """Backward, check, clip, step.
+        """Runs backward, checks, clips and steps.
 
         Args:
             loss: scalar to minimise.
-            parts: the loss's terms by name, to say which one broke.
+            parts: the loss's terms by name, to name one that is not finite.
         Returns:
             The global gradient norm before clipping.
         Raises:
-            NonFiniteError: before the optimizer could step; names the tensor.
+            NonFiniteError: raised before the optimizer steps; names the tensor.
         """
         for parameter in self.parameters:
             parameter.grad = None

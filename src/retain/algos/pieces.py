@@ -1,5 +1,5 @@
-"""Which pieces of a replay an update trains on, as the memory's receptive field decides, and what
-a batch of them holds."""
+"""The pieces of a replay that an update trains on, which depend on the memory's receptive field,
+and a batch of such pieces."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,11 +16,12 @@ MEGABYTE = 1 << 20
 CARRY_FACTOR = 32
 """Stored carries may take up to this many times the memory of the replay's observations."""
 CARRY_FLOOR = 256 * MEGABYTE
-"""They may always take this much, in bytes: small observations need not mean small machines."""
+"""Stored carries may always take this many bytes, since small observations need not mean small
+machines."""
 
 
 class PieceSettings(Protocol):
-    """The settings that pieces are cut by."""
+    """The settings that decide how pieces are cut."""
 
     @property
     def batch_size(self) -> int:
@@ -28,11 +29,11 @@ class PieceSettings(Protocol):
 
     @property
     def sequence_length(self) -> int:
-        """Steps that a sequence trains on."""
+        """Steps that each sequence trains on."""
 
     @property
     def burn_in(self) -> int:
-        """Steps in front of those that only bring a stored carry up to date."""
+        """Steps before the training steps that only refresh a stored carry."""
 
     @property
     def n_step(self) -> int:
@@ -47,8 +48,8 @@ class PieceSettings(Protocol):
 class Pieces:
     """Pieces of the timeline: `history` rows, `length` rows that the losses read, successors.
 
-    An unbounded memory's piece starts where the carry that acting left is stored, or, where none
-    are, from nothing. A bounded one's history is rebuilt from the timeline: the steps that can
+    A piece of an unbounded memory starts at a stored carry that acting left, or from a zero carry
+    if none are stored. A bounded memory's history is rebuilt from the timeline: the steps that can
     still influence the first output.
     """
 
@@ -58,19 +59,20 @@ class Pieces:
     stored: bool
     """Whether pieces start at stored carries."""
     stride: int
-    """Rows between stored carries, where sequences may start."""
+    """Rows between stored carries, at which sequences may start."""
     history_learns: bool
-    """Whether history gets its gradient: where it is all that the memory will ever see, not where
-    it only brings a carry up to date."""
+    """Whether gradients reach the history: they do if the memory never sees anything else, but not
+    if the history only refreshes a carry."""
 
     @property
     def rows(self) -> int:
-        """Rows from the first that a loss reads on, those that its targets look ahead included."""
+        """Rows from the first one that a loss reads, including those that its targets look ahead
+        to."""
         return self.length + self.n_step - 1
 
     @property
     def span(self) -> int:
-        """Rows of a piece altogether."""
+        """Rows of a whole piece."""
         return self.history + self.rows
 
 
@@ -78,10 +80,10 @@ def pieces_of(config: PieceSettings, receptive_field: int | None, *, unrolls: bo
     """The pieces for a memory.
 
     Args:
-        receptive_field: of the memory; None = unbounded.
-        unrolls: `Memory.unrolls`: whether pieces are sequences where nothing is stored.
+        receptive_field: the memory's; None = unbounded.
+        unrolls: `Memory.unrolls`, whether pieces are sequences even if no carries are stored.
     Raises:
-        UsageError: the minibatch is no whole number of pieces.
+        UsageError: the minibatch is not a whole number of pieces.
     """
     if receptive_field is None:
         length, stored = config.sequence_length, config.store_carries
@@ -93,20 +95,20 @@ def pieces_of(config: PieceSettings, receptive_field: int | None, *, unrolls: bo
     if config.batch_size % length:
         nearest = max(1, round(config.batch_size / length)) * length
         raise UsageError(
-            f"batch_size {config.batch_size} is no multiple of the sequence length "
+            f"batch_size {config.batch_size} is not a multiple of the sequence length "
             f"{length}; nearest that is: {nearest}"
         )
     return found
 
 
 def check_carries(*, carries: int, observations: int, sequence_length: int) -> None:
-    """A replay's stored carries must not dwarf what they belong to.
+    """Checks that a replay's stored carries are not far larger than its observations.
 
     Args:
-        carries: bytes that a full replay stores of them.
-        observations: bytes that it stores of observations.
+        carries: bytes of carries that a full replay stores.
+        observations: bytes of observations that a full replay stores.
     Raises:
-        UsageError: they do; gives the numbers and what to do about it.
+        UsageError: the carries are too large; gives the numbers and what to change.
     """
     most = max(CARRY_FACTOR * observations, CARRY_FLOOR)
     if carries <= most:
@@ -121,41 +123,44 @@ def check_carries(*, carries: int, observations: int, sequence_length: int) -> N
 
 @dataclass
 class Batch:
-    """A sample with its observations prepared, and the features computed from it so far.
+    """A sample with prepared observations, and the features computed from it so far.
 
-    Rows `[0, before)` are history, `[before, before + length)` the losses', the rest successors.
+    Rows `[0, before)` are history, `[before, before + length)` are for the losses, the rest are
+    successors.
     """
 
     sample: Sample
     obs: Obs
     previous: list[Tensor]
     carries: tuple[Carry, ...]
-    """Of each torso, before the first row."""
+    """The carry of each torso before the first row."""
     before: int
     length: int
     alone: bool
-    """Whether a piece is one step, which was drawn for what was done there."""
+    """Whether a piece is one step, drawn for the action taken there."""
     features: Tensor = field(init=False)
-    """`[length, N, F]` the critic's own, with gradient."""
+    """`[length, N, F]` features of the critic's torso, with gradient."""
     features_after: Tensor = field(init=False)
-    """`[length + n - 1, N, F]` the critic's own at the successors, without gradient."""
+    """`[length + n - 1, N, F]` features of the critic's torso at the successors, without
+    gradient."""
 
     @property
     def mask(self) -> Tensor | None:
-        """`[length, N]` steps that count; None where all do."""
+        """`[length, N]` true for steps that count; None if all do."""
         if self.alone:
             return None
         return self.sample.acted[self.before : self.before + self.length]
 
     @property
     def allowed_after(self) -> Tensor | None:
-        """`[length + n - 1, N, actions]` actions that the successors allow; None where all do."""
+        """`[length + n - 1, N, actions]` actions that the successors allow; None if all are
+        allowed."""
         mask = allowed_actions(self.obs)
         return None if mask is None else mask[self.before + 1 :]
 
     @property
     def allowed(self) -> Tensor | None:
-        """`[length, N, actions]` actions that the losses' rows allow; None where all do."""
+        """`[length, N, actions]` actions that the losses' rows allow; None if all are allowed."""
         mask = allowed_actions(self.obs)
         return None if mask is None else mask[self.before : self.before + self.length]
 
@@ -168,7 +173,7 @@ class Batch:
 
     @property
     def action(self) -> Tensor:
-        """`[length, N, ...]`"""
+        """`[length, N, ...]` actions of the losses' rows."""
         return self.sample.action[self.before : self.before + self.length]
 
     def part(self, first: int, last: int | None = None) -> tuple[Obs, list[Tensor], Tensor]:

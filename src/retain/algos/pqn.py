@@ -86,7 +86,7 @@ class PQNUpdate(OnPolicyUpdate):
         if not isinstance(action_space, gym.spaces.Discrete):
             raise UsageError(
                 f"pqn needs Discrete actions, but the action space is {action_space}; "
-                "for Box ones there are ppo, sac, tqc and td3"
+                "for Box actions use ppo, sac, tqc or td3"
             )
         return GreedyPolicy(observation_space, action_space, config)
 

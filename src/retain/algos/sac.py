@@ -62,7 +62,7 @@ class SACUpdate(OffPolicyUpdate):
     METRICS = (*OffPolicyUpdate.METRICS, "entropy", "alpha")
     actor: ClassVar[type[Actor] | None] = GaussianActor
     critics = 2
-    others = "for Discrete ones sac has a form of its own, for the rest there is ppo"
+    others = "sac has a separate form for Discrete actions; use ppo for the rest"
     config: SACConfig
 
     def __init__(self, config: SACConfig, nets: OffPolicyNets, *, seed: int) -> None:

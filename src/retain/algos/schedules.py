@@ -74,7 +74,7 @@ def _found(name: str) -> Schedule:
             found = getattr(found, part, None)
     if not callable(found):
         raise UsageError(
-            f"the schedule {name!r} was a function of another process: hand it over again, e.g. "
+            f"the schedule {name!r} was a function of another process: pass it again, e.g. "
             "retain.load(path, lr_schedule=...)"
         )
     _given[name] = found

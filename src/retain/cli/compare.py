@@ -105,7 +105,7 @@ def command(arguments: list[str]) -> int:
         with runs_progress(study, len(study.variants) * study.seeds) as tick:
             found = compare(study, options.out, jobs=options.jobs, tick=tick)
     except Interrupted as stop:
-        print(f"stopped; the same command goes on where it was ({options.out})")
+        print(f"stopped; the same command continues where it stopped ({options.out})")
         return 128 + stop.number
     path, verdict = write_report(study, found, options.out, tuned), judge(study, found)
     out = Console()

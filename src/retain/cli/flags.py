@@ -33,7 +33,7 @@ def read_values(arguments: Sequence[str]) -> dict[str, Any]:
 def _split(argument: str) -> tuple[str, str]:
     name, equals, text = argument.partition("=")
     if not equals:
-        raise ValueError(f"{argument!r} is no NAME=VALUE (such as size=7), nor a JSON object")
+        raise ValueError(f"{argument!r} is neither NAME=VALUE (such as size=7) nor a JSON object")
     return name, text
 
 

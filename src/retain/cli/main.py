@@ -23,7 +23,7 @@ VERBS = {
     "train": "train an agent: retain train ppo --env CartPoleNoVel-v1 --memory lstm",
     "resume": "continue a stopped run exactly where it stopped",
     "eval": "play whole episodes with a trained agent",
-    "playback": "replay an episode of a run from its seed and actions",
+    "playback": "play an episode of a run again, from its seed and its actions",
     "plot": "draw learning curves of one or several runs",
     "doctor": "name the bug: retain doctor ppo --env MyEnv-v0 --memory lstm",
     "compare": "does memory help here? train several variants and seeds, give a verdict",

@@ -80,7 +80,7 @@ def command(arguments: list[str]) -> int:
         print(stop)
         return 128 + stop.number
     if not finished(agent):
-        print(f"go on with: retain resume {options.folder}")
+        print(f"continue with: retain resume {options.folder}")
         return 0
     print(f"done; evaluate with: retain eval {options.folder}")
     return 0

@@ -109,7 +109,7 @@ def several(study: Seeds, out: Path, jobs: int | None) -> int:
         with runs_progress(study, study.seeds) as tick:
             outcomes = train_seeds(study, out, jobs=jobs, tick=tick)
     except Interrupted as stop:
-        print(f"stopped; the same command with --out {out} goes on where it was")
+        print(f"stopped; the same command with --out {out} continues where it stopped")
         return 128 + stop.number
     table = "\n".join(seeds_table(outcomes))
     (out / "seeds.md").write_text(table + "\n")
@@ -151,7 +151,7 @@ def command(arguments: list[str]) -> int:
         print(stop)
         return 128 + stop.number
     if not finished(agent):
-        print(f"go on with: retain resume {folder}")
+        print(f"continue with: retain resume {folder}")
         return 0
     print(f"done; evaluate with: retain eval {folder}")
     print(f"learning curve: {folder / 'learning_curve.png'}")

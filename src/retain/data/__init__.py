@@ -1,1 +1,1 @@
-"""Acting, and the segments and sequences that come of it."""
+"""Acting, and the segments and sequences that it produces."""

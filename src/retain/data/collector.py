@@ -1,4 +1,4 @@
-"""Acting: the policy and the environments, one explicit step at a time."""
+"""Acts with a policy in environments, one explicit step at a time."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from retain.types import Carry, Obs, tree_map
 
 
 class Columns(NamedTuple):
-    """What the environments say in a segment, filled in place a row a step."""
+    """The environments' responses in a segment, filled in place, one row per step."""
 
     obs: ObsArray
     reward: NDArray[np.float32]
@@ -58,7 +58,7 @@ class Segment:
         self.final_values: list[tuple[int, NDArray[np.intp], Tensor]] = []
 
     def write_obs(self, t: int) -> None:
-        """The stream's current observation as row t."""
+        """Writes the stream's current observation as row t."""
         rows, obs = self.columns.obs, self.stream.obs
         if isinstance(rows, dict):
             for key, row in rows.items():
@@ -67,7 +67,7 @@ class Segment:
             rows[t] = obs
 
     def next_value(self, last: Tensor) -> Tensor:
-        """`[T, B]` V of every true successor, given that of the last one `[1, B]`."""
+        """`[T, B]` V of every true successor, given V of the last one `[1, B]`."""
         following = torch.cat((*self.values[1:], last.clone()))
         for t, rows, final_value in self.final_values:
             following[t, torch.from_numpy(rows)] = final_value.clone()
@@ -98,7 +98,7 @@ class Collector(Driver):
         self.space = backends[0].observation_space
 
     def collect(self, num_steps: int) -> Rollout:
-        """The next segment: `num_steps` steps of every environment, `[T, B, ...]`."""
+        """Collects the next segment: `num_steps` steps of every environment, `[T, B, ...]`."""
         T, B = num_steps, self.num_envs
         columns = Columns(
             observation_rows(self.space, (T, B)),
@@ -121,7 +121,7 @@ class Collector(Driver):
             return self._rollout(columns, segments, next_values)
 
     def _send(self, segment: Segment, t: int) -> None:
-        """Acts on a group's observation and lets its environments step."""
+        """Acts on a group's observation and starts its environments' step."""
         policy, stream = self.policy, segment.stream
         config = policy.config
         segment.write_obs(t)
@@ -145,7 +145,7 @@ class Collector(Driver):
         stream.backend.send(policy.coder.to_env(action[0]))
 
     def _receive(self, segment: Segment, t: int) -> None:
-        """Takes what a group's environments answered to step t, and resets what ended."""
+        """Takes a group's response to step t, and resets ended environments."""
         stream, columns = segment.stream, segment.columns
         stream.obs, reward, terminated, truncated = stream.receive()
         columns.reward[t], columns.terminated[t] = reward, terminated
@@ -169,7 +169,7 @@ class Collector(Driver):
             return x.to(device)
 
         def over_groups(parts: list[Tensor]) -> Tensor:
-            """Groups side by side, and a tensor that is no inference tensor."""
+            """Joins groups side by side into a tensor that is not an inference tensor."""
             return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0].clone()
 
         actions = [torch.cat(s.actions) for s in segments]
@@ -223,9 +223,9 @@ class Collector(Driver):
         return self.policy(self.policy.prepare(obs), stream.carry, reset, *previous)
 
     def _successor_value(self, stream: Stream, rows: NDArray[np.intp]) -> Tensor:
-        """V of the final observations of cut episodes, `[rows]`, under the carry before any reset.
+        """V of truncated episodes' final observations, `[rows]`, under the carry before any reset.
 
-        The whole group is evaluated, so that a row's value never depends on which others ended.
+        The whole group is evaluated, so that a row's value does not depend on which others ended.
         """
         _, value, _ = self._forward(
             stream,
@@ -247,5 +247,5 @@ class Collector(Driver):
 
 
 def _joined(*leaves: Tensor) -> Tensor:
-    """Carries of groups as one of all."""
+    """Joins the groups' carries into one."""
     return torch.cat(leaves) if len(leaves) > 1 else leaves[0].clone()

@@ -1,4 +1,4 @@
-"""Episode bookkeeping: which episode runs with which seed, and what the finished ones came to."""
+"""Keeps track of episodes: the seed of each running one, and the results of finished ones."""
 
 import math
 from collections import deque
@@ -16,29 +16,30 @@ from retain.envs.seeding import episode_seed
 from retain.errors import CheckpointError
 
 RECENT = 100
-"""Finished episodes that the running means of return and length look back on."""
+"""Number of finished episodes in the running means of return and length."""
 SUCCESS = "is_success"
-"""The entry of an info that Gymnasium's tasks with goals say success by."""
+"""The info entry with which gymnasium's goal tasks report success."""
 
 
 class Episode(NamedTuple):
-    """A finished episode: undiscounted return in the environment's own rewards, and steps."""
+    """A finished episode: its undiscounted return in the environment's own rewards, and its
+    steps."""
 
     ret: float
     length: int
     env: int
     """The run's number of the environment."""
     number: int
-    """Of the episode in its environment."""
+    """Number of the episode in its environment."""
     seed: int
     end: int
-    """The history's clock after its last step."""
+    """The history's clock after the episode's last step."""
     info: Info = MappingProxyType({})
-    """What the environment said besides in its last step."""
+    """The info of the episode's last step."""
 
 
 def numbers(info: Info) -> dict[str, float]:
-    """The entries of an info that are one number each (truth is 0 or 1)."""
+    """The entries of an info that are single numbers (booleans become 0 or 1)."""
     found = {}
     for key, value in info.items():
         if isinstance(value, np.ndarray | np.generic) and value.size == 1:
@@ -49,11 +50,11 @@ def numbers(info: Info) -> dict[str, float]:
 
 
 def info_means(episodes: Iterable[Episode], named: Sequence[str]) -> dict[str, float]:
-    """Means over episodes of what their infos held at the end.
+    """Means over episodes of the entries in their last infos.
 
     Args:
-        named: entries that are always there, NaN where no episode has them; `is_success` is there
-            where any episode has it.
+        named: entries that the result always has, NaN if no episode has them; `is_success` is added
+            if any episode has it.
     """
     infos = [numbers(episode.info) for episode in episodes if episode.info]
     found = {}
@@ -69,13 +70,13 @@ class Statistics:
 
     def __init__(self) -> None:
         self.recent: deque[Episode] = deque(maxlen=RECENT)
-        """The last ones, of their infos the numbers."""
+        """The last finished episodes, with only the numbers of their infos."""
         self.total = 0
-        """Since the beginning."""
+        """Number of finished episodes since the beginning."""
         self._finished: list[Episode] = []
 
     def add(self, episode: Episode) -> None:
-        """One more."""
+        """Adds a finished episode."""
         self.recent.append(episode._replace(info=numbers(episode.info)))
         self._finished.append(episode)
         self.total += 1
@@ -86,11 +87,11 @@ class Statistics:
         return episodes
 
     def state(self) -> dict[str, Any]:
-        """As JSON."""
+        """The statistics as JSON."""
         return {"total": self.total, "recent": [list(e) for e in self.recent]}
 
     def restore(self, facts: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.total = facts["total"]
         self.recent = deque((Episode(*entry) for entry in facts["recent"]), maxlen=RECENT)
 
@@ -99,9 +100,9 @@ class Episodes:
     """Starts the episodes of a backend, each with its own seed, and counts them.
 
     Args:
-        seed: of the run.
+        seed: the run's seed.
         first: the run's number of the backend's first environment.
-        statistics: where finished episodes are entered.
+        statistics: receives finished episodes.
     """
 
     def __init__(
@@ -112,12 +113,13 @@ class Episodes:
         self.index = np.arange(first, first + B)
         """`[B]` the run's number of each environment."""
         self.number = np.full(B, -1, dtype=np.int64)
-        """`[B]` the number of each one's current episode."""
+        """`[B]` number of each environment's current episode."""
         self.returns = np.zeros(B, dtype=np.float64)
         self.statistics = statistics or Statistics()
 
     def begin(self, mask: NDArray[np.bool_]) -> ObsArray:
-        """Starts the next episode where `mask` `[B]` is true; all environments' observations."""
+        """Starts the next episode where `mask` `[B]` is true; returns all environments'
+        observations."""
         anew = mask & ~self.backend.continuing
         self.number[anew] += 1
         self.returns[anew] = 0.0
@@ -127,7 +129,7 @@ class Episodes:
         return obs
 
     def record(self, reward: NDArray[np.float64]) -> None:
-        """Takes in one step of every environment."""
+        """Adds one step of every environment."""
         self.returns += reward
 
     def finish(self, ended: NDArray[np.bool_]) -> None:
@@ -157,10 +159,10 @@ class Episodes:
         return tensors, {"seed": self.seed}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> ObsArray:
-        """Plays every current episode again to where it was; all environments' observations.
+        """Replays every current episode to where it was; returns all environments' observations.
 
         Raises:
-            CheckpointError: they are not such as these environments have.
+            CheckpointError: the saved episodes do not fit these environments.
         """
         self.count_from(tensors, facts)
         length = tensors["length"].numpy()
@@ -175,7 +177,7 @@ class Episodes:
         )
 
     def count_from(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Takes back the counters alone."""
+        """Restores only the counters."""
         self.seed = facts["seed"]
         self.number = tensors["number"].numpy().copy()
         self.returns = tensors["returns"].numpy().copy()

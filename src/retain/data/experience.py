@@ -1,4 +1,4 @@
-"""Acting into a replay, one step of every environment at a time."""
+"""Acts into a replay, one step of every environment at a time."""
 
 import numpy as np
 import torch
@@ -31,11 +31,11 @@ class Experience(Driver):
         self.stream = self.streams[0]
 
     def step(self, *, scale: float, random: bool) -> None:
-        """One step of every environment.
+        """Takes one step in every environment.
 
         Args:
-            scale: of exploration.
-            random: uniform actions instead; the memory reads along.
+            scale: amount of exploration; see `Policy.act`.
+            random: take uniform actions instead; the memory still reads the observations.
         """
         stream = self.stream
         if stream.start():
@@ -76,7 +76,7 @@ class Experience(Driver):
         return obs[""] if list(obs) == [""] else obs
 
     def _cut(self, differs: NDArray[np.bool_]) -> None:
-        """Such an episode ends in the replay too."""
+        """Ends these episodes in the replay too."""
         if differs.any():
             assert self.stream.obs is not None
             self.replay.begin(self.stream.obs, differs)

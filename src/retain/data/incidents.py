@@ -1,4 +1,4 @@
-"""What went wrong in the environments of a run, with what plays it again."""
+"""Faults in a run's environments, with the data to replay them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,24 +10,24 @@ from retain.data.episodes import Episodes
 from retain.envs.contract import Backend, Fault
 
 PATIENCE = 3
-"""Episodes of one environment in a row that may end in an exception or an unusable answer before
-the run stops."""
+"""Number of consecutive episodes in one environment that may end in an exception or an unusable
+response before the run stops."""
 
 
 @dataclass(frozen=True)
 class Incident:
-    """A fault, and the episode it happened in."""
+    """A fault, and the episode in which it happened."""
 
     fault: Fault
     env_index: int
-    """The run's number of the environment; -1 where it is a worker's."""
+    """The run's number of the environment; -1 if the fault belongs to a worker."""
     episode: int
     seed: int
     actions: list[Any]
-    """Those of the episode until then, the last one included."""
+    """The episode's actions until the fault, including the last one."""
 
     def line(self) -> str:
-        """For the terminal."""
+        """The incident as a line for the terminal."""
         if self.env_index < 0:
             return f"{self.fault.kind}: {self.fault.text}"
         last = self.fault.text.strip().splitlines()[-1]
@@ -37,7 +37,7 @@ class Incident:
         )
 
     def report(self) -> dict[str, Any]:
-        """As JSON."""
+        """The incident as JSON."""
         return {
             "kind": self.fault.kind,
             "env_index": self.env_index,
@@ -56,10 +56,10 @@ class Incidents:
         self._raising: dict[int, int] = {}
         self._raised: set[int] = set()
         self.fatal: Incident | None = None
-        """The one that was one too many."""
+        """The incident that was one too many, if any."""
 
     def note(self, backend: Backend, episodes: Episodes) -> None:
-        """Takes a backend's faults."""
+        """Takes over a backend's faults."""
         for fault in backend.faults:
             if fault.index < 0:
                 self._found.append(Incident(fault, -1, -1, -1, []))
@@ -78,13 +78,13 @@ class Incidents:
         backend.faults.clear()
 
     def ended(self, envs: NDArray[np.int64]) -> None:
-        """The current episodes of these environments are over."""
+        """Notes that these environments' current episodes are over."""
         for env in envs.tolist() if self._raising else ():
             if env not in self._raised:
                 self._raising.pop(env, None)
             self._raised.discard(env)
 
     def take(self) -> list[Incident]:
-        """Those since the last call."""
+        """The incidents since the last call."""
         found, self._found = self._found, []
         return found

@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 
 
 class SumTree:
-    """Non-negative weights of n slots, drawn in proportion; drawing and changing many at once.
+    """Non-negative weights of n slots, sampled in proportion; draws and changes many at once.
 
     A complete binary tree in one array: node i is the sum of nodes 2i and 2i + 1.
 
     Args:
-        size: n
+        size: n, number of slots.
     """
 
     def __init__(self, size: int) -> None:
@@ -27,7 +27,7 @@ class SumTree:
         return self.nodes[slots + self.leaves]
 
     def set(self, slots: NDArray[np.int64], weights: NDArray[np.float64] | float) -> None:
-        """Replaces weights; of a slot named twice, the last one counts."""
+        """Replaces weights; if a slot occurs twice, the last weight counts."""
         node = slots + self.leaves
         self.nodes[node] = weights
         node = np.unique(node >> 1)

@@ -1,9 +1,9 @@
-"""The replay buffer: the timeline itself, one row a step, kept for as long as it fits.
+"""The replay buffer: the timeline itself, one row per step, kept for as long as it fits.
 
-A row holds one observation and, unless it is the last of its episode, what was done there. The
-final observation of an episode is a row of its own, so *the successor of a row is always the next
-row* and every observation is stored once. Sequences and windows are rebuilt from the rows when
-they are sampled; a window of 200 costs no more memory than one of 1.
+A row holds one observation and, unless it is the last of its episode, the action taken there and
+its result. The final observation of an episode has its own row, so *the successor of a row is
+always the next row* and every observation is stored once. Sequences and windows are rebuilt from
+the rows when they are sampled; a window of 200 costs no more memory than one of 1.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -32,7 +32,7 @@ class Sample:
     """N pieces of the timeline of S + 1 rows each; row t + 1 is the true successor of row t."""
 
     obs: Obs
-    """`[S + 1, N, ...]` raw."""
+    """`[S + 1, N, ...]` raw observations."""
     reset: Tensor
     """`[S + 1, N]` bool."""
     action: Tensor
@@ -46,18 +46,18 @@ class Sample:
     acted: Tensor
     """`[S, N]` bool, false where a row is only the final observation of its episode."""
     previous_action: Tensor
-    """`[S + 1, N, ...]` of the row before; meaningless at resets."""
+    """`[S + 1, N, ...]` policy actions of the previous row; meaningless at resets."""
     previous_reward: Tensor
-    """`[S + 1, N]`"""
+    """`[S + 1, N]` rewards of the previous row."""
     carry: Carry | None
-    """Leaves `[N, ...]`: what acting carried to the first row, if carries are stored."""
+    """Acting's carry before the first row, leaves `[N, ...]`, if carries are stored."""
     weight: Tensor | None
     """`[N]` importance weights, with priorities."""
     slot: NDArray[np.int64]
-    """`[N]` which pieces these are, for `set_priorities`."""
+    """`[N]` slots of the pieces, for `set_priorities`."""
 
     def to(self, device: torch.device) -> "Sample":
-        """The same with every tensor on `device`."""
+        """The same sample with every tensor on `device`."""
         if device.type == "cpu":
             return self
         moved = {
@@ -69,10 +69,10 @@ class Sample:
 
 
 def check_capacity(capacity: int, *, num_envs: int, span: int, stride: int) -> None:
-    """A ring must always hold a piece of `span` rows that begins at a multiple of `stride`.
+    """Checks that a ring always holds a piece of `span` rows that begins at a multiple of `stride`.
 
     Raises:
-        UsageError: it does not; names the least capacity that would.
+        UsageError: the capacity is too small; names the smallest sufficient one.
     """
     # A full ring holds all its rows but one complete; a piece needs the row before its first as
     # well, and the next multiple may be stride - 1 rows further on.
@@ -88,18 +88,18 @@ class Replay:
     """Rows of B environments in rings of R = capacity / B rows each.
 
     Args:
-        observation_space: one environment's.
-        event_shape, action_dtype: of policy actions.
-        capacity: rows of all environments together.
-        carry: an example `[B, ...]` of the carry to be stored at every `stride`-th row; None
+        observation_space: observation space of one environment.
+        event_shape, action_dtype: shape and dtype of policy actions.
+        capacity: number of rows, summed over all environments.
+        carry: an example `[B, ...]` of the carry that is stored at every `stride`-th row; None
             stores none.
         stride: rows between stored carries, and between the starts of sampled sequences.
-        span: rows that the longest piece to be sampled takes, its history included.
+        span: number of rows in the longest piece that will be sampled, including its history.
         priority_exponent: alpha; None samples uniformly.
         folder: keep the observations in memory-mapped files there instead of in RAM.
-        seed: of sampling.
+        seed: seed of the sampling.
     Raises:
-        UsageError: the capacity does not hold one piece of each environment.
+        UsageError: the capacity cannot hold one piece for each environment.
     """
 
     def __init__(
@@ -131,8 +131,8 @@ class Replay:
                 lambda x: torch.zeros((R // stride, *x.shape), dtype=x.dtype), carry
             )
         self.written = np.zeros(B, dtype=np.int64)
-        """`[B]` completed rows since the beginning; the row at `written % rows` is being written:
-        it holds the current observation and waits for its action."""
+        """`[B]` number of completed rows since the beginning. The row at `written % rows` is being
+        written: it holds the current observation and waits for its action."""
         self.priority_exponent = priority_exponent
         self.tree = None if priority_exponent is None else SumTree(R // stride * B)
         self.largest_priority = 1.0
@@ -144,7 +144,7 @@ class Replay:
         self._flat_flags = torch.from_numpy(self.flags).flatten()
 
     def __len__(self) -> int:
-        """Rows that can be read, of all environments."""
+        """Number of readable rows, summed over all environments."""
         return int(np.minimum(self.written, self.rows - 1).sum())
 
     def nbytes(self) -> int:
@@ -155,9 +155,9 @@ class Replay:
         return held + self.reward.nbytes + self.flags.nbytes
 
     def begin(self, obs: ObsArray, mask: NDArray[np.bool_]) -> None:
-        """First observations of new episodes where `mask` `[B]` is true.
+        """Writes first observations of new episodes where `mask` `[B]` is true.
 
-        What is in the row there becomes the final observation of the episode before, if one was.
+        The observation already in such a row becomes the final one of the previous episode, if any.
         """
         ended = mask & (self.written > 0)
         self._close(self._env[ended])
@@ -167,8 +167,8 @@ class Replay:
         self.flags[row, index] = RESET
 
     def _close(self, index: NDArray[np.int64]) -> None:
-        """The rows being written become final observations; an episode that was cut from outside
-        the environment ends as truncated."""
+        """Turns the rows being written into final observations; an episode that was cut from
+        outside the environment ends as truncated."""
         row = self.written[index] % self.rows
         self.flags[row, index] = 0
         last = (row - 1) % self.rows
@@ -176,7 +176,7 @@ class Replay:
         self.flags[last[~over], index[~over]] |= TRUNCATED
 
     def store_carry(self, carry: Carry) -> None:
-        """The carry `[B, ...]` that acting brought to the current rows; kept where a piece can
+        """Stores the carry `[B, ...]` that acting brought to the current rows, wherever a piece can
         start."""
         if self.carry is None:
             return
@@ -192,8 +192,8 @@ class Replay:
         truncated: NDArray[np.bool_],
         successor: ObsArray,
     ) -> None:
-        """Completes the current rows with what was done there, and opens the next ones with the
-        true successors."""
+        """Completes the current rows with the actions and their results, and opens the next rows
+        with the true successors."""
         row = self.written % self.rows
         self.action[torch.from_numpy(row), torch.from_numpy(self._env)] = action.to(CPU)
         self.reward[row, self._env] = reward
@@ -210,7 +210,7 @@ class Replay:
         self.written += mask
 
     def _open_slots(self, mask: NDArray[np.bool_]) -> None:
-        """The pieces that begin in completed rows are new: they get the largest priority."""
+        """Gives pieces that begin in newly completed rows the largest priority."""
         row = self.written % self.rows
         here = np.flatnonzero(mask & (row % self.stride == 0))
         if len(here):
@@ -225,7 +225,8 @@ class Replay:
             self.obs[row, index] = obs[index]  # type: ignore[index]
 
     def _usable(self, slot: NDArray[np.int64], before: int, after: int) -> NDArray[np.bool_]:
-        """Whether pieces have `before` rows of history, and `after` rows from their first on."""
+        """Whether pieces have `before` rows of history, and `after` rows from their first row
+        on."""
         row, index = slot // self.num_envs * self.stride, slot % self.num_envs
         written = self.written[index]
         oldest = np.maximum(written - self.rows + 1, 0)
@@ -239,16 +240,16 @@ class Replay:
         return usable
 
     def can_sample(self, length: int, before: int = 0) -> bool:
-        """Whether any piece of `length` rows with `before` rows of history is there."""
+        """Whether there is any piece of `length` rows with `before` rows of history."""
         slot = np.arange(self._begun() * self.num_envs)
         return bool(self._usable(slot, before + 1, length).any())
 
     def _begun(self) -> int:
-        """Pieces of each environment whose first row may have been written."""
+        """Number of pieces of each environment whose first row may have been written."""
         return min(int(self.written.max()) // self.stride + 1, self.rows // self.stride)
 
     def _draw(self, count: int, before: int, after: int) -> NDArray[np.int64]:
-        """`[count]` slots of pieces that can be read, with replacement."""
+        """`[count]` slots of readable pieces, drawn with replacement."""
         slots: list[NDArray[np.int64]] = []
         missing = count
         high = self._begun()
@@ -264,16 +265,16 @@ class Replay:
         raise UsageError(f"the replay holds no piece of {after} rows yet")
 
     def sample(self, count: int, length: int, *, before: int = 0, beta: float = 1.0) -> Sample:
-        """`count` pieces, uniformly or by priority.
+        """Draws `count` pieces, uniformly or by priority.
 
         Args:
-            length: rows from a piece's first on that its losses read, the successors besides.
-            before: rows of history in front of those; a piece starts that much earlier, and rows
-                that never were are zeros which a reset follows. With stored carries 0: a piece
-                starts where its carry is.
+            length: number of rows that the losses read in a piece, not counting the last successor.
+            before: number of history rows before those; a piece starts that much earlier, and rows
+                before the timeline's beginning are zeros followed by a reset. Must be 0 with stored
+                carries, since a piece starts where its carry is.
             beta: exponent of the importance weights.
         Raises:
-            UsageError: nothing that long is there.
+            UsageError: there is no piece of that length.
         """
         slot = self._draw(count, before + 1, length)
         row, index = slot // self.num_envs * self.stride, slot % self.num_envs
@@ -309,14 +310,14 @@ class Replay:
         )
 
     def _weights(self, slot: NDArray[np.int64], beta: float) -> Tensor:
-        """(n p)^-beta, scaled to a largest of 1 in the batch."""
+        """(n p)^-beta, scaled so that the largest weight in the batch is 1."""
         assert self.tree is not None
         weight = self.tree.get(slot) ** -beta
         return torch.from_numpy((weight / weight.max()).astype(np.float32))
 
     def rows_since(self, since: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The rows of each environment from number `since` `[B]` on that are still held, the ones
-        being written included: their numbers, and whose they are, `[n]` each."""
+        """The rows of each environment from number `since` `[B]` on that are still held, including
+        those being written: their numbers and their environments, `[n]` each."""
         first = np.maximum(since, self.written - self.rows + 1)
         counts = self.written - first + 1
         index = np.repeat(self._env, counts)
@@ -338,7 +339,7 @@ class Replay:
     def put(
         self, number: NDArray[np.int64], index: NDArray[np.int64], named: dict[str, Tensor]
     ) -> None:
-        """Takes back what `read` gave."""
+        """Restores what `read` returned."""
         flat = torch.from_numpy(number % self.rows * self.num_envs + index)
         self._flat_action[flat] = named["action"]
         self._flat_reward[flat] = named["reward"]
@@ -356,13 +357,13 @@ class Replay:
     def _carried(
         self, number: NDArray[np.int64], index: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor]:
-        """Where the carries of those rows are that have one."""
+        """The positions of the stored carries among those rows."""
         row = number % self.rows
         here = row % self.stride == 0
         return torch.from_numpy(row[here] // self.stride), torch.from_numpy(index[here])
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything but the rows: tensors, and JSON for the rest."""
+        """Everything except the rows: tensors, and JSON for the rest."""
         tensors = {"written": torch.from_numpy(self.written.copy())}
         if self.tree is not None:
             tensors["priorities"] = torch.from_numpy(self.tree.nodes.copy())
@@ -372,7 +373,7 @@ class Replay:
         }
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores what `state` returned."""
         self.written[:] = tensors["written"].numpy()
         if self.tree is not None:
             self.tree.nodes[:] = tensors["priorities"].numpy()
@@ -380,7 +381,7 @@ class Replay:
         self.largest_priority = facts["largest_priority"]
 
     def set_priorities(self, slot: NDArray[np.int64], error: NDArray[Any]) -> None:
-        """New priorities |error|^alpha of the pieces that `Sample.slot` names."""
+        """Sets priorities |error|^alpha for the pieces in `Sample.slot`."""
         if self.tree is None or self.priority_exponent is None:
             return
         priority = (np.abs(error).astype(np.float64) + 1e-6) ** self.priority_exponent

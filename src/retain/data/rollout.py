@@ -1,4 +1,4 @@
-"""A segment of the timeline, and its cut into sequences for training."""
+"""A segment of the timeline, and how it is cut into sequences for training."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -15,7 +15,7 @@ from retain.types import Carry, Obs, tree_map
 class Sequences:
     """N sequences of L steps that an update trains on; a minibatch is an index into N.
 
-    Shapes are `[L, N, ...]`; the carry is the one acting left before each sequence's first step.
+    Shapes are `[L, N, ...]`; the carry is what acting left before each sequence's first step.
     """
 
     obs: Obs
@@ -26,7 +26,7 @@ class Sequences:
     target: Tensor
     reset: Tensor
     carry: Carry
-    """Leaves `[N, ...]`."""
+    """The carries, leaves `[N, ...]`."""
     previous_action: Tensor | None = None
     previous_reward: Tensor | None = None
 
@@ -47,7 +47,8 @@ class Sequences:
         return self._map(lambda x: x.index_select(1, index), lambda x: x.index_select(0, index))
 
     def minibatches(self, size: int, generator: torch.Generator) -> Iterator[Self]:
-        """All sequences once, in a fresh random order, `size` at a time (the last may be fewer)."""
+        """Yields all sequences once, in a fresh random order, `size` at a time (the last may be
+        smaller)."""
         total = len(self)
         if size >= total:
             yield self
@@ -65,7 +66,7 @@ class Sequences:
 
 @dataclass(frozen=True, kw_only=True)
 class RewardedSequences(Sequences):
-    """Sequences for a loss that makes its own targets; fields as `Rollout`'s."""
+    """Sequences for a loss that computes its own targets; fields as in `Rollout`."""
 
     reward: Tensor
     terminated: Tensor
@@ -78,9 +79,9 @@ class Rollout:
     """A segment of T steps of B environments, `[T, B, ...]`, as acting saw it."""
 
     obs: Obs
-    """Raw, in the environment's dtype."""
+    """Raw observations, in the environment's dtype."""
     action: Tensor
-    """Policy actions: what the distribution sampled, before clipping or squashing."""
+    """Policy actions: the distribution's samples, before clipping or squashing."""
     log_prob: Tensor
     value: Tensor
     reward: Tensor
@@ -89,9 +90,9 @@ class Rollout:
     terminated: Tensor
     truncated: Tensor
     next_value: Tensor
-    """V of the true successor under the carry before any reset; anything where terminated."""
+    """V of the true successor under the carry before any reset; arbitrary where terminated."""
     carries: tuple[Carry, ...]
-    """The carry before steps 0, L, 2L, ...: one for each sequence length L asked for."""
+    """The carry before steps 0, L, 2L, ..., where L is the sequence length."""
     carry_out: Carry
     """The carry after the last step."""
     previous_action: Tensor | None = None
@@ -99,7 +100,7 @@ class Rollout:
 
     @property
     def steps(self) -> int:
-        """T"""
+        """T, the number of steps."""
         return self.reset.shape[0]
 
     def sequences(self, *, obs: Obs, advantage: Tensor, target: Tensor) -> Sequences:
@@ -115,7 +116,7 @@ class Rollout:
     def rewarded_sequences(
         self, *, obs: Obs, advantage: Tensor, target: Tensor
     ) -> RewardedSequences:
-        """`sequences` with what targets are made of."""
+        """`sequences` with the inputs of the targets."""
         names = ("reward", "terminated", "truncated", "next_value")
         more = {name: self._cut(getattr(self, name)) for name in names}
         return RewardedSequences(**self._columns(obs, advantage, target), **more)

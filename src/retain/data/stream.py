@@ -1,4 +1,4 @@
-"""What lives between two steps of a batch of environments, whatever the steps are used for."""
+"""The state of a batch of environments between two steps, whatever the steps are used for."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ from retain.types import (
 
 
 class Remembers(Protocol):
-    """The part of a policy that a stream needs to know: what it carries from step to step."""
+    """The part of a policy that a stream needs: what the policy carries from step to step."""
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -45,15 +45,15 @@ class Remembers(Protocol):
 
 
 def as_tensors(obs: ObsArray, device: torch.device) -> Obs:
-    """Arrays as tensors, without a copy on the CPU."""
+    """Converts arrays to tensors, without a copy on the CPU."""
     return tree_map(lambda x: torch.from_numpy(x).to(device), obs)  # type: ignore[return-value]
 
 
 def observation_rows(
     space: gym.Space[Any], lead: tuple[int, ...], folder: Path | None = None, name: str = "obs"
 ) -> ObsArray:
-    """Zeros `[*lead, ...]` for observations of one environment's space, in RAM or in files of
-    `folder` that are mapped into memory."""
+    """Zeros `[*lead, ...]` for observations of one environment's space, in RAM or in memory-mapped
+    files in `folder`."""
     if isinstance(space, gym.spaces.Dict):
         return {
             key: observation_rows(sub, lead, folder, f"{name}.{number}")  # type: ignore[misc]
@@ -71,24 +71,24 @@ def observation_rows(
 
 @dataclass
 class Returned:
-    """What became of the episodes of a backend that was lent."""
+    """What happened to the episodes of a backend that was lent."""
 
     differs: NDArray[np.bool_] | None = None
-    """`[B]` cut, since they came to another observation."""
+    """`[B]` true where an episode was cut, because its replay reached another observation."""
 
 
 class Stream:
     """The environments of one backend and everything that a policy carries through them.
 
-    It holds what lives between two steps (carry, reset flags, last observation, episode counters);
-    the backend's history holds what is needed to play the current episodes again.
+    The stream holds the state between two steps (carry, reset flags, last observation, episode
+    counters); the backend's history holds the data to replay the current episodes.
 
     Args:
-        seed: of the run; every episode's own seed derives from it.
+        seed: the run's seed; every episode's own seed derives from it.
         first: the run's number of the backend's first environment.
         options: how rewards are scaled and clipped before anything learns from them.
-        statistics: of finished episodes, shared by the streams of a run.
-        incidents: likewise.
+        statistics: receives finished episodes; shared by the streams of a run.
+        incidents: receives faults; shared by the streams of a run.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Stream:
         self._shapes_reward = options.shapes_reward
         self.num_envs = backend.num_envs
         self.columns = slice(first, first + self.num_envs)
-        """Where its environments stand among all of the run."""
+        """The columns of these environments among all of the run."""
         self.episodes = Episodes(backend, seed, first=first, statistics=statistics)
         self.incidents = incidents or Incidents()
         self.carry: Carry = tree_map(
@@ -123,14 +123,14 @@ class Stream:
         self.obs: ObsArray | None = None
 
     def start(self) -> bool:
-        """Begins the first episode of every environment, unless that was done."""
+        """Begins the first episode of every environment, unless this has been done."""
         if self.obs is not None:
             return False
         self.obs = self.episodes.begin(np.ones(self.num_envs, dtype=np.bool_))
         return True
 
     def receive(self) -> EnvStep:
-        """What the backend answers to the action last sent; what went wrong is noted."""
+        """The backend's response to the last action; notes faults."""
         step = self.backend.receive()
         self.episodes.record(step.reward)
         if self.backend.faults:
@@ -146,7 +146,7 @@ class Stream:
         self.obs = self.episodes.begin(ended)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that lives between two steps: tensors, and JSON for the rest."""
+        """The state between two steps: tensors, and JSON for the rest."""
         tensors = {
             "previous_action": self.previous_action,
             "previous_reward": torch.from_numpy(self.previous_reward),
@@ -163,15 +163,15 @@ class Stream:
     def restore(
         self, tensors: dict[str, Tensor], facts: dict[str, Any], play: bool = True
     ) -> NDArray[np.bool_]:
-        """Takes back what `state` gave and plays every current episode to where it was.
+        """Restores what `state` returned and replays every current episode to where it was.
 
         Args:
-            play: else these episodes are over, and new ones begin.
+            play: if false, these episodes are over, and new ones begin.
         Returns:
-            `[B]` true where an environment did not come back to its saved observation: it is not
-            deterministic given its seed. Its episode is cut there and a new one begun.
+            `[B]` true where an environment did not return to its saved observation, so it is not
+            deterministic given its seed. Its episode is cut there and a new one begins.
         Raises:
-            CheckpointError: it was saved by another configuration.
+            CheckpointError: another configuration saved the state.
         """
         now: list[Any] = [self.previous_action, self.previous_reward, self.reset_flags]
         before = [tensors[name] for name in ("previous_action", "previous_reward", "reset_flags")]
@@ -179,7 +179,7 @@ class Stream:
         now += leaves
         before += [tensors[f"carry.{number}"] for number in range(len(leaves))]
         if [tuple(x.shape) for x in now] != [tuple(x.shape) for x in before]:
-            raise CheckpointError("what was saved between two steps does not fit the policy")
+            raise CheckpointError("the saved state does not fit the policy")
         self.previous_action = before[0].to(self.device)
         self.previous_reward, self.reset_flags = before[1].numpy(), before[2].numpy()
         carried = iter(before[3:])
@@ -196,8 +196,8 @@ class Stream:
         return self._come_back(self.episodes.restore(inside, facts["episodes"]), saved)
 
     def _come_back(self, obs: ObsArray, saved: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
-        """Takes up the episodes that were played to where they were; cuts those that came to other
-        observations than the saved ones."""
+        """Continues the replayed episodes; cuts those that reached other observations than the
+        saved ones."""
         self.obs = obs
         differs = np.full(self.num_envs, not self.backend.replays)
         for key, now in (obs if isinstance(obs, dict) else {"": obs}).items():
@@ -209,7 +209,7 @@ class Stream:
         return differs
 
     def move(self, backend: Backend, options: EnvOptions) -> None:
-        """Goes on in other environments; the current episodes end here, and new ones begin."""
+        """Continues in other environments; the current episodes end here, and new ones begin."""
         self.backend = self.episodes.backend = backend
         self.options, self._shapes_reward = options, options.shapes_reward
         self.reset_flags = np.ones(self.num_envs, dtype=np.bool_)
@@ -217,8 +217,8 @@ class Stream:
 
     @contextmanager
     def lent(self) -> Iterator[Returned]:
-        """The backend is used for other episodes inside; afterwards the current ones are played to
-        where they were."""
+        """Lends the backend for other episodes inside the block; afterwards the current ones are
+        replayed to where they were."""
         backend, returned = self.backend, Returned()
         history, faults = backend.history, list(backend.faults)
         obs = self.obs if isinstance(self.obs, dict) or self.obs is None else {"": self.obs}
@@ -234,12 +234,12 @@ class Stream:
 
 
 class Driver:
-    """What acts in a run's environments: the streams of all groups, and the noise of acting.
+    """Acts in a run's environments: the streams of all groups, and the noise of acting.
 
     Args:
-        backends: one for each group of environments.
-        seed: of the run.
-        options: as `Stream`'s.
+        backends: one backend for each group of environments.
+        seed: the run's seed.
+        options: see `Stream`.
     """
 
     def __init__(
@@ -271,10 +271,10 @@ class Driver:
             )
             self.num_envs += backend.num_envs
         self.steps = 0
-        """Of all environments together."""
+        """Number of steps, summed over all environments."""
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that lives between two segments: tensors, and JSON for the rest."""
+        """The state between two segments: tensors, and JSON for the rest."""
         tensors = {"generator": self.generator.get_state()}
         facts: dict[str, Any] = {"steps": self.steps, "statistics": self.statistics.state()}
         for number, stream in enumerate(self.streams):
@@ -285,7 +285,7 @@ class Driver:
     def restore(
         self, tensors: dict[str, Tensor], facts: dict[str, Any], play: bool = True
     ) -> NDArray[np.bool_]:
-        """Takes back what `state` gave; see `Stream.restore`."""
+        """Restores what `state` returned; see `Stream.restore`."""
         restore_generator(self.generator, tensors["generator"])
         self.steps = facts["steps"]
         self.statistics.restore(facts["statistics"])
@@ -299,16 +299,17 @@ class Driver:
         return differs
 
     def _cut(self, differs: NDArray[np.bool_]) -> None:
-        """Episodes that could not be played to where they were have ended, and new ones begun."""
+        """Notes that episodes which did not replay to where they were have ended, and new ones
+        begun."""
 
     def move(self, backends: Sequence[Backend], options: EnvOptions) -> None:
-        """Goes on in other environments; see `Stream.move`."""
+        """Continues in other environments; see `Stream.move`."""
         for stream, backend in zip(self.streams, backends, strict=True):
             stream.move(backend, options)
 
     @contextmanager
     def lent(self) -> Iterator[Backend]:
-        """The first backend for other episodes; see `Stream.lent`."""
+        """Lends the first backend for other episodes; see `Stream.lent`."""
         with self.streams[0].lent() as returned:
             yield self.streams[0].backend
         if returned.differs is not None:

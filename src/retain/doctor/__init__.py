@@ -1,7 +1,7 @@
 """Names the bug: checks of environments, memories and whole agents, and probes with known answers.
 
-`retain.doctor(agent_or_env)` examines what it is given; `check_memory`, `check_encoder` and
-`check_environment` raise AssertionError, for tests.
+`retain.doctor(agent_or_env)` examines its argument; `check_memory`, `check_encoder` and
+`check_environment` raise AssertionError, for use in tests.
 """
 
 import sys
@@ -31,14 +31,15 @@ def examine(
     learning: float | None = None,
     saw: Callable[[Result], None] = lambda result: None,
 ) -> Report:
-    """Every check that applies.
+    """Runs every check that applies.
 
     Args:
-        subject: an agent (left as it is), an environment (as an agent takes it), or a `Memory`.
-        probes: also train the tiny tasks with known answers; most of the time goes there.
-        learning: seconds of training with the agent's own settings in its own environment; None is
-            thirty with the probes, and none without.
-        saw: called with each result as it comes.
+        subject: an agent (left unchanged), an environment (anything that an agent takes), or a
+            `Memory`.
+        probes: also train tiny tasks with known answers, which takes most of the time.
+        learning: seconds of training with the agent's own settings in its own environment; None
+            means thirty with the probes, and none without them.
+        saw: called with each result as soon as it is there.
     Raises:
         UsageError: the subject is none of these.
     """
@@ -53,7 +54,7 @@ def examine(
 
 
 def _parts(subject: Any, probes: bool, learning: float) -> list[tuple[Any, ...]]:
-    """What gives the results, and its arguments."""
+    """The functions that give the results, with their arguments."""
     if isinstance(subject, Memory):
         return [(memory_results, subject)]
     if isinstance(subject, Agent):
@@ -78,11 +79,11 @@ def _parts(subject: Any, probes: bool, learning: float) -> list[tuple[Any, ...]]
 
 
 def _separate(env: EnvLike) -> EnvLike:
-    """What makes environments like it, to be tried on their own."""
+    """A maker of similar environments, to examine separately."""
     made = separate(env)
     if made is None:
         raise UsageError(
-            f"the doctor tries several environments, but {env_name(env)} is the only one there is: "
+            f"the doctor needs several environments, but {env_name(env)} cannot be copied: "
             f"{PASS_A_CALLABLE}"
         )
     return made

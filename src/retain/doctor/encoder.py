@@ -1,4 +1,4 @@
-"""Does an encoder keep its contract? Nothing is learned; every check perturbs and compares."""
+"""Checks an encoder against its contract. Nothing is trained; every check perturbs and compares."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,12 +16,12 @@ T, B = 4, 3
 
 
 def check_encoder(encoder: Encoder, space: gym.Space[Any]) -> Report:
-    """Every check of an encoder, for tests. Its parameters are left as they are.
+    """Runs every check of an encoder, for tests. The encoder's parameters stay unchanged.
 
     Args:
-        space: the observations it reads.
+        space: space of the observations that the encoder reads.
     Raises:
-        AssertionError: something is broken; the lines say what and how to mend it.
+        AssertionError: something is broken; the lines say what, and how to fix it.
     """
     return Report(list(encoder_results(encoder, space))).require()
 

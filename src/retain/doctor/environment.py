@@ -1,4 +1,4 @@
-"""Is the environment what it says? Everything is seen through gymnasium's own interface."""
+"""Checks an environment through gymnasium's own interface."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from retain.envs.options import PLAIN, EnvOptions
 from retain.envs.spaces import action_converter, flat_space, leaves
 
 STEPS = 300
-"""Steps of an episode that are looked at, at most."""
+"""Largest number of steps examined in an episode."""
 EPISODES = 5
 LARGE = 30.0
-"""Observations or rewards beyond it are hard to learn from as they are."""
+"""Size of raw observations or rewards beyond which learning is hard."""
 
 
 @dataclass
 class Trace:
-    """An episode: what the environment said, flattened."""
+    """An episode's responses from the environment, flattened."""
 
     obs: list[Any] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
@@ -30,11 +30,11 @@ class Trace:
 
     @property
     def over(self) -> bool:
-        """Whether it ended by itself."""
+        """Whether the episode ended by itself."""
         return self.terminated or self.truncated
 
     def same(self, other: "Trace") -> int | None:
-        """The first step at which two episodes differ; None where they never do."""
+        """The first step at which two episodes differ; None if they are equal."""
         for t, (a, b) in enumerate(zip(self.obs, other.obs, strict=False)):
             if any(not np.array_equal(x, y) for (_, x), (_, y) in zip(a, b, strict=True)):
                 return t
@@ -52,13 +52,13 @@ class Player:
         self.convert = action_converter(env.action_space)
 
     def actions(self, seed: int) -> Iterator[Any]:
-        """The same actions for the same seed."""
+        """An endless stream of actions that depends only on the seed."""
         self.env.action_space.seed(seed)
         while True:
             yield self.convert(self.env.action_space.sample())
 
     def play(self, seed: int, steps: int = STEPS, choices: int = 0) -> Trace:
-        """An episode, its observations copied."""
+        """Plays an episode and copies its observations."""
         trace = Trace()
         obs, _ = self.env.reset(seed=seed)
         trace.obs.append(self._copy(obs))
@@ -76,10 +76,10 @@ class Player:
 
 
 def check_environment(env: EnvLike, options: EnvOptions = PLAIN) -> Report:
-    """Every check of an environment, for tests.
+    """Runs every check of an environment, for tests.
 
     Raises:
-        AssertionError: something is broken; the lines say what and how to mend it.
+        AssertionError: something is broken; the lines say what, and how to fix it.
     """
     return Report(list(environment_results(env, options))).require()
 
@@ -90,7 +90,7 @@ def environment_results(
     """The results of every check.
 
     Args:
-        settings: of the agent that is to learn there; None where there is none.
+        settings: settings of the agent that is to learn there; None without an agent.
     """
     made = make_single(env, options)
     flat_space(made.observation_space)  # refuses what no policy could read
@@ -139,8 +139,8 @@ def _short(obs: Any) -> str:
 def _deterministic(
     player: Player, fresh: Callable[[], Player], first: Trace, isolated: bool
 ) -> Result:
-    """Whether an episode is its seed and its actions. Where episodes leave traces in the next, that
-    is said once, and two fresh environments decide."""
+    """Checks that an episode is determined by its seed and its actions. If episodes affect later
+    ones, the check says so once, and two fresh environments decide."""
     again, other = player.play(0, choices=0), fresh()
     twin = other.play(0, choices=0)
     other.env.close()
@@ -154,7 +154,7 @@ def _deterministic(
         "determinism", not differs,
         "same seed, same actions: same episode" if not differs
         else f"same seed and actions, another episode from step {min(differs)} on",
-        "Episodes cannot be played again: no exact resume, no recovery of a killed worker.",
+        "Episodes cannot be replayed: no exact resume, no recovery of a killed worker.",
         "Draw every random number from self.np_random, which reset(seed=...) makes; keep clocks "
         "and global state out.",
     )  # fmt: skip
@@ -181,7 +181,7 @@ def _seeded(episodes: list[Trace]) -> Result:
     return judged(
         "seeds matter", varied, "other seeds and actions, other episodes" if varied
         else f"{len(episodes)} seeds and action sequences gave the very same observations",
-        "Nothing varies: neither the seed nor the actions change what is seen.",
+        "Nothing varies: neither the seed nor the actions change the observations.",
         "Check that reset uses the seed and that step uses the action.", otherwise="warn",
     )  # fmt: skip
 
@@ -197,14 +197,14 @@ def _finite(episodes: list[Trace]) -> Result:
     return judged(
         "finite numbers", not bad,
         "no NaN or infinity" if not bad else f"NaN or infinity at step {min(bad)}",
-        "One such number destroys every parameter it reaches.",
+        "One such number destroys every parameter that it reaches.",
         "Find the division or logarithm that makes it.",
     )  # fmt: skip
 
 
 def _autoreset(player: Player, episodes: list[Trace]) -> Result:
-    """After an end the environment must wait for an explicit reset: its next observation, if it
-    gives one at all, goes on, and is never the start of another episode."""
+    """Checks that the environment waits for an explicit reset after an end: its next observation,
+    if there is one at all, continues the episode and never starts another."""
     wrapped = player.env
     while isinstance(wrapped, gym.Wrapper):
         if "autoreset" in type(wrapped).__name__.lower():
@@ -276,9 +276,9 @@ def _aliasing(player: Player) -> Result:
             break
     changed = sum(not _equal(player._copy(now), then) for now, then in kept)
     return judged(
-        "observations stay", not changed, "each step returns an array of its own" if not changed
+        "observations stay", not changed, "each step returns a new array" if not changed
         else f"{changed} of {len(kept)} observations were overwritten by later steps",
-        "The environment returns the array it goes on writing: whoever keeps it sees the future.",
+        "The environment keeps writing to the array it returns: whoever stores it sees the future.",
         "Return a copy.", otherwise="warn",
     )  # fmt: skip
 
@@ -304,7 +304,7 @@ def _reward_scale(episodes: list[Trace]) -> Result:
 def _observation_scale(
     env: gym.Env[Any, Any], episodes: list[Trace], settings: Mapping[str, Any] | None
 ) -> Result:
-    """Raw entries beyond `LARGE`; a warning where nobody says yet whether they are normalised."""
+    """Finds raw entries beyond `LARGE`; warns if no setting says whether they are normalised."""
     largest = _largest(env.observation_space, [obs for trace in episodes for obs in trace.obs])
     normalised = settings is not None and bool(settings["normalise_obs"])
     return judged(
@@ -329,7 +329,7 @@ def _largest(space: gym.Space[Any], observations: list[Any]) -> float:
 
 
 def raw_scale(env: EnvLike, options: EnvOptions) -> float:
-    """The largest raw entry in a random episode where it is beyond `LARGE`, else 0."""
+    """The largest raw entry in a random episode if it is beyond `LARGE`, otherwise 0."""
     made = make_single(env, options)
     try:
         largest = _largest(made.observation_space, Player(made).play(0).obs)

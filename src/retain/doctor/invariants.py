@@ -1,4 +1,4 @@
-"""Does an agent keep the invariants that learning rests on? Almost nothing is learned here."""
+"""Checks the invariants of an agent that learning depends on. Almost nothing is trained here."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from retain.train.loading import load
 from retain.types import Obs, tree_map
 
 CHECKS: dict[str, Callable[[Any], Result]] = {**on_policy.CHECKS, **off_policy.CHECKS}
-"""What an algorithm can name in `Update.checks`, for agents of its own kind."""
+"""Checks that an algorithm can name in `Update.checks`, for agents of its own kind."""
 
 
 def agent_results(agent: Agent) -> Iterator[Result]:
-    """The results of every invariant that applies to the agent; it is left as it is."""
+    """The results of every invariant that applies to the agent; the agent stays unchanged."""
     checks: list[Callable[[Any], Result | Iterator[Result]]] = []
     checks += [CHECKS[name] for name in agent.update.checks]
     checks += [_perturbed, _memory_learns, _owned, _evaluation, _round_trip]
@@ -31,7 +31,7 @@ def agent_results(agent: Agent) -> Iterator[Result]:
 
 @torch.no_grad()
 def _perturbed(agent: Agent) -> Iterator[Result]:
-    """The whole network on a stream of two episodes, of which parts are changed."""
+    """Runs the whole network on a stream of two episodes, and again with parts of it changed."""
     T, B = 12, 4
     still = variant(agent)
     policy = still.policy
@@ -81,7 +81,7 @@ def _perturbed(agent: Agent) -> Iterator[Result]:
 
 
 def _memory_learns(agent: Agent) -> Result:
-    """The gradient that the algorithm's own loss sends into the memory, one update's worth."""
+    """Measures the gradient that the algorithm's own loss sends into the memory in one update."""
     fresh = variant(agent)
     memories = [t.memory for t in fresh.policy.torsos]
     own = [p for memory in memories for p in memory.parameters()]
@@ -93,7 +93,7 @@ def _memory_learns(agent: Agent) -> Result:
     return judged(
         "the loss reaches the memory", moved == len(own),
         f"{moved} of {len(own)} memory parameters moved",
-        "The memory stays as it was initialised: its output is detached, or nobody steps it.",
+        "The memory keeps its initial values: its output is detached, or no optimizer steps it.",
         "Let the loss that owns the memory go through it; check what the optimizer was given.",
     )  # fmt: skip
 
@@ -118,8 +118,8 @@ def _owned(agent: Agent) -> Result:
     return judged(
         "each parameter has one owner and moves", not bad,
         "; ".join(bad[:3]) or f"{len(trained)} parameters, {most} updates",
-        "A parameter is stepped twice an update, or never.",
-        "Give every parameter to exactly one optimizer, and step each once an update.",
+        "A parameter is stepped twice per update, or never.",
+        "Give every parameter to exactly one optimizer, and step each once per update.",
     )  # fmt: skip
 
 
@@ -141,8 +141,8 @@ def _evaluation(agent: Agent) -> Result:
     changed = sum(not torch.equal(a, b) for a, b in pairs) + (training != fresh.policy.training)
     return judged(
         "evaluation leaves training untouched", changed == 0, f"{changed} tensors changed",
-        "A run that is evaluated learns something else than one that is not.",
-        "Evaluate in environments, carries and generators of its own; restore the mode.",
+        "A run with evaluations learns something other than one without.",
+        "Evaluate with separate environments, carries and generators; restore the mode.",
     )  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def _round_trip(agent: Agent) -> Result:
     return judged(
         "a checkpoint restores everything", not differs,
         "the next update is bit-identical" if not differs else f"{differs[0]} differs after it",
-        "A resumed run learns something else than one that was never stopped.",
+        "A resumed run learns something other than one that never stopped.",
         "Save what the next update reads: optimizers, generators, statistics, carries, episodes.",
     )  # fmt: skip
 

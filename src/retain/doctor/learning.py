@@ -1,9 +1,10 @@
-"""Will it learn? Half a minute of training with the real settings on the real environment, and the
-one setting that most probably stands in the way.
+"""Predicts whether an agent will learn: trains for half a minute with the real settings in the real
+environment, and names the setting that most probably stands in the way.
 
-A few random episodes say what the task is like (when rewards come, how large they are, what is
-seen), the training's own metrics what the settings make of it. The first rule that fits is named;
-most of them only where the return did not rise, since many settings look odd and work.
+A few random episodes describe the task (when rewards come, how large they are, what the agent
+sees), and the training's own metrics describe the settings' effect on it. The first rule that fits
+is reported. Most rules apply only if the return did not rise, since many settings look odd and
+work.
 """
 
 import math
@@ -26,17 +27,17 @@ SECONDS = 30.0
 NAME = "will it learn?"
 RANDOM_EPISODES = 20
 RANDOM_STEPS = 4000
-"""Of random play, at most; the last episode may be cut there."""
+"""Largest number of random steps; the last episode may be cut there."""
 
 
 def learning_results(agent: Agent, env: EnvLike, seconds: float = SECONDS) -> Iterator[Result]:
-    """The result of half a minute of training a copy of an agent's settings in `env`."""
+    """The result of training a copy of the agent, with its settings, in `env` for half a minute."""
     new = AGENTS[agent.algo].exactly(env, agent.settings)
     yield judge(train_for(new, seconds, look_around(new)), seconds)
 
 
 def judge(trained: Trained, seconds: float) -> Result:
-    """The result of a training: the setting that most probably is wrong, if any."""
+    """The result of a training: the setting that is most probably wrong, if any."""
     for rule in RULES:
         seen = rule.seen(trained) if rule.always or not trained.rose else ""
         if seen:
@@ -63,7 +64,7 @@ def _returns(trained: Trained) -> str:
 
 
 def look_around(agent: Agent) -> Look:
-    """Random episodes in an agent's environment."""
+    """Plays random episodes in an agent's environment."""
     player, episodes, current = RandomPlayer(agent), list[list[float]](), list[float]()
     with environments(agent, None, 1) as backend, player.noise_of(agent.run_settings.seed):
         runs = Episodes(backend, agent.run_settings.seed)
@@ -86,7 +87,7 @@ def look_around(agent: Agent) -> Look:
 
 
 def waiting(episodes: list[list[float]]) -> float:
-    """Median steps to a reward that says something: one that is not the most frequent value."""
+    """Median number of steps to an informative reward: one that is not the most frequent value."""
     values, counts = np.unique(np.concatenate(episodes), return_counts=True)
     usual = values[counts.argmax()] if counts.max() > 0.5 * counts.sum() else None
     if usual is None or (usual != 0 and len(values) == 1):
@@ -101,7 +102,7 @@ def waiting(episodes: list[list[float]]) -> float:
 def train_for(
     agent: Agent, seconds: float, look: Look, clock: Callable[[], float] = time.monotonic
 ) -> Trained:
-    """Trains an agent for so many seconds of a clock, and closes its environments."""
+    """Trains an agent for this many seconds by the clock, then closes its environments."""
     trained, until = Trained(agent, look, [], []), clock() + seconds
     try:
         while clock() < until:

@@ -1,4 +1,4 @@
-"""Does a memory obey its contract? Nothing is learned; every check perturbs and compares."""
+"""Checks a memory against its contract. Nothing is trained; every check perturbs and compares."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,10 @@ CLOSE = 1e-4
 
 
 def check_memory(memory: Memory, *, seed: int = 0) -> Report:
-    """Every check of a memory, for tests. Its parameters are left as they are.
+    """Runs every check of a memory, for tests. The memory's parameters stay unchanged.
 
     Raises:
-        AssertionError: something is broken; the lines say what and how to mend it.
+        AssertionError: something is broken; the lines say what, and how to fix it.
     """
     return Report(list(memory_results(memory, seed=seed))).require()
 
@@ -84,8 +84,8 @@ def _split(memory: Memory, x: Tensor, carry: Carry, reset: Tensor) -> Result:
                       zip(tree_leaves(after), tree_leaves(last), strict=True))])  # fmt: skip
     return judged(
         "memory: a segment's end loses nothing", gap < CLOSE, f"difference {gap:.1e}",
-        "One unroll differs from two with the carry handed over.",
-        "Return the carry after the last step, and begin with the one that is given.",
+        "One unroll differs from two with the carry passed between them.",
+        "Return the carry after the last step, and begin with the given one.",
     )  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def _field(memory: Memory, x: Tensor, carry: Carry) -> Result:
         f"the first input reaches {reach} steps, {'unbounded' if field is None else field} said",
         "The past reaches another distance than receptive_field says: the replay samples too "
         "little history, or nothing is remembered.",
-        "Correct receptive_field, or what forward keeps.",
+        "Correct receptive_field, or the state that forward keeps.",
     )  # fmt: skip
 
 

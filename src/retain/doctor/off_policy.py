@@ -1,4 +1,5 @@
-"""Invariants of off-policy agents: the replay gives back what acted, losses stay at home."""
+"""Invariants of off-policy agents: the replay returns what acted, and losses stay in their
+parts."""
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ STARTS = "pieces of the replay start where acting was"
 
 
 def _acted(agent: OffPolicyAgent) -> OffPolicyAgent:
-    """A small agent that acted for two turns, its networks and statistics standing still."""
+    """A small agent that acted for two turns while its networks and statistics did not change."""
     still = variant(agent, update_ratio=0.0)
     first = {name: x.clone() for name, x in still.policy.state_dict().items()}
     for _ in range(2):
@@ -24,7 +25,7 @@ def _acted(agent: OffPolicyAgent) -> OffPolicyAgent:
 
 
 def _replayed(agent: OffPolicyAgent) -> Result:
-    """The carry that acting has, against one unroll over the replay's rows."""
+    """Compares acting's carry with one unroll over the replay's rows."""
     still = _acted(agent)
     nets, replay, stream = still.policy, still.update.replay, still.collector.stream
     worst = 0.0
@@ -55,7 +56,8 @@ def _replayed(agent: OffPolicyAgent) -> Result:
 
 
 def _starts(agent: OffPolicyAgent) -> Result:
-    """The carries that pieces start from, against an unroll from the environments' first steps."""
+    """Compares the carries that pieces start from with an unroll from the environments' first
+    steps."""
     if agent.policy.receptive_field is not None:
         return Result(STARTS, "ok", "the memory is bounded: its past is rebuilt from the timeline")
     if not agent.config.store_carries:
@@ -119,7 +121,8 @@ def _actor_alone(agent: OffPolicyAgent) -> Result:
 
 
 def _targets(agent: OffPolicyAgent) -> Result:
-    """Targets are copies, the memory included, and move by tau towards the online networks."""
+    """Checks that target networks are copies, including the memory, and move by tau towards the
+    online networks."""
     fresh = variant(agent, tau=0.25, update_ratio=0.0)
     learn_a_little(fresh)
     nets, update = fresh.policy, fresh.update
@@ -143,14 +146,15 @@ def _targets(agent: OffPolicyAgent) -> Result:
     return judged(
         "targets are slow copies", shared == 0 and live == 0 and gap < 1e-5,
         f"{shared} shared with the online networks, {live} with gradient, off by {gap:.1e}",
-        "A target moves with what it is a target for: values chase themselves.",
-        "Copy everything a value rests on, the memory too, and let a share tau flow after each "
+        "A target moves together with its own network: values chase themselves.",
+        "Copy all that a value depends on, with the memory, and let a share tau flow after each "
         "update.",
     )  # fmt: skip
 
 
 def _bootstrap(agent: OffPolicyAgent) -> Result:
-    """Targets of transitions that end an episode, where every successor is worth its clock."""
+    """Checks the targets of transitions that end an episode, with the clock as every successor's
+    value."""
     here = on_clock(agent, n_step=1, update_ratio=0.0)
     for _ in range(3):
         here.iterate(lambda: 0.0)

@@ -1,4 +1,4 @@
-"""Invariants of on-policy agents: what acted is what is trained."""
+"""Invariants of on-policy agents: training sees exactly what acted."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from retain.train.on_policy import OnPolicyAgent
 from retain.types import tree_leaves, tree_map
 
 SAMPLES = 16_384
-"""Actions that a Monte-Carlo gradient is estimated from."""
+"""Number of actions from which a Monte-Carlo gradient is estimated."""
 
 
 def _parity(agent: OnPolicyAgent) -> Result:
@@ -29,7 +29,7 @@ def _parity(agent: OnPolicyAgent) -> Result:
 
 
 def _again(agent: OnPolicyAgent, rollout: Rollout) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and values of a segment, in one forward from its first carry."""
+    """Recomputes a segment's log-probabilities and values in one forward from its first carry."""
     with torch.no_grad():
         dist, value, _ = agent.policy(
             agent.policy.prepare(rollout.obs), rollout.carries[0], rollout.reset,
@@ -65,12 +65,12 @@ def _carried_on(agent: OnPolicyAgent) -> Result:
         "the carry crosses segments", good, f"difference {gap:.1e}",
         "A segment does not begin with the carry that the last one left: everything before it is "
         "forgotten in the middle of episodes.",
-        "Keep the carry between segments; clear it at episode starts alone.",
+        "Keep the carry between segments; clear it only at episode starts.",
     )  # fmt: skip
 
 
 def _entropy(agent: OnPolicyAgent) -> Result:
-    """The entropy bonus' gradient against the score function's, on the last layer."""
+    """Compares the entropy bonus' gradient with the score function's, on the last layer."""
     policy, head = variant(agent).policy, "head."
     obs = observations(agent, 1, 1)
     rows = tree_map(lambda x: x.expand(1, SAMPLES, *x.shape[2:]), obs)
@@ -116,7 +116,7 @@ def _bootstrap(agent: OnPolicyAgent) -> Result:
 
 @torch.no_grad()
 def bootstrap_gap(agent: OnPolicyAgent) -> float:
-    """Against a step loop over single environments, and the advantage's own equation."""
+    """The gap to a step loop over single environments, and to the advantage's own equation."""
     here = on_clock(agent, normalise_reward=False)
     rollout = here.collector.collect(32)
     policy, stream = here.policy, here.collector.streams[0]
@@ -149,7 +149,7 @@ def bootstrap_gap(agent: OnPolicyAgent) -> float:
 
 
 def _advantage_gap(agent: OnPolicyAgent, rollout: Rollout) -> float:
-    """The targets that are trained on at steps that end an episode, against r + gamma V."""
+    """Compares the training targets with r + gamma V at steps that end an episode."""
     _, target = agent.update.targets(rollout)
     ended = rollout.terminated | rollout.truncated
     follows = torch.where(rollout.terminated, torch.zeros(()), rollout.next_value)

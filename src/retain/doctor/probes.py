@@ -1,7 +1,7 @@
-"""Tiny tasks with known answers, each of which one kind of fault makes unlearnable.
+"""Tiny tasks with known answers; for each, one kind of fault makes learning impossible.
 
-A probe is trained for seconds with the algorithm's real code, and then asked for the value it
-expects at a known place, or for its return.
+A probe trains for seconds with the algorithm's real code. Then the agent is asked for its expected
+value at a known place, or for its return.
 """
 
 from collections.abc import Iterator
@@ -18,22 +18,22 @@ from retain.envs.options import BARE
 from retain.train.agent import Agent
 
 CUE = 3
-"""Steps between a cue and what it is good for."""
+"""Number of steps between a cue and its use."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A probe's episode.
+    """The plan of a probe's episode.
 
     Args:
-        length: steps.
-        cut: the end is a truncation.
-        cue: a cue of -1 or 1 is shown at the first step alone.
-        shown: the cue is shown at every step.
-        pays: "one" at the last step, "cue" (its sign) at the last, "action" 1 or -1 for the right
-            action (the cue's sign, or the upper one) at the last, "each" 1 at every step, "last
-            action": the action before the last one counts, at the last step.
-        varied: episodes are up to two steps longer.
+        length: number of steps.
+        cut: whether the end is a truncation.
+        cue: whether a cue of -1 or 1 is shown, at the first step only.
+        shown: whether the cue is shown at every step.
+        pays: the reward. "one": 1 at the last step. "cue": the cue's sign at the last step.
+            "action": at the last step, 1 or -1 for the right action (the cue's sign, or the upper
+            one). "each": 1 at every step. "last action": at the last step, by the previous action.
+        varied: whether episodes are up to two steps longer.
     """
 
     length: int = 1
@@ -69,7 +69,7 @@ class Probe(gym.Env[Any, Any]):
         return self._see(), {}
 
     def step(self, action: Any) -> Any:
-        """Pays as planned."""
+        """Pays according to the plan."""
         plan, last = self.plan, self.t == self.length - 1
         side = (
             2.0 * float(action) - 1.0 if np.ndim(action) == 0 else float(np.clip(action[0], -1, 1))
@@ -89,7 +89,7 @@ class Probe(gym.Env[Any, Any]):
 
 
 def trained(agent: Agent, plan: Plan, *, steps: int, gamma: float = 0.5, **changes: Any) -> Agent:
-    """An agent of the same kind, its probe learned."""
+    """An agent of the same kind that has learned a probe."""
     discrete = isinstance(agent.action_space, gym.spaces.Discrete | gym.spaces.MultiDiscrete
                           | gym.spaces.MultiBinary)  # fmt: skip
     memory = agent.config.memory
@@ -108,10 +108,10 @@ def trained(agent: Agent, plan: Plan, *, steps: int, gamma: float = 0.5, **chang
 
 @torch.no_grad()
 def values(agent: Agent, plan: Plan, cue: float, warm: float | None = None) -> Tensor:
-    """`[length]` what the agent expects at each step of an episode played as it would.
+    """`[length]` the agent's expected return at each step of an episode that it plays.
 
     Args:
-        warm: the cue of an episode played just before, whose carry is handed over.
+        warm: the cue of an episode played just before, whose carry is passed on.
     """
     env = Probe(plan, isinstance(agent.action_space, gym.spaces.Discrete))
     carry: Any = agent.initial_carry(1)
@@ -157,7 +157,7 @@ def _near(
 
 
 def probe_results(agent: Agent) -> Iterator[Result]:
-    """The results of every probe that the agent's algorithm and memory can be asked."""
+    """The results of every probe that fits the agent's algorithm and memory."""
     remembers = agent.policy.recurrent
     plan = Plan()
     yield _near(
@@ -182,7 +182,7 @@ def probe_results(agent: Agent) -> Iterator[Result]:
     agent_ = trained(agent, plan, steps=20_000)
     yield _near(
         "truncation is no end", [float(values(agent_, plan, 1).mean())], [2.0], 0.3,
-        "Episodes that are only cut are valued as if nothing followed: V is not r / (1 - gamma).",
+        "Truncated episodes are valued as if nothing followed: V is not r / (1 - gamma).",
         "Bootstrap at truncations from the final observation; two masks, never one.",
     )  # fmt: skip
     yield _reached(
@@ -198,7 +198,7 @@ def probe_results(agent: Agent) -> Iterator[Result]:
     plan = Plan(length=CUE + 1, cue=True, shown=True, pays="action", varied=True)
     yield _reached(
         agent, "a fully observed control", plan, 16_000, 0.7,
-        "With everything in view it fails in episodes of several steps.",
+        "The agent fails in episodes of several steps although it sees everything.",
         "See the probes before; with memory, see the invariants of resets.",
     )  # fmt: skip
     if agent.config.reads_action or "last action" in agent.update.probes:
@@ -237,7 +237,7 @@ def _memory_probes(agent: Agent) -> Iterator[Result]:
     yield _near(
         "episodes back to back",
         [float(values(agent_, plan, c, warm=-c)[-1]) for c in (-1, 1)], [-1.0, 1.0], 0.4,
-        "After another episode the old cue's value shows: the carry survives the reset.",
+        "After another episode the old cue still matters: the carry survives the reset.",
         "Clear the carry at the new episode's first step, in acting and in training.",
     )  # fmt: skip
     plan = Plan(length=CUE + 1, cue=True, pays="action", varied=True)
@@ -253,6 +253,6 @@ def _memory_probes(agent: Agent) -> Iterator[Result]:
         got = [float(values(agent_, plan, c)[-1]) for c in (-1, 1)]
         yield _near(
             "a cue from before the segment", got, [-1.0, 1.0], 0.5,
-            "What was seen in the segment before is gone.",
+            "The agent forgets what it saw in the previous segment.",
             "Carry the state across segments, and store it for training.",
         )  # fmt: skip

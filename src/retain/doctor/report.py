@@ -1,4 +1,4 @@
-"""What a check found, and how a list of them is shown."""
+"""The results of checks, and how they are shown."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -15,29 +15,29 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @dataclass(frozen=True)
 class Result:
-    """One check."""
+    """The result of one check."""
 
     name: str
     verdict: Verdict
     measured: str
-    """What was seen, in numbers where there are any."""
+    """The observed facts, in numbers if there are any."""
     meaning: str = ""
-    """What a verdict other than ok means."""
+    """The meaning of a verdict other than ok."""
     mend: str = ""
-    """What to do about it."""
+    """The way to fix it."""
 
 
 def judged(
     name: str, good: bool, measured: str, meaning: str, mend: str, *, otherwise: Verdict = "fail"
 ) -> Result:
-    """A result that says what it means only where it is not good."""
+    """A result that explains its meaning only if it is not good."""
     if good:
         return Result(name, "ok", measured)
     return Result(name, otherwise, measured, meaning, mend)
 
 
 def bootstrap_result(gap: float) -> Result:
-    """What is said of targets that lie `gap` from those worked out by hand."""
+    """The result for targets that lie `gap` from those worked out by hand."""
     return judged(
         "truncations bootstrap from the true successor", gap < 1e-3, f"off by {gap:.1e}",
         "At a truncation or a segment's end the value that follows is not that of the final "
@@ -48,10 +48,10 @@ def bootstrap_result(gap: float) -> Result:
 
 
 def guarded(check: Callable[..., Result | Iterator[Result]], *arguments: Any) -> Iterator[Result]:
-    """The results of a check; an exception in it is a result too, but for bad input.
+    """The results of a check; an exception in it becomes a result too, except for bad input.
 
     Raises:
-        UsageError: what is checked could not even be made.
+        UsageError: the object to check could not even be made.
     """
     try:
         found = check(*arguments)
@@ -62,8 +62,8 @@ def guarded(check: Callable[..., Result | Iterator[Result]], *arguments: Any) ->
         yield Result(
             check.__name__.strip("_").replace("_", " "), "fail",
             f"raised {type(error).__name__}: {error}",
-            "The check could not be made: the code it runs raises.",
-            "Run the same thing alone to see the traceback.",
+            "The check could not run: the code under test raises.",
+            "Run the same code alone to see the traceback.",
         )  # fmt: skip
 
 
@@ -74,21 +74,21 @@ class Report:
     results: list[Result] = field(default_factory=list)
 
     def extend(self, results: Iterable[Result]) -> None:
-        """More of them."""
+        """Adds results."""
         self.results.extend(results)
 
     @property
     def failed(self) -> list[Result]:
-        """What is broken."""
+        """The results that failed."""
         return [result for result in self.results if result.verdict == "fail"]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is broken; warnings are no failures."""
+        """Whether nothing failed; warnings do not count as failures."""
         return not self.failed
 
     def __getitem__(self, name: str) -> Result:
-        """The result of a check by its name."""
+        """The result of the check with this name."""
         for result in self.results:
             if result.name == name:
                 return result
@@ -99,10 +99,10 @@ class Report:
         return [asdict(result) for result in self.results]
 
     def require(self) -> "Report":
-        """Itself.
+        """Returns the report itself if nothing failed.
 
         Raises:
-            AssertionError: something is broken; the lines say what it means and how to mend it.
+            AssertionError: something is broken; the lines say what it means, and how to fix it.
         """
         if self.failed:
             lines = [f"{one.name}: {one.measured}. {one.meaning} {one.mend}" for one in self.failed]
@@ -110,7 +110,7 @@ class Report:
         return self
 
     def show(self, console: Console | None = None) -> None:
-        """Prints the table, and below it what is not well."""
+        """Prints the table, and below it the details of results that are not ok."""
         console = console or Console()
         table = Table(box=None, pad_edge=False)
         for column in ("check", "verdict", "measured"):

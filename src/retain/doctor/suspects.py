@@ -1,4 +1,4 @@
-"""Which setting is most probably wrong, by what a short training shows."""
+"""Finds the setting that is most probably wrong, from a short training."""
 
 import math
 from collections.abc import Callable
@@ -22,37 +22,37 @@ class Look:
     returns: list[float]
     rewards: NDArray[np.float64]
     wait: float
-    """Median steps to the next reward that differs from the most frequent one; of an episode
-    without any, its length."""
+    """Median steps to the next reward that differs from the most frequent one; an episode without
+    any counts with its length."""
     length: float
-    """Mean steps of an episode, of the part that was played where none ended."""
+    """Mean steps of an episode, or of the part that was played if none ended."""
 
 
 @dataclass
 class Trained:
-    """What half a minute of training came to."""
+    """The outcome of half a minute of training."""
 
     agent: Agent
     look: Look
     rows: list[Row]
     returns: list[float]
-    """Of training episodes, in the order of their ends."""
+    """Returns of the training episodes, in the order in which they ended."""
     broke: str = ""
-    """The error that ended it."""
+    """The error that ended the training, if any."""
 
     def setting(self, name: str) -> Any:
-        """A setting's value; None where the algorithm has no such setting."""
+        """A setting's value; None if the algorithm has no such setting."""
         return self.agent.settings.get(name)
 
     def metric(self, name: str, share: float = 1.0) -> float:
-        """The median of a metric over the last `share` of the rows; NaN where it is missing."""
+        """The median of a metric over the last `share` of the rows; NaN if it is missing."""
         rows = self.rows[-max(1, round(len(self.rows) * share)) :]
         values = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
         return float(np.median(values)) if values else math.nan
 
     @property
     def steps(self) -> int:
-        """Environment steps that were trained on."""
+        """Number of environment steps that the agent was trained on."""
         return self.agent.steps
 
     @property
@@ -62,7 +62,8 @@ class Trained:
 
     @property
     def rose(self) -> bool:
-        """Whether these are above random play by more than three standard errors of both."""
+        """Whether the late returns exceed random play by more than three standard errors of
+        both."""
         if len(self.returns) < 5 or len(self.look.returns) < 2:
             return False
         spread = [np.var(x, ddof=1) / len(x) for x in (self.late, self.look.returns)]
@@ -75,9 +76,9 @@ class Rule:
     """A setting that may be wrong.
 
     Args:
-        seen: what of the training says so; "" where nothing does.
+        seen: the evidence from the training; "" if there is none.
         mend: the flag to change.
-        always: also where the return rose.
+        always: whether the rule also applies if the return rose.
     """
 
     seen: Callable[[Trained], str]
@@ -150,7 +151,7 @@ def _rough_steps(t: Trained) -> str:
         return f"each update moves the policy by a KL of {kl:.2g}, clip fraction {share:.2g}"
     first, last = t.rows[0].get("entropy", math.nan), t.metric("entropy", 0.2)
     blown = last > first + 1.0 and not (t.setting("entropy_coef") or 0.0) >= 0.03
-    return f"entropy went from {first:.2g} to {last:.2g} with hardly a bonus" if blown else ""
+    return f"entropy went from {first:.2g} to {last:.2g} with almost no bonus" if blown else ""
 
 
 def _bonus(t: Trained) -> str:
@@ -204,7 +205,7 @@ def _segment(t: Trained) -> str:
 
 def _updates(t: Trained) -> str:
     ratio = t.setting("update_ratio")
-    return f"{ratio:g} updates a step" if ratio is not None and ratio < 0.02 else ""
+    return f"{ratio:g} updates per step" if ratio is not None and ratio < 0.02 else ""
 
 
 def _memory_of_steps(t: Trained) -> str:
@@ -224,11 +225,11 @@ RULES = (
     Rule(_rough_steps, "--learning-rate: a tenth of it."),
     Rule(_spread, "--log-std-init 0 with --scale-actions."),
     Rule(_discount, "--gamma: nearer to 1, 1 - 1 / (steps until a reward)."),
-    Rule(_small_steps, "--learning-rate: ten times it."),
+    Rule(_small_steps, "--learning-rate: ten times larger."),
     Rule(_critic, "--value-coef 0.5."),
     Rule(_sequence, "--sequence-length 32."),
     Rule(_segment, "--num-envs 16, or more --num-steps."),
     Rule(_updates, "--update-ratio 1."),
     Rule(_memory_of_steps, "--buffer-size 1000000."),
 )
-"""In the order in which they are asked."""
+"""The rules, in the order in which they are tried."""

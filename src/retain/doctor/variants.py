@@ -1,4 +1,4 @@
-"""Small agents of the same kind as one that is examined, and what they are tried on."""
+"""Small agents of the same kind as the one under examination, and environments for them."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from retain.types import Obs
 Kind = TypeVar("Kind", bound=Agent)
 
 CLOSE = 1e-4
-"""How far apart two computations of the same number may be."""
+"""Largest accepted difference between two computations of the same number."""
 
 
 def small(agent: Agent, **changes: Any) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def small(agent: Agent, **changes: Any) -> dict[str, Any]:
 
 
 def variant(agent: Kind, env: EnvLike | None = None, **changes: Any) -> Kind:
-    """A small agent of the same kind; with the same parameters where the environment is."""
+    """A small agent of the same kind; it gets the same parameters if the environment is the
+    same."""
     chosen = small(agent, **changes)
     new = type(agent).exactly(separate(agent.env) if env is None else env, chosen)  # type: ignore[arg-type]
     if env is None:
@@ -36,18 +37,18 @@ def variant(agent: Kind, env: EnvLike | None = None, **changes: Any) -> Kind:
 
 
 def learn_a_little(agent: Agent) -> None:
-    """Two turns of training."""
+    """Trains for two turns."""
     for _ in range(2):
         agent.iterate(lambda: 0.0)
 
 
 def observations(agent: Agent, T: int, B: int) -> Obs:
-    """`[T, B, ...]` of the agent's space; see `sampled`."""
+    """Observations `[T, B, ...]` from the agent's space; see `sampled`."""
     return sampled(agent.observation_space, T, B)
 
 
 def sampled(space: gym.Space[Any], T: int, B: int) -> Obs:
-    """`[T, B, ...]` sampled from a space, bounded entries and unbounded ones alike."""
+    """Samples `[T, B, ...]` from a space, for bounded and unbounded entries alike."""
 
     def draw(space: gym.Space[Any], seed: int) -> Tensor:
         space.seed(seed)
@@ -63,7 +64,8 @@ def sampled(space: gym.Space[Any], T: int, B: int) -> Obs:
 
 
 class Clock(gym.Env[Any, Any]):
-    """Observes (1, episode parity, step / 4); five steps, then cut or over by turns; reward 1."""
+    """Observes (1, episode parity, step / 4); five steps, then alternately truncated or terminated;
+    reward 1."""
 
     observation_space = gym.spaces.Box(-2, 2, (3,), np.float32)
 
@@ -81,7 +83,7 @@ class Clock(gym.Env[Any, Any]):
         return self._see(), {}
 
     def step(self, action: Any) -> Any:
-        """Counts."""
+        """Counts one step."""
         self.t += 1
         over = self.t == 5
         return self._see(), 1.0, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {}

@@ -1,1 +1,1 @@
-"""Environments behind one contract; nothing here imports torch."""
+"""Environments behind one contract; no module here imports torch."""

@@ -1,8 +1,8 @@
 """Atari 2600 games, many at once in the C++ threads of `ale_py.vector_env`.
 
-The standard preprocessing (Machado et al. 2018): four frames an action, the brighter of the last
-two, grey, 84 x 84, up to 30 no-ops at the start, FIRE where a game waits for it. The games reset
-only when told to, each with its own seed, and a game is its seed and its actions.
+The preprocessing is the standard one (Machado et al. 2018): four frames per action, the brighter of
+the last two, grey, 84 x 84, up to 30 no-ops at the start, FIRE where a game waits for it. The games
+reset only when told to, each with its own seed, and a game is its seed and its actions.
 """
 
 from typing import Any
@@ -17,16 +17,16 @@ from retain.errors import UsageError, unknown
 
 PREFIX = "ALE/"
 FRAMES = 4
-"""Frames an action is repeated for, unless `frame_skip` says otherwise."""
+"""Number of frames per action, unless `frame_skip` sets another."""
 
 
 def is_atari(env: Any) -> bool:
-    """Whether this backend plays it."""
+    """Whether this backend plays the environment."""
     return isinstance(env, str) and env.startswith(PREFIX)
 
 
 def rom(env: str) -> str:
-    """ALE/MsPacman-v5 is the ROM ms_pacman; gymnasium knows the ids from here on.
+    """The ROM of an id (ALE/MsPacman-v5 has ms_pacman); also registers the ids with gymnasium.
 
     Raises:
         UsageError: there is no such game, or ale-py is not installed.

@@ -12,9 +12,9 @@ Observations = NDArray[np.float32]
 
 
 class Batch(Backend):
-    """B copies of a task, each episode drawn from a generator of its own.
+    """B copies of a task; each episode draws from its own generator.
 
-    What an episode will ever draw is drawn at its start, so a step is arithmetic alone.
+    All random numbers of an episode are drawn at its start, so a step is pure arithmetic.
     """
 
     time_limit: int | None = None
@@ -23,7 +23,7 @@ class Batch(Backend):
     def __init__(self, num_envs: int) -> None:
         super().__init__(num_envs)
         self.elapsed = np.zeros(num_envs, dtype=np.int64)
-        """`[B]` steps of each episode."""
+        """`[B]` steps of each current episode."""
         self._never = np.zeros(num_envs, dtype=np.bool_)
         self._each = np.arange(num_envs)
 
@@ -37,9 +37,9 @@ class Batch(Backend):
 
     @abstractmethod
     def advance(self, action: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Moves every environment one step; reward `[B]` and terminated `[B]`.
+        """Moves every environment one step; returns reward `[B]` and terminated `[B]`.
 
-        `elapsed` still counts the steps before this one.
+        `elapsed` does not include this step yet.
         """
 
     def _reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> Observations:

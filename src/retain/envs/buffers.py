@@ -1,4 +1,4 @@
-"""The arrays that a batch of environments writes, in this process or shared with others."""
+"""The arrays that a batch of environments writes, in this process or in shared memory."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ def cut_rows(obs: ObsArray, rows: slice) -> ObsArray:
 @dataclass
 class Buffers:
     """Arrays of B environments. Observations have two slots, written in turn, so that the last
-    ones are whole whatever happens to the next."""
+    observations stay intact while the next ones are written."""
 
     slots: tuple[ObsArray, ObsArray]
     reward: NDArray[np.float64]
@@ -38,11 +38,11 @@ class Buffers:
 
 
 Layout = dict[str, tuple[tuple[int, ...], Any]]
-"""Shape and dtype by name."""
+"""Shapes and dtypes of arrays, by name."""
 
 
 def buffers_layout(space: gym.Space[Any], num_envs: int, slots: int = 2) -> Layout:
-    """The arrays of `num_envs` environments with such observations."""
+    """The layout of the arrays for `num_envs` environments with this observation space."""
     layout: Layout = {
         f"obs{slot}.{key}": ((num_envs, *shape), dtype)
         for slot in range(slots)
@@ -54,18 +54,18 @@ def buffers_layout(space: gym.Space[Any], num_envs: int, slots: int = 2) -> Layo
 
 
 def fresh_arrays(layout: Layout) -> dict[str, NDArray[Any]]:
-    """The arrays of a layout, zeros."""
+    """The arrays of a layout, filled with zeros."""
     return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
 
 
 def buffers_of(space: gym.Space[Any], arrays: dict[str, NDArray[Any]]) -> Buffers:
-    """The buffers among named arrays."""
+    """The buffers made from named arrays."""
 
     outcome = (arrays[name] for name in ("reward", "terminated", "truncated"))
     return Buffers((slot_of(space, arrays, 0), slot_of(space, arrays, 1)), *outcome)
 
 
 def slot_of(space: gym.Space[Any], arrays: dict[str, NDArray[Any]], number: int) -> ObsArray:
-    """One slot of the observations among named arrays."""
+    """One slot of the observations in named arrays."""
     found = {key: arrays[f"obs{number}.{key}"] for key in columns(space)}
     return found if isinstance(space, gym.spaces.Dict) else found[""]

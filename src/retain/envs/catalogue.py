@@ -1,16 +1,17 @@
-"""The environments people meet first, and what returns mean there."""
+"""Facts about well-known environments, and the meaning of returns in them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class EnvFacts:
-    """Mean undiscounted returns; None where nobody measured one.
+    """Mean undiscounted returns; None if nobody has measured one.
 
-    `random` is measured by benchmarks/random_returns.py, `memoryless` is the best policy of the
-    current observation alone that a search found, `good` is a published result at the usual
-    budget (rl-zoo3 and CleanRL; for hidden velocities rl-zoo3 with an LSTM). Of the memory suite
-    (`envs/suite`) all three are exact: `good` is the optimum, checked by tests/envs/test_suite.py.
+    `random` is measured by benchmarks/random_returns.py, `memoryless` is the best policy found by a
+    search among functions of the current observation alone, and `good` is a published result at the
+    usual budget (rl-zoo3 and CleanRL; for hidden velocities, rl-zoo3 with an LSTM). For the memory
+    suite (`envs/suite`) all three are exact: `good` is the optimum, checked by
+    tests/envs/test_suite.py.
     """
 
     description: str

@@ -1,4 +1,4 @@
-"""CartPole and Pendulum as NumPy batches, bit-identical to gymnasium's for seed and actions.
+"""CartPole and Pendulum as NumPy batches, bit-identical to gymnasium's given seed and actions.
 
 The dynamics are those of gymnasium's classic control environments (version 1.x), in the same order
 of floating-point operations; tests compare every observation and reward.
@@ -18,7 +18,7 @@ Rows = NDArray[np.float64]
 
 
 def _power_two(x: NDArray[Any]) -> NDArray[Any]:
-    """`x ** 2` element by element, by the C library's pow as for NumPy's scalars.
+    """`x ** 2` element by element with the C library's pow, as for NumPy's scalars.
 
     An array's `x ** 2` multiplies instead, which differs in the last bit once in a thousand.
     """
@@ -29,7 +29,7 @@ class ClassicBatch(Batch):
     """B copies of a classic control task with a state `[S, B]` and a time limit.
 
     Args:
-        num_envs: B
+        num_envs: B, number of environments.
         velocity: False hides the velocities from the observation.
         noise: standard deviation of Gaussian noise on every entry of the observation.
     """
@@ -45,14 +45,14 @@ class ClassicBatch(Batch):
 
     @abstractmethod
     def start(self, generator: np.random.Generator) -> Rows:
-        """`[S]` an initial state."""
+        """An initial state `[S]`."""
 
     @abstractmethod
     def see(self) -> Observations:
         """`[B, D]` fresh float32 observations of the state."""
 
     def see_within(self, high: NDArray[np.float32]) -> None:
-        """Sets the observation space: within `high`, or anywhere under noise."""
+        """Sets the observation space: bounded by `high`, or unbounded under noise."""
         if self.noise:
             high = np.full_like(high, np.inf)
             shape = (self.time_limit + 1, self.num_envs, len(high))
@@ -67,7 +67,7 @@ class ClassicBatch(Batch):
             rows[:] = generator.standard_normal(rows.shape, dtype=np.float32) * self.noise
 
     def observe(self) -> Observations:
-        """What is seen of the state, under noise if there is any."""
+        """Observations of the state, with noise if there is any."""
         seen = self.see()
         if self._noise is not None:
             seen += self._noise[self.elapsed, self._each]
@@ -75,7 +75,7 @@ class ClassicBatch(Batch):
 
 
 class CartPole(ClassicBatch):
-    """CartPole-v1: 500 steps, reward 1 a step; without velocities, position and angle only."""
+    """CartPole-v1: 500 steps, reward 1 per step; without velocities, only position and angle."""
 
     state_size, time_limit = 4, 500
     GRAVITY, POLE_MASS, HALF_LENGTH, FORCE, TAU = 9.8, 0.1, 0.5, 10.0, 0.02
@@ -123,7 +123,8 @@ class CartPole(ClassicBatch):
 
 
 class Pendulum(ClassicBatch):
-    """Pendulum-v1: 200 steps, never terminates; without velocity, the angle's cosine and sine."""
+    """Pendulum-v1: 200 steps, never terminates; without velocity, only the angle's cosine and
+    sine."""
 
     state_size, time_limit = 2, 200
     MAX_SPEED, MAX_TORQUE, DT, G = 8, 2.0, 0.05, 10.0

@@ -1,8 +1,7 @@
-"""What the collector asks of a batch of environments, whatever runs them. `retain.Backend`.
+"""The contract between the collector and a batch of environments, `retain.Backend`.
 
-Nobody resets behind the collector's back: autoreset is off in every backend. The collector resets
-finished environments itself, each episode with its own seed, so an episode *is* its seed and its
-actions and can always be played again.
+Autoreset is off in every backend. The collector resets finished environments itself, each episode
+with its own seed, so an episode *is* its seed and its actions and can always be replayed.
 """
 
 from abc import ABC, abstractmethod
@@ -19,67 +18,68 @@ from retain.envs.history import History
 ObsArray: TypeAlias = NDArray[Any] | dict[str, NDArray[Any]]
 """`[B, ...]`, or a dict of such arrays for a Dict space."""
 Info: TypeAlias = Mapping[str, object]
-"""What an environment says besides, by names of its own."""
+"""Further information from an environment, under the environment's own names."""
 
 
 class EnvStep(NamedTuple):
-    """What B environments answer to B actions. Arrays stay valid until the backend's next call."""
+    """The response of B environments to B actions. Arrays stay valid until the backend's next
+    call."""
 
     obs: ObsArray
     """`[B, ...]` the true successor: the final observation where the episode ended."""
     reward: NDArray[np.float64]
-    """`[B]`"""
+    """`[B]` rewards."""
     terminated: NDArray[np.bool_]
-    """`[B]` the episode ended for a reason of the task: no value follows."""
+    """`[B]` true where the episode ended for a reason of the task: no value follows."""
     truncated: NDArray[np.bool_]
-    """`[B]` the episode was cut from outside: the successor still has a value."""
+    """`[B]` true where the episode was cut from outside: the successor still has a value."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that went wrong in an environment, and was dealt with."""
+    """A fault in an environment that has been handled."""
 
     kind: Literal["raised", "unusable", "worker died", "worker hung", "not deterministic"]
-    """raised: the environment did; unusable: it answered what is not finite, or allowed no action.
-    Its episode is cut as truncated. Workers that died or hung are
-    replaced and their episodes played back. not deterministic: an episode, played back, did not
-    come to where it was, and is cut as truncated."""
+    """The kind of fault. raised: the environment raised an exception. unusable: its response was
+    not finite or allowed no action. In both cases its episode is truncated. worker died, worker
+    hung: the worker was replaced and its episodes were replayed. not deterministic: a replayed
+    episode did not reach the same state, and is truncated."""
     index: int
-    """Of the environment in its backend; -1 where it is of a worker."""
+    """Index of the environment in its backend; -1 if the fault belongs to a worker."""
     text: str
-    """A traceback, or which worker."""
+    """A traceback, or the name of the worker."""
 
 
 class Backend(ABC):
     """B environments stepped together, with explicit resets.
 
     A subclass sets both spaces, calls `super().__init__(num_envs)`, and implements `_reset` and
-    `_step`, or `_reset`, `send` and `receive` where it steps elsewhere. `docs/environments.md` has
-    an example.
+    `_step`, or `_reset`, `send` and `receive` if it steps asynchronously. `docs/environments.md`
+    has an example.
     """
 
     observation_space: gym.Space[Any]
-    """One environment's, not the batch's."""
+    """The observation space of one environment, not of the batch."""
     action_space: gym.Space[Any]
-    """One environment's, not the batch's."""
+    """The action space of one environment, not of the batch."""
 
     name = ""
-    """What presets, messages and run folders call it; "" stands for the name of its class."""
+    """The name for presets, messages and run folders; "" stands for the name of the class."""
     replays = True
-    """Whether an episode is its seed and its actions. Where it is not, nothing is played back, and
-    a resumed run begins new episodes."""
+    """Whether an episode is determined by its seed and its actions. If not, nothing is replayed,
+    and a resumed run begins new episodes."""
     resets_ahead = False
-    """Whether `announce` is of any use."""
+    """Whether the backend uses `announce`."""
 
     def __init__(self, num_envs: int) -> None:
         self.num_envs = num_envs
         self.history = History(num_envs)
-        """Of the current episodes."""
+        """Seeds and actions of the current episodes."""
         self.continuing = np.zeros(num_envs, dtype=np.bool_)
-        """`[B]` the episode that just ended did so for the learner only (a lost life); its reset
-        goes on with the same game, which has the same seed."""
+        """`[B]` true where the episode that just ended did so only for the learner (a lost life);
+        its reset continues the same game, which has the same seed."""
         self.faults: list[Fault] = []
-        """What went wrong since somebody emptied the list."""
+        """Faults since the list was last emptied."""
 
     def reset(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
         """Starts a new episode where `mask` `[B]` is true, seeded by `seeds` `[B]`.
@@ -93,14 +93,14 @@ class Backend(ABC):
         return self._reset(anew, seeds)
 
     def announce(self, seeds: NDArray[np.int64]) -> None:  # noqa: B027 (a hint)
-        """The seeds `[B]` that the next episodes will be reset with. A backend may use them to
-        reset ahead, where nobody waits for it; the resets are asked for all the same."""
+        """Announces the seeds `[B]` of the next resets. A backend may use them to reset ahead of
+        time, while nobody waits; the resets themselves are still requested later."""
 
     def step(self, action: NDArray[Any]) -> EnvStep:
         """Steps every environment with `action` `[B, ...]`, in the action space's own dtype.
 
-        An environment whose episode has ended must be reset before it is stepped again. The array
-        of actions must not change afterwards: it is part of the episodes' history.
+        An environment whose episode has ended must be reset before its next step. The array of
+        actions must not change afterwards, since it is part of the episodes' history.
         """
         self.send(action)
         return self.receive()
@@ -111,41 +111,42 @@ class Backend(ABC):
         self._answer = self._step(action)
 
     def receive(self) -> EnvStep:
-        """What the step that `send` began came to."""
+        """Returns the result of the step that `send` began."""
         return self._answer
 
     def info(self, index: int) -> Info:
-        """What an environment said besides in the last step; asked only where that step ended its
-        episode, and before the next call. Empty where the backend has none."""
+        """The last step's info from one environment. Called only if that step ended the
+        environment's episode, and before the next call. Empty if the backend has no infos."""
         return {}
 
     def play_back(
         self, seeds: NDArray[np.int64], length: NDArray[np.int64], actions: NDArray[Any]
     ) -> ObsArray:
-        """Plays episodes to where they were, in place of the current ones.
+        """Replays episodes to where they were, in place of the current ones.
 
         Args:
-            seeds, length: `[B]` of each episode.
-            actions: `[n, B, ...]` the last n steps of all, n at least the longest.
+            seeds, length: `[B]` seed and length of each episode.
+            actions: `[n, B, ...]` the last n steps of all episodes; n is at least the longest
+                length.
         Returns:
-            `[B, ...]` the observations they come to.
+            `[B, ...]` the observations at the end.
         """
         self.history.load(seeds, length, actions)
         return self.rewind()
 
     def rewind(self) -> ObsArray:
-        """Plays the episodes of `history` to where they were; the observations they come to."""
+        """Replays the episodes in `history` to where they were; returns the final observations."""
         return self._play_back()
 
     def fresh(self, num_envs: int) -> "Backend | None":
-        """Other environments of the same kind, to evaluate in; None where there are no others.
-        Evaluation then borrows these between two updates, and plays the current episodes back to
-        where they were."""
+        """Separate environments of the same kind, for evaluation; None if there can be none.
+        Evaluation then borrows this backend between two updates, and replays the current episodes
+        to where they were."""
         return None
 
     def _play_back(self) -> ObsArray:
-        """Plays `history` again. The episodes are aligned at their ends, so one pass plays all of
-        them; an environment whose turn has not come yet is idled through throw-away episodes."""
+        """Replays `history`. The episodes are aligned at their ends, so one pass plays all of them;
+        an environment that starts later plays throw-away episodes until then."""
         history, actions = self.history, self.history.actions()
         began = history.began - (history.clock - len(actions))
         obs = self._reset(np.ones(self.num_envs, dtype=np.bool_), history.seeds)
@@ -170,4 +171,4 @@ class Backend(ABC):
         raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 (most backends hold nothing)
-        """Releases what the environments hold; the backend is not used after."""
+        """Releases the environments' resources; the backend must not be used afterwards."""

@@ -1,4 +1,4 @@
-"""What a user may pass as an environment, and what becomes of it."""
+"""Turns the environment that a user passes into what the rest of the library uses."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -21,15 +21,15 @@ EnvLike: TypeAlias = (
 gymnasium.vector.VectorEnv, or a `retain.Backend`."""
 
 OBJECTS = (gym.Env, VectorEnv, Backend)
-"""What is made already."""
+"""The kinds of environments that exist already when they are passed."""
 PASS_A_CALLABLE = "pass a callable that makes one: lambda: MyEnv(...)"
 
 
 class Copies:
-    """Makes environments like one that `gymnasium.make` made, its wrappers included.
+    """Makes copies of an environment that `gymnasium.make` made, including its wrappers.
 
     Args:
-        outer: wrappers around what the spec makes, the inner ones first, with their arguments.
+        outer: wrappers around what the spec makes, the innermost first, with their arguments.
     """
 
     def __init__(self, spec: EnvSpec, outer: tuple[tuple[Any, dict[str, Any]], ...] = ()) -> None:
@@ -37,7 +37,7 @@ class Copies:
         self.__qualname__ = spec.id
 
     def __call__(self, **kwargs: Any) -> gym.Env[Any, Any]:
-        """Another one."""
+        """Makes another copy."""
         env = gym.make(self.spec, disable_env_checker=True, **kwargs)
         for wrapper, arguments in self.outer:
             env = wrapper(env, **arguments)
@@ -58,20 +58,21 @@ def env_name(env: EnvLike) -> str:
 
 
 def given(env: Any, asked: Mapping[str, Any]) -> tuple[EnvLike, dict[str, Any]]:
-    """An environment as the rest of the library takes it, and the settings that it decides.
+    """Converts an environment for the rest of the library; also returns the settings that it
+    decides.
 
-    An instance becomes its id, or what makes copies of it, where gymnasium can make it again; else
-    it stays the one environment there is. A vector environment becomes a `Vector`.
+    An instance becomes its id, or a maker of copies, if gymnasium can make it again; otherwise it
+    stays the only environment. A vector environment becomes a `Vector`.
 
     Args:
-        asked: settings by name; what is made already takes no `env_kwargs` any more.
+        asked: settings by name; an environment that exists already takes no `env_kwargs`.
     Raises:
-        UsageError: it is nothing of the kind.
+        UsageError: the value is not an environment.
     """
     settings: dict[str, Any] = {}
     if asked.get("env_kwargs") and isinstance(env, OBJECTS):
         raise UsageError(
-            f"env_kwargs comes too late: {env_name(env)} is made already (expected an id or a "
+            f"env_kwargs cannot apply: {env_name(env)} exists already (expected an id or a "
             "callable)"
         )
     if isinstance(env, gym.Env):
@@ -92,11 +93,12 @@ def given(env: Any, asked: Mapping[str, Any]) -> tuple[EnvLike, dict[str, Any]]:
 def given_again(
     env: EnvLike, saved: str | None, kwargs: dict[str, Any]
 ) -> tuple[EnvLike, dict[str, Any]]:
-    """An environment that is passed to what was saved with one, and its `env_kwargs`.
+    """The environment and `env_kwargs` to use for something that was saved with another
+    environment.
 
     Args:
         saved: the id that was saved; None stands for an object.
-        kwargs: that were saved; another environment does not take them, nor does one made already.
+        kwargs: the saved `env_kwargs`; another environment does not take them, nor does an object.
     """
     same = env == saved if isinstance(env, str) else saved is None and not isinstance(env, OBJECTS)
     env, decided = given(env, {})
@@ -104,7 +106,7 @@ def given_again(
 
 
 def wrong_number(env: gym.Env[Any, Any] | Backend, wanted: int) -> UsageError:
-    """The error where an object is asked to be more or fewer environments than it is."""
+    """The error for an object that is asked to be more or fewer environments than it is."""
     if isinstance(env, Backend):
         return UsageError(f"num_envs is {wanted}, but {env_name(env)} has {env.num_envs}")
     return UsageError(
@@ -114,7 +116,7 @@ def wrong_number(env: gym.Env[Any, Any] | Backend, wanted: int) -> UsageError:
 
 
 def _vector(env: VectorEnv[Any, Any, Any]) -> tuple[EnvLike, dict[str, Any]]:
-    """A `Vector`; separate copies where the vector resets too late to be used as it is."""
+    """A `Vector`; or separate copies, if the vector resets too late to be used directly."""
     settings = {"num_envs": env.num_envs}
     try:
         return Vector(env), settings
@@ -133,7 +135,7 @@ def _vector(env: VectorEnv[Any, Any, Any]) -> tuple[EnvLike, dict[str, Any]]:
 
 
 def _instance(env: gym.Env[Any, Any]) -> tuple[EnvLike, dict[str, Any]]:
-    """The id of an environment and its arguments, what copies it, or itself."""
+    """An environment's id and arguments, or a maker of copies, or the environment itself."""
     spec = env.spec
     if spec is None:
         return env, {"num_envs": 1}
@@ -152,8 +154,8 @@ def _instance(env: gym.Env[Any, Any]) -> tuple[EnvLike, dict[str, Any]]:
 
 
 def _copies(env: gym.Env[Any, Any]) -> Copies | None:
-    """What makes an environment again: its spec, or the spec of what some of its wrappers are
-    around, where a spec cannot tell (two time limits, say)."""
+    """A maker of an environment's copies: its spec, or the spec of an inner environment plus the
+    wrappers around that, if the outer spec is not enough (two time limits, for example)."""
     if env.spec is None:
         return None
     copies = Copies(env.spec)
@@ -176,13 +178,14 @@ def _writable(kwargs: dict[str, Any]) -> bool:
 
 
 def _chain(env: Any) -> list[type]:
-    """The classes of an environment's wrappers and its own, but for gymnasium's checker."""
+    """The classes of an environment's wrappers and of the environment, without gymnasium's
+    checker."""
     kinds = [] if isinstance(env, PassiveEnvChecker) else [type(env)]
     return kinds + (_chain(env.env) if isinstance(env, gym.Wrapper) else [])
 
 
 def _same(env: gym.Env[Any, Any], make: Callable[[], Any], *, specs: bool = True) -> bool:
-    """Whether `make` gives the environment again: the same wrappers, and the same spec."""
+    """Whether `make` gives the same environment: the same wrappers, and the same spec."""
     try:
         other = make()
     except Exception:  # a wrapper that recorded no arguments, a class that moved, ...
@@ -195,7 +198,7 @@ def _same(env: gym.Env[Any, Any], make: Callable[[], Any], *, specs: bool = True
 
 
 def _facts(spec: Any) -> list[Any]:
-    """What tells two specs apart that belong to the same id."""
+    """The facts that distinguish two specs of the same id."""
     kwargs = {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
     wrappers = [(one.name, repr(one.kwargs)) for one in spec.additional_wrappers]
     return [spec.max_episode_steps, spec.order_enforce, repr(kwargs), wrappers]

@@ -10,11 +10,11 @@ from retain.errors import UsageError
 
 
 def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> list[Backend]:
-    """`num_envs` environments as the options say: in `env_groups` backends of equal size, in
+    """Makes `num_envs` environments as the options say: in `env_groups` backends of equal size, in
     `workers` processes or in this one.
 
     Raises:
-        UsageError: as `make`, or the environments cannot be divided so.
+        UsageError: see `make`; or the environments cannot be divided this way.
     """
     groups, workers = options.env_groups, options.workers
     if num_envs % groups:
@@ -28,9 +28,7 @@ def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> lis
             "system lacks (expected 0; under Windows, WSL has them)"
         )
     if workers and is_atari(env):
-        raise UsageError(
-            f"workers is {workers}, but {env} steps in threads of its own (expected 0)"
-        )
+        raise UsageError(f"workers is {workers}, but {env} steps in its own threads (expected 0)")
     if isinstance(env, OBJECTS):
         for name, value, usual in (("workers", workers, 0), ("env_groups", groups, 1)):
             if value != usual:

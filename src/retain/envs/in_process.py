@@ -1,4 +1,4 @@
-"""Any gymnasium environments, stepped one after the other in this process."""
+"""Gymnasium environments, stepped one after the other in this process."""
 
 import traceback
 from collections.abc import Callable, Sequence
@@ -29,13 +29,13 @@ class _Unstarted:
 class InProcess(Backend):
     """A list of gymnasium environments without autoreset.
 
-    An environment that raises, or answers what nobody can act on (`Sanity`), ends its episode there
-    as truncated, and leaves a `Fault`.
+    If an environment raises, or its response fails `Sanity`, its episode is truncated there and a
+    `Fault` is recorded.
 
     Args:
-        factories: make one environment each; all of the same spaces.
+        factories: functions that make one environment each, all with the same spaces.
     Raises:
-        UsageError: a space is unsupported, or the environments differ in theirs.
+        UsageError: a space is unsupported, or the environments have different spaces.
     """
 
     def __init__(self, factories: Sequence[Callable[[], gym.Env[Any, Any]]]) -> None:
@@ -64,7 +64,7 @@ class InProcess(Backend):
         self._obs = buffers.slots[0]
 
     def turn(self, slot: int) -> None:
-        """Which slot the next observations are written to."""
+        """Sets the slot for the next observations."""
         self._slot, self._obs = slot, self.buffers.slots[slot]
 
     def _write(self, index: int, observation: Any) -> None:
@@ -80,16 +80,16 @@ class InProcess(Backend):
         return self._obs
 
     def reset_rows(self, mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> ObsArray:
-        """`reset` in a worker, whose episodes the parent records."""
+        """`reset` inside a worker; the parent process records the episodes."""
         return self._reset(mask, seeds)
 
     def step_rows(self, action: NDArray[Any]) -> EnvStep:
-        """`step` in a worker, likewise."""
+        """`step` inside a worker; the parent process records the episodes."""
         return self._step(action)
 
     def reset_into(self, rows: ObsArray, index: int, seed: int) -> bool:
-        """Begins an episode whose first observation goes to other rows; whether it began. What went
-        wrong is told by the reset that is asked for, of its own episode."""
+        """Begins an episode whose first observation goes to other rows; returns whether it began.
+        The reset that is requested later reports any fault, as one of its own episode."""
         kept, self._obs, before = self._obs, rows, len(self.faults)
         self._reset_one(index, seed)
         self._obs = kept
@@ -98,13 +98,14 @@ class InProcess(Backend):
         return began
 
     def _refuse_start(self, index: int, text: str) -> None:
-        """An episode whose first observation nobody can act on is cut at its first step."""
+        """Marks an episode with an unusable first observation, so that its first step truncates
+        it."""
         self._live[index] = _Unstarted(text)
         self.faults.append(Fault("unusable", index, f"at the reset, {text}"))
         self._blank(index)
 
     def _blank(self, index: int) -> None:
-        """An observation that can be acted on, whatever that does."""
+        """Writes an observation that can be acted on, with any result."""
         for key, column in (self._obs if isinstance(self._obs, dict) else {"": self._obs}).items():
             column[index] = 1 if key == ACTION_MASK else 0
 
@@ -142,7 +143,7 @@ class InProcess(Backend):
         return EnvStep(self._obs, reward, terminated, truncated)
 
     def _cut(self, index: int) -> None:
-        """The environment's episode ends where it was."""
+        """Truncates the environment's episode where it was."""
         now, before, out = self._obs, self.buffers.slots[1 - self._slot], self.buffers
         if isinstance(now, dict) and isinstance(before, dict):
             for key, column in now.items():
@@ -163,9 +164,9 @@ class InProcess(Backend):
         return self._obs
 
     def play_back_one(self, index: int, seed: int, actions: Sequence[Any]) -> None:
-        """Plays one environment's episode to where it was, into the current slot.
+        """Replays one environment's episode to where it was, into the current slot.
 
-        What raises on the way leaves a fault; the observation is then not the one looked for.
+        An exception on the way leaves a fault; the observation then differs from the expected one.
         """
         self._reset_one(index, seed)
         try:

@@ -1,4 +1,4 @@
-"""From what a user writes, an id, a callable or an object, to a batch of environments."""
+"""Turns a user's id, callable or object into a batch of environments."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,20 +24,20 @@ __all__ = ["EnvLike", "env_name", "factory", "fresh", "make", "make_single", "se
 
 EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari"}
 HOMES = {"minigrid-": "minigrid", "babyai-": "minigrid", "popgym-": "popgym"}
-"""Modules that register well-known ids, by what these begin with."""
+"""Modules that register well-known ids, by the ids' first letters."""
 CLOSE = 0.85
-"""Likeness of a name that was meant, rather than of one that happens to be the nearest."""
+"""Likeness above which a name was probably meant, instead of merely being the nearest."""
 
 
 def make_single(
     env: EnvLike, options: EnvOptions = PLAIN, *, render_mode: str | None = None
 ) -> gym.Env[Any, Any]:
-    """One gymnasium environment, wrapped as the options say.
+    """Makes one gymnasium environment, wrapped as the options say.
 
     Raises:
-        UsageError: the id is unknown (the line gives the nearest), its module cannot be imported,
-            something it needs is not installed, the callable returns something else, or a wrapper
-            does not fit.
+        UsageError: the id is unknown (the line gives the nearest), its module cannot be imported, a
+            dependency is not installed, the callable returns something else, or a wrapper does not
+            fit.
     """
     made = _bare(env, options, render_mode)
     return readable(wrap(made, options) if options.wrapped else made)
@@ -64,7 +64,7 @@ def _bare(env: EnvLike, options: EnvOptions, render_mode: str | None) -> gym.Env
 
 
 def _call(make: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
-    """What a callable makes of the arguments."""
+    """The environment that a callable makes from the arguments."""
     try:
         return make(**kwargs)
     except UsageError:
@@ -97,7 +97,7 @@ def _by_id(env: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
 
 
 def _failed(env: EnvLike, error: BaseException) -> str:
-    """What an environment's constructor did."""
+    """The error line for an environment's constructor that raised."""
     if isinstance(error, SystemExit):
         return f"cannot make {env_name(env)!r}: its constructor called sys.exit({error.code!r})"
     text = " ".join(str(error).split())
@@ -137,12 +137,12 @@ def _missing(env: str, error: Exception) -> str:
 
 
 def factory(env: EnvLike, options: EnvOptions) -> Callable[[], gym.Env[Any, Any]]:
-    """What makes one environment."""
+    """A function that makes one environment."""
     return partial(make_single, env, options)
 
 
 def spaces_of(env: EnvLike, options: EnvOptions = PLAIN) -> tuple[gym.Space[Any], gym.Space[Any]]:
-    """The spaces of observations and actions that a policy would see."""
+    """The observation and action space that a policy would see."""
     backend = make(env, 1, options)
     backend.close()
     return backend.observation_space, backend.action_space
@@ -152,10 +152,10 @@ def make(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend:
     """A batch of environments with explicit resets, in this process.
 
     Args:
-        num_envs: B
+        num_envs: B, number of environments.
     Raises:
-        UsageError: as `make_single`, or `num_envs` is below 1, or an object is of another number,
-            or a space is not supported.
+        UsageError: see `make_single`; or `num_envs` is below 1, an object has another number of
+            environments, or a space is not supported.
     """
     if num_envs < 1:
         raise UsageError(f"num_envs is {num_envs} (expected at least 1)")
@@ -172,7 +172,7 @@ def make(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend:
 
 
 def _the_one(env: gym.Env[Any, Any] | Backend, num_envs: int, options: EnvOptions) -> Backend:
-    """An object that cannot be copied, as the backend it is or with wrappers around it."""
+    """An object that cannot be copied, as a backend, with wrappers around it if needed."""
     if num_envs != (env.num_envs if isinstance(env, Backend) else 1):
         raise wrong_number(env, num_envs)
     if isinstance(env, gym.Env):
@@ -186,7 +186,7 @@ def _the_one(env: gym.Env[Any, Any] | Backend, num_envs: int, options: EnvOption
 
 
 def _batch(env: str, options: EnvOptions) -> Callable[[int], Backend] | None:
-    """What makes a batch of that name, where one is registered and fits the options."""
+    """A maker of the batch registered under a name, if there is one and it fits the options."""
     module, _, name = env.rpartition(":")
     if module:
         _import(module, env)
@@ -209,7 +209,7 @@ def _import(module: str, env: str) -> None:
 
 
 def fresh(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend | None:
-    """As `make`, but never the object itself: None where there is no other one of its kind."""
+    """Like `make`, but never returns the object itself; None if there can be no other one."""
     if isinstance(env, VectorEnv):
         env = Vector(env)
     if isinstance(env, Backend):
@@ -218,7 +218,7 @@ def fresh(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> Backend |
 
 
 def separate(env: EnvLike) -> str | Callable[[], gym.Env[Any, Any]] | None:
-    """What makes single environments of the kind; None where an object is the only one."""
+    """A maker of single environments of this kind; None if an object is the only one."""
     if isinstance(env, Vector):
         env = env.env
     if isinstance(env, VectorEnv):

@@ -1,4 +1,4 @@
-"""Every batch of environments that has a name: our own, and those that others register."""
+"""Every batch of environments with a name: the library's, and those that others register."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from retain.envs.suite.recall import CueTarget, MemoryChain
 from retain.errors import UsageError
 
 MakeBackend: TypeAlias = Callable[..., Backend]
-"""Makes a batch of `num_envs` environments, its first argument; the others are `env_kwargs`."""
+"""Makes a batch of `num_envs` environments, the first argument; the others are `env_kwargs`."""
 Make = TypeVar("Make", bound=MakeBackend)
 
 NATIVE: dict[str, MakeBackend] = {
@@ -34,28 +34,28 @@ NATIVE: dict[str, MakeBackend] = {
     "CueTarget-v0": CueTarget,
     "Bandit-v0": Bandit,
 }
-"""What makes a batch of B."""
+"""Makers of our batches, by id."""
 
 OURS = tuple(name for name in NATIVE if not name.startswith(("CartPole", "Pendulum")))
-"""Those that exist nowhere else: gymnasium knows them by these names too."""
+"""Ids that exist only here; they are registered with gymnasium too."""
 
 
 def register_backend(name: str) -> Callable[[Make], Make]:
-    """Gives a batch of environments a name, for `--env name` and `retain.PPO("name")`:
+    """Registers a batch of environments by name, for `--env name` and `retain.PPO("name")`:
 
         @retain.register_backend("MyBatch-v0")
         class MyBatch(retain.Backend): ...
 
-    From the command line it is `module:MyBatch-v0`. gymnasium knows the name from then on, too, so
-    that wrappers, worker processes and videos work; these step the environments one by one.
+    On the command line the name is `module:MyBatch-v0`. The name is registered with gymnasium too,
+    so wrappers, worker processes and videos work, but they step the environments one by one.
 
     Raises:
-        UsageError: the name is taken.
+        UsageError: the name is already in use.
     """
 
     def register(make: Make) -> Make:
         if name in NATIVE or name in gym.registry:
-            raise UsageError(f"the environment {name!r} is registered already")
+            raise UsageError(f"the environment {name!r} is already registered")
         NATIVE[name] = make
         gym.register(
             id=name,

@@ -1,4 +1,4 @@
-"""Where environments run, and what is wrapped around each of them."""
+"""The settings of environments: where they run, and the wrappers around each of them."""
 
 import json
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from retain.settings import setting
 
 WRAPPERS = ("frame_skip", "time_limit", "drop_obs", "hide", "obs_noise", "flicker",
             "sticky_actions", "mask_actions")  # fmt: skip
-"""The options that put something around each environment."""
+"""The options that put a wrapper around each environment."""
 
 
 @dataclass(frozen=True, kw_only=True)

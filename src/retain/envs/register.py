@@ -1,6 +1,6 @@
 """Registers this library's environments with gymnasium; `import retain` does it.
 
-Where nothing imports `retain`, `gymnasium.make("retain:CartPoleNoVel-v1")` works as well.
+Without that import, `gymnasium.make("retain:CartPoleNoVel-v1")` works as well.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ HIDDEN_VELOCITY: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 def make_without_velocity(original: str, indices: tuple[int, ...], **kwargs: Any) -> Any:
-    """The original environment, its time limit included, showing only some entries."""
+    """The original environment, with its time limit, showing only some entries."""
     from retain.envs.wrappers import KeepEntries
 
     return KeepEntries(gym.make(original, disable_env_checker=True, **kwargs), indices)

@@ -1,4 +1,4 @@
-"""Whether what environments answer can be acted on and learned from."""
+"""Checks that the environments' responses can be acted on and learned from."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from retain.envs.wrappers import ACTION_MASK
 
 
 class Sanity:
-    """Finds, among B environments, those whose answer holds a NaN, an infinity, or a mask that
-    allows no action.
+    """Finds environments, among B, whose response holds a NaN, an infinity, or a mask that allows
+    no action.
 
-    A product with zeros is zero exactly where everything is finite: one pass over the numbers, and
-    nothing is allocated.
+    A product with zeros is exactly zero if everything is finite, so the check takes one pass over
+    the numbers and allocates nothing.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Sanity:
         self.no_reward = np.zeros(num_envs)
         self.masked = ACTION_MASK in columns(observation_space)
         self.starts = [0]
-        """Where each factor of a MultiDiscrete action begins in the mask."""
+        """The first index of each MultiDiscrete factor in the mask."""
         if isinstance(action_space, gym.spaces.MultiDiscrete):
             self.starts = np.cumsum([0, *action_space.nvec.ravel()[:-1]]).tolist()
 
@@ -40,11 +40,11 @@ class Sanity:
         reward: NDArray[np.float64] | None = None,
         over: NDArray[np.bool_] | None = None,
     ) -> dict[int, str]:
-        """What is wrong, by environment.
+        """The faults found, by environment.
 
         Args:
-            reward: `[B]`
-            over: `[B]` episodes that ended here, where nobody will act any more.
+            reward: `[B]` rewards.
+            over: `[B]` true where the episode ended here, so that nobody acts on the observation.
         """
         found: dict[int, str] = {}
         with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""One seed an episode, derived from the run's seed: nothing else decides how an episode starts."""
+"""One seed per episode, derived from the run's seed; nothing else decides how an episode starts."""
 
 from typing import Any
 
@@ -24,14 +24,14 @@ def _mix(x: Any) -> Any:
 def episode_seed(
     run_seed: int, env_index: NDArray[np.int64], episode: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The seeds of episodes, each a non-negative 31-bit integer that any simulator takes.
+    """Derives the seeds of episodes, non-negative 31-bit integers that any simulator takes.
 
     Args:
-        run_seed: of the run.
-        env_index: `[B]` which environment.
-        episode: `[B]` the number of its episode, from 0.
+        run_seed: the run's seed.
+        env_index: `[B]` indices of the environments.
+        episode: `[B]` number of each environment's episode, from 0.
     Returns:
-        `[B]` the same for the same three numbers, on any machine and any backend.
+        `[B]` seeds, the same for the same three numbers on any machine and any backend.
     """
     with np.errstate(over="ignore"):
         mixed = _mix(np.uint64(run_seed & 0xFFFFFFFFFFFFFFFF))

@@ -1,4 +1,4 @@
-"""A gymnasium environment out of a batch of one."""
+"""A gymnasium environment made from a batch of one."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ class Single(gym.Env[Any, Any]):
     Time limits are the batch's own, so no TimeLimit wrapper is needed around it.
 
     Args:
-        name: of a registered batch.
-        make: what makes the batch instead, where this process may not know the name.
-        kwargs: of the batch.
+        name: name of a registered batch.
+        make: makes the batch instead, if this process may not know the name.
+        kwargs: arguments of the batch.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Single(gym.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode; without a seed, the next of the environment's own stream."""
+        """Starts an episode; without a seed, uses the next one of the environment's own stream."""
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(2**31))

@@ -1,4 +1,4 @@
-"""Spaces as the library sees them, and arrays for them."""
+"""Spaces in the library's form, and arrays for them."""
 
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
@@ -16,14 +16,14 @@ SUPPORTED = (
 
 
 Path = tuple[str | int, ...]
-"""Where an entry is in a nested observation: keys of dicts and numbers in tuples."""
+"""The position of an entry in a nested observation: keys of dicts and indices of tuples."""
 
 
 def entries(space: gym.Space[Any], path: Path = ()) -> dict[str, tuple[Path, gym.Space[Any]]]:
-    """Path and space of everything inside nested Dict and Tuple spaces, by flat key.
+    """Path and space of every entry inside nested Dict and Tuple spaces, by flat key.
 
-    Keys of inner spaces are joined by "/", entries of a Tuple are called "0", "1", ...; a space
-    that is neither has the key "".
+    Keys of inner spaces are joined by "/", and entries of a Tuple are called "0", "1", ...; a space
+    of another kind has the key "".
     """
     if not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
         return {"/".join(map(str, path)): (path, space)}
@@ -32,24 +32,24 @@ def entries(space: gym.Space[Any], path: Path = ()) -> dict[str, tuple[Path, gym
 
 
 def dig(observation: Any, path: Path) -> Any:
-    """What lies at a path."""
+    """The value at a path."""
     for key in path:
         observation = observation[key]
     return observation
 
 
 def unreadable(space: gym.Space[Any]) -> list[str]:
-    """The flat keys of entries that nothing can read (Text, Graph, Sequence, ...)."""
+    """The flat keys of entries that no network can read (Text, Graph, Sequence, ...)."""
     return [key for key, (_, leaf) in entries(space).items() if not isinstance(leaf, SUPPORTED)]
 
 
 def flat_space(space: gym.Space[Any], without: Collection[str] = ()) -> gym.Space[Any]:
-    """The space as the library sees it: nested Dict and Tuple spaces become one flat Dict.
+    """The space in the library's form: nested Dict and Tuple spaces become one flat Dict.
 
     Args:
-        without: flat keys of entries that are left out.
+        without: flat keys of entries to leave out.
     Raises:
-        UsageError: a space of another kind is inside, or nothing is left; the line names it.
+        UsageError: an inner space is of another kind, or nothing is left; the line names it.
     """
     flat = {key: leaf for key, (_, leaf) in entries(space).items() if key not in without}
     wrong = next((leaf for leaf in flat.values() if not isinstance(leaf, SUPPORTED)), None)
@@ -67,14 +67,14 @@ def leaves(observation: Any, space: gym.Space[Any]) -> list[tuple[str, Any]]:
 
 
 def columns(space: gym.Space[Any]) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and dtype of one observation by flat key; the key is "" where there is one alone."""
+    """Shape and dtype of one observation, by flat key; a single array has the key ""."""
     if isinstance(space, gym.spaces.Dict):
         return {key: (leaf.shape or (), leaf.dtype) for key, leaf in space.spaces.items()}
     return {"": (space.shape or (), space.dtype)}
 
 
 def action_converter(space: gym.Space[Any]) -> Callable[[Any], Any]:
-    """What turns a row of the action array into what an environment takes.
+    """A function that converts a row of the action array to an environment's action.
 
     Raises:
         UsageError: the space is unsupported.
@@ -89,17 +89,17 @@ def action_converter(space: gym.Space[Any]) -> Callable[[Any], Any]:
 
 
 class HasSpaces(Protocol):
-    """What has one environment's spaces."""
+    """Anything with one environment's spaces."""
 
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
 
 
 def check_spaces(env: HasSpaces, observation: gym.Space[Any], action: gym.Space[Any]) -> None:
-    """An environment must have the spaces that an agent was made for.
+    """Checks that an environment has the spaces that an agent was made for.
 
     Raises:
-        UsageError: names what differs.
+        UsageError: names the difference.
     """
     for name, found, wanted in (
         ("observation", env.observation_space, observation),

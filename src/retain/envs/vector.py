@@ -1,7 +1,8 @@
-"""A `gymnasium.vector.VectorEnv` as a backend: its copies, its threads, our resets.
+"""A `gymnasium.vector.VectorEnv` as a backend: it keeps its copies and threads, we reset them.
 
-What the vector does at an episode's end is read from `metadata["autoreset_mode"]` and undone, so
-that a step always shows the true final observation and an episode begins when it is told to.
+The backend reads the vector's behaviour at an episode's end from `metadata["autoreset_mode"]` and
+undoes it, so that a step always shows the true final observation and an episode begins only when it
+is told to.
 """
 
 from collections.abc import Callable
@@ -26,13 +27,13 @@ EACH: tuple[Seeding, ...] = (
     lambda seeds, mask: seeds.tolist(),
     lambda seeds, mask: seeds[mask].astype(np.int32),
 )
-"""How vectors take a seed for each episode: gymnasium's own, ale-py's."""
+"""Ways in which a vector takes one seed per episode: gymnasium's and ale-py's."""
 TOGETHER: tuple[Seeding, ...] = (lambda seeds, mask: int(seeds[0]), lambda seeds, mask: None)
-"""How others take one for all, or none."""
+"""Ways in which other vectors take one seed for all episodes, or none."""
 
 
 def vector_name(env: Any) -> str:
-    """What a vector environment is called: the id of its environments, or its class."""
+    """The name of a vector environment: the id of its environments, or its class."""
     spec = env.spec
     if spec is None and hasattr(env.unwrapped, "get_attr"):
         spec = env.unwrapped.get_attr("spec")[0]
@@ -42,14 +43,14 @@ def vector_name(env: Any) -> str:
 class Vector(Backend):
     """The environments of a vector environment.
 
-    With autoreset DISABLED it is used as it is; NEXT_STEP is forestalled by a reset of what ended;
-    in SAME_STEP the final observation is taken from `info`. Where the vector takes `reset_mask` and
-    a seed for each environment, every episode has its own seed and can be played again. Where it
-    does not, it says so once, and `replays` is false.
+    With autoreset DISABLED, the vector is used directly. With NEXT_STEP, an explicit reset of ended
+    environments comes before its own. With SAME_STEP, the final observation is taken from `info`.
+    If the vector takes `reset_mask` and one seed per environment, every episode has its own seed
+    and can be replayed. If not, one notice says so, and `replays` is false.
 
     Raises:
-        UsageError: its mode is unknown, it cannot reset single environments and does not do so by
-            itself in time, or a space is unsupported.
+        UsageError: the vector's mode is unknown, it can neither reset single environments nor does
+            so itself in time, or a space is unsupported.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -63,7 +64,7 @@ class Vector(Backend):
         self._paths = {k: path for k, (path, _) in entries(space).items() if k not in dropped}
         self._same_step = _mode(env) is AutoresetMode.SAME_STEP
         self._waiting = np.zeros(self.num_envs, dtype=np.bool_)
-        """`[B]` at the first observation of an episode that nobody has asked for yet."""
+        """`[B]` true at the first observation of an episode that has not been requested yet."""
         self._infos: Any = {}
         self._seeding = self._find_seeding()
         self._masked = self.num_envs > 1 and self._heeds_mask()
@@ -80,12 +81,12 @@ class Vector(Backend):
             notice(left_out(self.name, dropped))
         if not self.replays:
             notice(
-                f"{type(env.unwrapped).__name__} takes no seed for each episode: none can be "
-                "played back, and a resumed run begins new ones"
+                f"{type(env.unwrapped).__name__} takes no seed for each episode: episodes "
+                "cannot be replayed, and a resumed run begins new ones"
             )
 
     def _find_seeding(self) -> Seeding:
-        """How it takes seeds: the first way in which the same ones begin the same episodes."""
+        """The vector's way of taking seeds: the first in which equal seeds begin equal episodes."""
         seeds = np.arange(self.num_envs, dtype=np.int64)
         for seeding in (*EACH, TOGETHER[0]):
             try:
@@ -98,7 +99,7 @@ class Vector(Backend):
         return TOGETHER[-1]
 
     def _heeds_mask(self) -> bool:
-        """Whether it resets single environments and leaves the others where they are."""
+        """Whether the vector resets single environments and leaves the others unchanged."""
         seeds = np.arange(self.num_envs, dtype=np.int64)
         first, begun = seeds == 0, self._begun
         try:
@@ -125,7 +126,7 @@ class Vector(Backend):
         return self._arrays(obs)
 
     def _arrays(self, obs: Any) -> ObsArray:
-        """Copies, since a vector may write to its own again."""
+        """Copies of the arrays, since a vector may write to its own again."""
         if isinstance(self.observation_space, gym.spaces.Dict):
             spaces = self.observation_space.spaces
             return {
@@ -148,7 +149,7 @@ class Vector(Backend):
         return self._obs
 
     def _put(self, new: ObsArray, rows: Rows) -> None:
-        """Some rows of the current observations."""
+        """Writes some rows of the current observations."""
         if isinstance(new, dict) and isinstance(self._obs, dict):
             for key, column in self._obs.items():
                 column[rows] = new[key][rows]
@@ -183,7 +184,7 @@ class Vector(Backend):
         return EnvStep(self._obs, reward, terminated, truncated)
 
     def info(self, index: int) -> Info:
-        """See the contract; Gymnasium marks in `_key` which environments said `key`."""
+        """See the contract; gymnasium marks in `_key` which environments have an entry `key`."""
         infos = self._infos
         if isinstance(infos, np.ndarray | list | tuple):  # one for each, as before Gymnasium 1.0
             return infos[index] or {}
@@ -201,7 +202,7 @@ class Vector(Backend):
         return self._obs
 
     def fresh(self, num_envs: int) -> Backend | None:
-        """See the contract; from `env_fns` or the spec, in this process."""
+        """See the contract; made from `env_fns` or the spec, in this process."""
         makers = self.makers()
         if makers is None:
             return None
@@ -209,7 +210,7 @@ class Vector(Backend):
         return InProcess([partial(_readable, make) for make in copies])
 
     def makers(self) -> list[Callable[[], gym.Env[Any, Any]]] | None:
-        """What makes its environments one by one; None where nobody knows."""
+        """Makers of the vector's environments one by one; None if they are unknown."""
         return vector_makers(self.env)
 
     def close(self) -> None:
@@ -222,8 +223,8 @@ def _readable(make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
 
 
 def vector_makers(env: Any) -> list[Callable[[], gym.Env[Any, Any]]] | None:
-    """What makes the environments of a vector one by one; None where a wrapper around the vector
-    changes them, or nobody knows."""
+    """Makers of a vector's environments one by one; None if they are unknown, or if a wrapper
+    around the vector changes the environments."""
     if env is not env.unwrapped:
         return None
     if hasattr(env, "env_fns"):
@@ -241,7 +242,7 @@ def vector_makers(env: Any) -> list[Callable[[], gym.Env[Any, Any]]] | None:
 
 
 def _same_spaces(make: Callable[[], gym.Env[Any, Any]], env: Any) -> bool:
-    """Whether the single version shows and takes the same: a vector may preprocess as well."""
+    """Whether the single version has the same spaces; a vector may preprocess as well."""
     try:
         one = make()
     except Exception:  # there is none, or it takes other arguments

@@ -1,4 +1,4 @@
-"""Wrappers for gymnasium environments. Whatever they draw comes from the episode's seed."""
+"""Wrappers for gymnasium environments. All their random numbers come from the episode's seed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from retain.errors import UsageError, notice, unknown
 
 Env = gym.Env[Any, Any]
 ACTION_MASK = "action_mask"
-"""The entry of an observation or of `info` that says which actions are allowed."""
+"""The entry of an observation or of `info` that marks the allowed actions."""
 
 
 def _vector(space: gym.Space[Any], wrapper: str) -> gym.spaces.Box:
@@ -22,12 +22,12 @@ def _vector(space: gym.Space[Any], wrapper: str) -> gym.spaces.Box:
 
 
 class KeepEntries(gym.ObservationWrapper[Any, Any, Any]):
-    """Shows only some entries of a Box vector: the rest of the state must be remembered.
+    """Shows only some entries of a Box vector, so that the rest of the state must be remembered.
 
     Args:
-        indices: the entries that stay, in this order.
+        indices: the entries to keep, in this order.
     Raises:
-        UsageError: the observations are no vector, or an index is outside.
+        UsageError: the observations are not a vector, or an index is outside.
     """
 
     def __init__(self, env: Env, indices: Sequence[int]) -> None:
@@ -46,10 +46,10 @@ class KeepEntries(gym.ObservationWrapper[Any, Any, Any]):
 
 
 class DropEntries(gym.ObservationWrapper[Any, Any, Any]):
-    """Leaves entries of a Dict or Tuple observation out; the rest becomes one flat Dict.
+    """Leaves out entries of a Dict or Tuple observation; the rest becomes one flat Dict.
 
     Args:
-        names: flat keys ("image", "pair/0"), or what several of them begin with ("pair").
+        names: flat keys ("image", "pair/0"), or a common first part of several keys ("pair").
     Raises:
         UsageError: the observations have no such entry, or nothing would be left.
     """
@@ -76,10 +76,10 @@ def _names(name: str, key: str) -> bool:
 
 
 def readable(env: Env) -> Env:
-    """The environment without the entries of its observations that nothing can read; says which.
+    """The environment without observation entries that no network can read; a notice names them.
 
     Raises:
-        UsageError: nothing of them can be read.
+        UsageError: no entry can be read.
     """
     space = env.observation_space
     dropped = unreadable(space) if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple) else []
@@ -91,7 +91,7 @@ def readable(env: Env) -> Env:
 
 
 def left_out(name: str, dropped: Sequence[str]) -> str:
-    """The line about entries that nothing can read."""
+    """The line about the entries that were left out."""
     return f"{name}: {', '.join(dropped)} left out of the observations, since nothing can read it"
 
 
@@ -103,10 +103,11 @@ def _inside(index: int, space: gym.spaces.Box) -> None:
 
 
 def hide_entries(env: Env, indices: Sequence[int]) -> Env:
-    """Shows all entries of a Box vector but some.
+    """Shows all entries of a Box vector except some.
 
     Raises:
-        UsageError: the observations are no vector, an index is outside, or nothing would be left.
+        UsageError: the observations are not a vector, an index is outside, or nothing would be
+            left.
     """
     space = _vector(env.observation_space, "hide")
     for index in indices:
@@ -118,24 +119,24 @@ def hide_entries(env: Env, indices: Sequence[int]) -> Env:
 
 
 class Seeded(gym.Wrapper[Any, Any, Any, Any]):
-    """A wrapper that draws: a generator of its own, made of the episode's seed."""
+    """A wrapper with its own random generator, made from the episode's seed."""
 
     stream: int
-    """Tells the generators of stacked wrappers apart."""
+    """A number that separates the generators of stacked wrappers."""
     random: np.random.Generator
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Starts an episode; without a seed the generator goes on."""
+        """Starts an episode; without a seed the generator continues."""
         if seed is not None or not hasattr(self, "random"):
             self.random = np.random.default_rng(None if seed is None else [seed, self.stream])
         return self.env.reset(seed=seed, options=options)
 
 
 class SeededObservation(Seeded):
-    """A wrapper that draws what is seen of an observation."""
+    """A wrapper that changes observations at random."""
 
     def observation(self, obs: Any) -> Any:
-        """What is seen of it."""
+        """The observation after the change."""
         raise NotImplementedError
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -144,7 +145,7 @@ class SeededObservation(Seeded):
         return self.observation(obs), info
 
     def step(self, action: Any) -> Any:
-        """A step, of which the observation is not seen as it is."""
+        """Steps, and changes the observation."""
         obs, *rest = self.env.step(action)
         return (self.observation(obs), *rest)
 
@@ -155,7 +156,7 @@ class Noise(SeededObservation):
     Args:
         spread: standard deviation, in the observation's units.
     Raises:
-        UsageError: the observations are no Box of floats.
+        UsageError: the observations are not a Box of floats.
     """
 
     stream = 1
@@ -169,16 +170,16 @@ class Noise(SeededObservation):
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, space.shape, space.dtype.type)
 
     def observation(self, obs: Any) -> Any:
-        """With noise."""
+        """The observation with noise."""
         noise = self.random.normal(0.0, self.spread, np.shape(obs))
         return (obs + noise).astype(self.kind)
 
 
 class Flicker(SeededObservation):
-    """The observation is blank, all zeros, with a probability (Hausknecht and Stone 2015).
+    """Blanks the observation to zeros with a given probability (Hausknecht and Stone 2015).
 
     Raises:
-        UsageError: the observations are no Box with zero inside.
+        UsageError: the observations are not a Box that contains zero.
     """
 
     stream = 2
@@ -193,12 +194,12 @@ class Flicker(SeededObservation):
         self.observation_space = gym.spaces.Box(low, high, dtype=space.dtype.type)
 
     def observation(self, obs: Any) -> Any:
-        """Itself, or blank."""
+        """The observation, or zeros."""
         return np.zeros_like(obs) if self.random.random() < self.probability else obs
 
 
 class StickyActions(Seeded):
-    """The last action is done again instead of the new one, with a probability (Machado 2018)."""
+    """Repeats the last action instead of the new one with a given probability (Machado 2018)."""
 
     stream = 3
 
@@ -208,26 +209,26 @@ class StickyActions(Seeded):
         self.last: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Starts an episode, with no last action."""
+        """Starts an episode, without a last action."""
         self.last = None
         return super().reset(seed=seed, options=options)
 
     def step(self, action: Any) -> Any:
-        """A step of the new action or the last."""
+        """Steps with the new action or the last one."""
         if self.last is None or self.random.random() >= self.probability:
             self.last = np.copy(action) if isinstance(action, np.ndarray) else action
         return self.env.step(self.last)
 
 
 class FrameSkip(gym.Wrapper[Any, Any, Any, Any]):
-    """Repeats each action; rewards add up, an end cuts the repetition short."""
+    """Repeats each action; rewards add up, and an episode's end stops the repetition."""
 
     def __init__(self, env: Env, times: int) -> None:
         super().__init__(env)
         self.times = times
 
     def step(self, action: Any) -> Any:
-        """Up to `times` steps."""
+        """Takes up to `times` steps."""
         total = 0.0
         for _ in range(self.times):
             obs, reward, terminated, truncated, info = self.env.step(action)
@@ -238,10 +239,10 @@ class FrameSkip(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class MaskFromInfo(gym.Wrapper[Any, Any, Any, Any]):
-    """Shows `info["action_mask"]` as a part of the observation, where policies look for it.
+    """Moves `info["action_mask"]` into the observation, where policies look for it.
 
     Raises:
-        UsageError: the actions are neither Discrete nor MultiDiscrete, or there is no mask in info.
+        UsageError: the actions are neither Discrete nor MultiDiscrete, or info has no mask.
     """
 
     def __init__(self, env: Env) -> None:
@@ -274,13 +275,13 @@ class MaskFromInfo(gym.Wrapper[Any, Any, Any, Any]):
         return self._with_mask(obs, info), info
 
     def step(self, action: Any) -> Any:
-        """A step, and what is allowed next."""
+        """Steps, and shows which actions are allowed next."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         return self._with_mask(obs, info), reward, terminated, truncated, info
 
 
 def wrap(env: Env, options: EnvOptions) -> Env:
-    """The wrappers that the options ask for, those nearest to the environment first.
+    """Adds the wrappers that the options ask for, from the environment outwards.
 
     Raises:
         UsageError: a wrapper does not fit the environment's spaces.

@@ -41,10 +41,12 @@ def register_memory(name: str) -> Callable[[Kind], Kind]:
 
     def enter(kind: Kind) -> Kind:
         if not (isinstance(kind, type) and issubclass(kind, Memory)):
-            raise UsageError(f"{kind!r} is no memory (expected a subclass of retain.memory.Memory)")
+            raise UsageError(
+                f"{kind!r} is not a memory (expected a subclass of retain.memory.Memory)"
+            )
         before = MEMORIES.get(name)
         if before is not None and _path(before) != _path(kind):
-            raise UsageError(f"a memory called {name!r} exists already: {_path(before)}")
+            raise UsageError(f"a memory called {name!r} already exists: {_path(before)}")
         MEMORIES[name] = kind
         return kind
 
@@ -140,7 +142,11 @@ def read_options(kind: type[Memory], options: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise UsageError(f"memory_options has {option!r} (expected name=value)")
         if name not in known:
-            has = f"its own settings: {', '.join(known)}" if known else "it has none of its own"
+            has = (
+                f"its own settings: {', '.join(known)}"
+                if known
+                else "it has no settings of its own"
+            )
             raise UsageError(
                 f"{kind.__name__} has no setting {name!r}{nearest(name, known)} ({has})"
             )
@@ -191,5 +197,5 @@ def make_memory(
     given = {name: value for name, value in fields.items() if name in wanted}
     made = kind(features_in, **given, **values)
     if not isinstance(getattr(made, "features", None), int):
-        raise UsageError(f"{kind.__name__} has no width `features` (expected an int, its output's)")
+        raise UsageError(f"{kind.__name__} has no `features` (expected an int, its output's width)")
     return made

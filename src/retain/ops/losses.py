@@ -140,8 +140,7 @@ class PolicyLoss:
 
 
 class _ClippedSurrogate(torch.autograd.Function):
-    """min(r A, clip(r) A) of a log ratio, with derivative r A where the first is smaller, else
-    0."""
+    """min(r A, clip(r) A) of a log ratio, with derivative r A where the first is smaller."""
 
     @staticmethod
     def forward(ctx: Any, log_ratio: Tensor, advantage: Tensor, low: float, high: float) -> Tensor:

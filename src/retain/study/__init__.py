@@ -1,4 +1,5 @@
-"""Does it help? Several variants of a setting, several seeds each, and a verdict with its doubt."""
+"""Compares several variants of a setting on several seeds each, and gives a verdict and its
+doubt."""
 
 from retain.study.compare import Study, Variant, compare
 

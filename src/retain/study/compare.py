@@ -1,4 +1,4 @@
-"""Trains every variant on every seed, side by side, and remembers what is done."""
+"""Trains every variant on every seed, in parallel, and remembers finished runs."""
 
 import json
 import os
@@ -26,7 +26,7 @@ Found = dict[str, list[Outcome]]
 
 @dataclass(frozen=True)
 class Variant:
-    """A name, and the settings that make it differ from the others."""
+    """A name, and the settings that distinguish a variant from the others."""
 
     name: str
     settings: dict[str, Any]
@@ -34,13 +34,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that is compared.
+    """The description of a comparison.
 
     Args:
-        settings: of all variants, over the presets.
-        steps: of each run.
+        settings: settings of all variants, which override the presets.
+        steps: steps of each run.
         seeds: runs of each variant, seeds 1 to n.
-        trials: of the search that tuned each variant before; 0 is none.
+        trials: number of trials in the search that first tunes each variant; 0 means no search.
     """
 
     env: str
@@ -57,10 +57,11 @@ class Study:
         return out / variant.name.replace("/", "-").replace(" ", "_") / f"seed{seed}"
 
     def check(self) -> None:
-        """Refuses what no run could be made of, before anything is trained.
+        """Refuses a study that no run could be made from, before anything is trained.
 
         Raises:
-            UsageError: an unknown algorithm, field or value, or fewer than two variants or seeds.
+            UsageError: an algorithm, field or value is unknown, or there are fewer than two
+                variants or seeds.
         """
         algorithm_class(self.algo)  # refuses what there is not
         for name, least in (("variants", 2), ("seeds", 2), ("steps", 1), ("episodes", 1)):
@@ -82,7 +83,7 @@ class Study:
                 raise UsageError(f"{name} would do nothing in any variant: {idle[0][name]}")
 
     def settings_of(self, variant: Variant) -> dict[str, Any]:
-        """A variant's settings, without those of all variants that would do nothing in it."""
+        """A variant's settings, without common settings that would do nothing in it."""
         kept = algorithm_class(self.algo).useful(self.settings | variant.settings, self.env)
         return kept | variant.settings
 
@@ -103,7 +104,7 @@ def variants_of(field_name: str, values: Sequence[Any]) -> tuple[Variant, ...]:
 
 
 def _quiet() -> None:
-    """A worker: Ctrl-C is for the run's own handler; torch has one thread each."""
+    """Sets up a worker process: the run's own handler gets Ctrl-C, and torch has one thread."""
     import torch
 
     torch.set_num_threads(1)
@@ -125,7 +126,7 @@ def progress_of(folders: Sequence[Path]) -> int:
 
 
 Tick = Callable[[int, int], None]
-"""Called about once a second with the steps done and the steps altogether."""
+"""A function called about once a second with the steps done and the total steps."""
 
 
 def in_silence(done: int, total: int) -> None:
@@ -133,14 +134,14 @@ def in_silence(done: int, total: int) -> None:
 
 
 def compare(study: Study, out: Path, *, jobs: int | None = None, tick: Tick = in_silence) -> Found:
-    """Trains what is not trained yet; the outcomes of every variant, seed by seed.
+    """Trains the missing runs; returns the outcomes of every variant, seed by seed.
 
     Args:
-        out: folder of all runs; with the same study it goes on where it stopped.
-        jobs: runs side by side; None is one a core.
+        out: folder of all runs; the same study continues where it stopped.
+        jobs: number of runs at the same time; None means one per core.
     Raises:
-        UsageError: the study makes no sense, or the folder holds another one.
-        Interrupted: a signal stopped it; the same call goes on.
+        UsageError: the study is impossible, or the folder holds another study.
+        Interrupted: a signal stopped the study; the same call continues it.
     """
     study.check()
     if jobs is not None and jobs < 1:
@@ -164,12 +165,12 @@ def train_all(
     tick: Tick,
     one: Callable[..., dict[str, Any]] = run_one,
 ) -> list[Outcome]:
-    """The outcome of every run (a variant and a seed), trained side by side where it is not there.
+    """The outcome of every run (a variant and a seed); missing runs are trained in parallel.
 
     Args:
         one: trains a run; see `outcome.run_one`.
     Raises:
-        Interrupted: a signal stopped it; the same call goes on.
+        Interrupted: a signal stopped the runs; the same call continues them.
     """
     folders = [study.folder(out, variant, seed) for variant, seed in runs]
     jobs = jobs or max(1, min(len(runs), os.cpu_count() or 1))
@@ -200,10 +201,10 @@ def train_all(
 
 
 def claim(study: Study, out: Path) -> None:
-    """The folder is this study's, with as many seeds as are asked for this time.
+    """Claims the folder for this study, with as many seeds as are requested this time.
 
     Raises:
-        UsageError: it is another one's.
+        UsageError: the folder belongs to another study.
     """
     facts = {
         "env": study.env, "algo": study.algo, "steps": study.steps, "settings": study.settings,

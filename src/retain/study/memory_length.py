@@ -1,4 +1,4 @@
-"""How far back an agent's memory matters: its return when the memory is cleared now and then."""
+"""Measures how far back an agent's memory matters, by its return when the memory is cleared."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,17 +13,18 @@ def returns_when_cleared(
 ) -> dict[str, float]:
     """Mean return of the same episodes with the carry cleared every 1, 2, 4, ... steps, and never.
 
-    The observation stays; only what was remembered is lost.
+    The agent still sees the observation and loses only its carry.
     """
     found = {str(k): agent.evaluate(episodes, seed=seed, clear_every=k).return_mean for k in every}
     return found | {WHOLE: agent.evaluate(episodes, seed=seed).return_mean}
 
 
 def effective_length(cleared: Mapping[str, float]) -> float | None:
-    """Steps of memory that half of its use needs: half the clearing interval at which the return
-    comes half way from that with a memory cleared at every step to that of one never cleared.
+    """The number of steps of memory that give half of its benefit. This is half of the clearing
+    interval at which the return is half way between clearing at every step and never clearing.
 
-    None where memory makes no difference: the two are within 2 % of each other.
+    None if memory makes no difference, which means that the two returns are within 2 % of each
+    other.
     """
     none, whole = cleared["1"], cleared[WHOLE]
     if whole - none <= 0.02 * max(abs(whole), abs(none), 1e-9):

@@ -1,4 +1,4 @@
-"""One run of a comparison: trained, or gone on with, and what it came to."""
+"""One run of a comparison: trains or continues it, and measures its outcome."""
 
 import math
 import statistics
@@ -21,32 +21,33 @@ from retain.train.yardstick import random_return
 
 OUTCOME = "outcome.json"
 FINAL = 0.1
-"""Share of the run at its end over which training returns are averaged."""
+"""Share of the run, at its end, over which training returns are averaged."""
 END = 0.25
-"""Share of the run at its end over which the learning curve's slope is taken."""
+"""Share of the run, at its end, over which the learning curve's slope is taken."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run came to."""
+    """The outcome of one run."""
 
     evaluation: float
     """Mean return of whole deterministic episodes of the final agent."""
     final: float
-    """Mean of the training returns over the last tenth of the run."""
+    """Mean training return over the last tenth of the run."""
     efficiency: float
-    """Mean of the training returns over the whole run: area under the learning curve."""
+    """Mean training return over the whole run: the area under the learning curve."""
     steps_per_second: float
     cleared: dict[str, float] = field(default_factory=dict)
-    """Mean return with the memory cleared every so many steps; empty without one."""
+    """Mean return with the memory cleared at intervals, by the interval in steps; empty without a
+    memory."""
     random: float = math.nan
-    """Mean return of as many episodes of uniformly random actions."""
+    """Mean return of the same number of episodes with uniformly random actions."""
     rise: float = 0.0
-    """By how much the training return still rose in the last quarter of the run."""
+    """Increase of the training return in the last quarter of the run."""
 
 
 def rise_at_end(steps: NDArray[np.float64], returns: NDArray[np.float64]) -> float:
-    """What a straight line through the last quarter of a learning curve rises by, over it."""
+    """The increase of a straight line fitted to the last quarter of a learning curve."""
     late = steps >= steps[-1] * (1 - END) if len(steps) else np.zeros(0, dtype=np.bool_)
     if late.sum() < 3:
         return 0.0
@@ -57,7 +58,7 @@ def rise_at_end(steps: NDArray[np.float64], returns: NDArray[np.float64]) -> flo
 def run_one(
     env: str, algo: str, settings: dict[str, Any], steps: int, episodes: int, folder: str
 ) -> dict[str, Any]:
-    """Trains one run, or goes on with it, or reads what it came to."""
+    """Trains a run, continues it, or reads its outcome if it is finished."""
     path = Path(folder)
     if (path / OUTCOME).exists():
         done: dict[str, Any] = store.read_json(path / OUTCOME)
@@ -80,7 +81,8 @@ def run_one(
 def run_trial(
     env: str, algo: str, settings: dict[str, Any], steps: int, episodes: int, folder: str
 ) -> dict[str, Any]:
-    """`run_one` for a trial of a search, where a run that breaks is the worst, and no error."""
+    """`run_one` for a trial of a search; a run that fails counts as the worst, and raises no
+    error."""
     try:
         return run_one(env, algo, settings, steps, episodes, folder)
     except NonFiniteError:
@@ -90,7 +92,7 @@ def run_trial(
 
 
 def measure(agent: Agent, path: Path, episodes: int) -> Outcome:
-    """What a finished run came to, of its agent and its metrics."""
+    """The outcome of a finished run, from its agent and its metrics."""
     curve, returns = read_curve(path)
     _, rates = read_curve(path, "steps_per_second")
     late = returns[curve >= curve[-1] * (1 - FINAL)] if len(curve) else np.array([math.nan])

@@ -1,4 +1,4 @@
-"""The comparison in a table, in words, and as a picture."""
+"""Shows a comparison as a table, in words, and as a picture."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,8 @@ Found = Mapping[str, Sequence[Outcome]]
 
 
 def against(found: Found, name: str) -> tuple[Interval | None, str]:
-    """How probably a variant beats the first, and the rank test's p; nothing for the first."""
+    """The probability that a variant beats the first one, and the rank test's p; empty for the
+    first."""
     base = next(iter(found))
     if name == base:
         return None, ""
@@ -26,7 +27,7 @@ def against(found: Found, name: str) -> tuple[Interval | None, str]:
 
 
 def table(found: Found) -> list[str]:
-    """Markdown lines, one for each variant; the first is what the others are compared with."""
+    """Markdown lines, one for each variant; the others are compared with the first one."""
     base = next(iter(found))
     lines = [
         f"| | final agent, IQM [95 %] | last tenth of training | whole training | better than "
@@ -48,18 +49,18 @@ def table(found: Found) -> list[str]:
 
 
 def yardstick_line(study: Study, found: Found) -> str:
-    """What returns mean there: random actions, and a good return where one is known."""
+    """The line on the scale of returns: random actions, and a good return if one is known."""
     evidence = Evidence(study, found)
     known = "" if evidence.reference is None else f"; a good return is {evidence.reference:.4g}"
     randoms = {f"{evidence.random(name):.4g}": name for name in found}
     if len(randoms) == 1:
-        return f"Random actions come to {next(iter(randoms))}{known}."
+        return f"Random actions reach {next(iter(randoms))}{known}."
     each = ", ".join(f"{evidence.random(name):.4g} ({name})" for name in found)
-    return f"Random actions come to {each}{known}."
+    return f"Random actions reach {each}{known}."
 
 
 def short_table(found: Found) -> list[str]:
-    """What fits a terminal: the final agents alone."""
+    """A table that fits a terminal: only the final agents."""
     base = next(iter(found))
     head = f"| | final return, IQM [95 %] | better than {base} | p | steps/s |"
     lines = [head, "|---|---|---|---|---|"]
@@ -74,15 +75,15 @@ def short_table(found: Found) -> list[str]:
 
 
 def memory_lines(study: Study, found: Found) -> list[str]:
-    """How far back each variant's memory matters; nothing where none has one, and no length for
-    one that did not learn: what random actions make of a memory means nothing."""
+    """Lines on how far back each variant's memory matters; empty if no variant has a memory. A
+    variant that did not learn gets no length, since memory means nothing to random actions."""
     with_memory = {n: o for n, o in found.items() if o and o[0].cleared}
     if not with_memory:
         return []
     columns, evidence = [*map(str, CLEARINGS), WHOLE], Evidence(study, found)
     lines = [
         "Return with the memory cleared every k steps (mean over seeds), and the effective length: "
-        "half the interval at which half of what memory brings is there.", "",
+        "half the interval at which memory brings half of its gain.", "",
         f"| | {' | '.join(columns)} | effective length |", "|---|" + "---|" * (len(columns) + 1),
     ]  # fmt: skip
     for name, outcomes in with_memory.items():
@@ -96,7 +97,7 @@ def memory_lines(study: Study, found: Found) -> list[str]:
 
 
 def advice_lines(verdict: Verdict) -> list[str]:
-    """What to try after no verdict, in order."""
+    """Lines with the next things to try if there is no verdict, in order."""
     if not verdict.advice:
         return []
     steps = (f"{number}. {text}" for number, text in enumerate(verdict.advice, 1))
@@ -104,7 +105,7 @@ def advice_lines(verdict: Verdict) -> list[str]:
 
 
 def tuned_lines(study: Study, tuned: Sequence[Tuned]) -> list[str]:
-    """What the search chose for each variant, and what it cost."""
+    """Lines with the search's choice for each variant, and the cost of the search."""
     if not tuned:
         return []
     lines = [
@@ -121,7 +122,7 @@ def tuned_lines(study: Study, tuned: Sequence[Tuned]) -> list[str]:
 
 
 def write_report(study: Study, found: Found, out: Path, tuned: Sequence[Tuned] = ()) -> Path:
-    """`report.md` and `compare.png` in the study's folder; where the report is."""
+    """Writes `report.md` and `compare.png` into the study's folder; returns the report's path."""
     folders = {
         study.folder(out, variant, seed): variant.name
         for variant in study.variants

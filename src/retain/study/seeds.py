@@ -1,4 +1,4 @@
-"""One setting on several seeds: trained side by side, and summed up."""
+"""Trains one setting on several seeds in parallel, and summarises them."""
 
 import statistics
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Seeds(Study):
     """A study of one variant.
 
     Args:
-        preset: that the settings stand over.
+        preset: the preset that the settings override.
     """
 
     preset: str = AUTO
@@ -30,10 +30,10 @@ class Seeds(Study):
         return out / f"seed{seed}"
 
     def check(self) -> None:
-        """Refuses what is no set of seeds; an agent is made of the settings anyway.
+        """Refuses an impossible set of seeds; making an agent checks the settings anyway.
 
         Raises:
-            UsageError: fewer than two seeds, or a seed among the settings.
+            UsageError: there are fewer than two seeds, or the settings contain a seed.
         """
         if self.seeds < 2:
             raise UsageError(f"seeds is {self.seeds} (expected at least 2)")
@@ -41,19 +41,19 @@ class Seeds(Study):
             raise UsageError(f"seeds 1 to {self.seeds} are trained: leave seed out")
 
     def settings_of(self, variant: Variant) -> dict[str, Any]:
-        """What every agent is made with."""
+        """The settings that every agent is made with."""
         return self.settings | {"preset": self.preset}
 
 
 def train_seeds(study: Seeds, out: Path, *, jobs: int | None = None, tick: Tick) -> list[Outcome]:
-    """Trains a run for each seed in a folder of its own, and draws all into one picture.
+    """Trains a run for each seed in its own folder, and draws all of them into one picture.
 
     Args:
-        jobs: runs side by side; None is one a core.
-        tick: as `compare`'s.
+        jobs: number of runs at the same time; None means one per core.
+        tick: see `compare`.
     Raises:
         UsageError: see `Seeds.check`, or the folder holds other runs.
-        Interrupted: a signal stopped it; the same call goes on.
+        Interrupted: a signal stopped the runs; the same call continues them.
     """
     outcomes = compare(study, out, jobs=jobs, tick=tick)[ALL.name]
     folders = [study.folder(out, ALL, seed) for seed in range(1, study.seeds + 1)]

@@ -1,4 +1,4 @@
-"""What a handful of seeds can say, and what they cannot (Agarwal et al. 2021, arXiv:2108.13264)."""
+"""Statistics for a handful of seeds (Agarwal et al. 2021, arXiv:2108.13264)."""
 
 from itertools import combinations
 from math import comb
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 10_000
 EXACT = 200_000
-"""Permutations up to which the rank test counts them all."""
+"""Largest number of permutations that the rank test counts exactly."""
 
 
 class Interval(NamedTuple):
@@ -24,8 +24,8 @@ class Interval(NamedTuple):
 
 
 def iqm(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
-    """Interquartile mean: the mean of the middle half, a quarter of each end cut off; parts of a
-    value count in part."""
+    """Interquartile mean: the mean of the middle half, without a quarter at each end; a value may
+    count in part."""
     ordered = np.sort(np.asarray(values, dtype=np.float64), axis=axis)
     n = ordered.shape[axis]
     ends = np.arange(n + 1) / n
@@ -48,7 +48,7 @@ def iqm_interval(values: ArrayLike, seed: int = 0) -> Interval:
 
 
 def iqm_difference(one: ArrayLike, two: ArrayLike, seed: int = 0) -> Interval:
-    """iqm(one) - iqm(two), each resampled by itself."""
+    """iqm(one) - iqm(two); each is resampled independently."""
     a, b = np.asarray(one, dtype=np.float64), np.asarray(two, dtype=np.float64)
     generator = np.random.default_rng(seed)
     found = _resampled(a, generator) - _resampled(b, generator)
@@ -57,7 +57,7 @@ def iqm_difference(one: ArrayLike, two: ArrayLike, seed: int = 0) -> Interval:
 
 
 def improvement(one: ArrayLike, two: ArrayLike, seed: int = 0) -> Interval:
-    """Probability that a run of `one` ends above a run of `two`; a tie counts half."""
+    """Probability that a run of `one` ends above a run of `two`; a tie counts as half."""
     a, b = np.asarray(one, dtype=np.float64), np.asarray(two, dtype=np.float64)
     wins = (a[:, None] > b) + 0.5 * (a[:, None] == b)
     generator = np.random.default_rng(seed)
@@ -74,8 +74,8 @@ def rank_test_floor(n: int, m: int) -> float:
 
 
 def rank_test(one: ArrayLike, two: ArrayLike, seed: int = 0) -> float:
-    """Two-sided p-value of the Mann-Whitney test, by counting permutations: all of them, or
-    `EXACT` random ones where there are more."""
+    """Two-sided p-value of the Mann-Whitney test, by counting permutations: all of them, or `EXACT`
+    random ones if there are more."""
     a, b = np.asarray(one, dtype=np.float64), np.asarray(two, dtype=np.float64)
     every = np.concatenate((a, b))
     _, place, count = np.unique(every, return_inverse=True, return_counts=True)

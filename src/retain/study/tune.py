@@ -1,4 +1,5 @@
-"""The same small search for every variant, so that none loses by settings meant for another."""
+"""Runs the same small search for every variant, so that no variant loses through settings meant for
+another."""
 
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -17,23 +18,23 @@ from retain.train.config import field_names
 
 TRIALS = 8
 SEED = 1001
-"""Of every trial; the comparison's seeds count from 1, so they are fresh."""
+"""Seed of every trial; the comparison's seeds count from 1, so its runs are fresh."""
 SPACE: dict[str, tuple[Any, ...]] = {
     "learning_rate": (1e-4, 3e-4, 1e-3, 3e-3),
     "gamma": (0.95, 0.99, 0.995),
     "entropy_coef": (0.0, 0.01),
     "update_ratio": (0.25, 1.0),
 }
-"""What is searched, where the algorithm has it and the study does not set it itself."""
+"""The settings to search, if the algorithm has them and the study does not set them."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What the search found for a variant."""
+    """The result of the search for a variant."""
 
     variant: str
     settings: dict[str, Any]
-    """The best trial's; empty where the variant's own settings were best."""
+    """The best trial's settings; empty if the variant's own settings were best."""
     evaluation: float
     """The best trial's return."""
     before: float
@@ -41,10 +42,10 @@ class Tuned:
 
 
 def candidates(study: Study, trials: int) -> list[dict[str, Any]]:
-    """The settings to try, the same for every variant: first none, then draws from `SPACE`.
+    """The settings to try, the same for every variant: first no change, then draws from `SPACE`.
 
     Raises:
-        UsageError: nothing is left to search.
+        UsageError: no setting is left to search.
     """
     fixed = {*study.settings, *(name for v in study.variants for name in v.settings)}
     known = field_names(algorithm_class(study.algo).config_kind)
@@ -59,13 +60,13 @@ def candidates(study: Study, trials: int) -> list[dict[str, Any]]:
 def tune(
     study: Study, out: Path, *, jobs: int | None = None, tick: Tick = in_silence
 ) -> tuple[Study, list[Tuned]]:
-    """The study with every variant's best settings of `study.trials` trials, each of the study's
-    own length: the same trials and the same cost for all.
+    """The study with every variant's best settings from `study.trials` trials, each as long as the
+    study's runs, so that all variants get the same trials at the same cost.
 
     Args:
-        out: the study's folder; the trials go to `tune` in it.
+        out: the study's folder; its subfolder `tune` holds the trials.
     Raises:
-        UsageError: the study makes no sense, or the folder holds another one.
+        UsageError: the study is impossible, or the folder holds another study.
     """
     study.check()
     claim(study, out)
@@ -87,10 +88,11 @@ def tune(
 
 
 def _keep(out: Path, found: list[Tuned]) -> None:
-    """What was chosen; runs of another choice in the folder are not this comparison's.
+    """Saves the search's choice; runs with another choice in the folder do not belong to this
+    comparison.
 
     Raises:
-        UsageError: the folder holds a comparison of other choices.
+        UsageError: the folder holds a comparison with other choices.
     """
     path = out / "tuned.json"
     chosen = {tuned.variant: tuned.settings for tuned in found}

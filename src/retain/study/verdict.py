@@ -1,9 +1,10 @@
-"""What a comparison may say, and when it must say that it knows nothing.
+"""Decides what a comparison can say, and when it has no verdict.
 
-A verdict is given only where a variant demonstrably learned, the curve of the one behind has come
-to its end, and the rank test's p-value, times the number of variants that could have been picked
-as the best, is 0.05 at most; that two are as good, only where the interval of their difference is
-narrow against what was learned. Everything else is no verdict, with what to try next.
+One variant is called better only if a variant demonstrably learned, the curve of the one behind has
+flattened, and the rank test's p-value, times the number of variants that could have been picked as
+the best, is at most 0.05. Two are called equally good only if the interval of their difference is
+narrow compared with what was learned. In all other cases there is no verdict, and the text says
+what to try next.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +27,12 @@ from retain.study.statistics import (
 from retain.train.yardstick import reference
 
 LEVEL = 0.05
-"""Largest p-value that a headline is given on."""
+"""Largest p-value for which a headline is given."""
 LEARNED = 0.1
 """Share of the best known gain over random actions below which a variant has not learned."""
 RISING = 0.1
-"""Share of the best gain over random actions by which a curve that still rises does so, in the
-last quarter of the run."""
+"""Share of the best gain over random actions by which a curve must increase in the last quarter of
+the run to count as still rising."""
 EQUAL = 0.2
 """Share of the best gain within which the interval of a difference must lie for "as good"."""
 
@@ -42,24 +43,24 @@ DECIDED: tuple[Kind, ...] = ("helps", "hurts", "no difference")
 
 @dataclass(frozen=True)
 class Verdict:
-    """A headline that its p-value can carry, or none."""
+    """A headline that its p-value supports, or no headline."""
 
     kind: Kind
     text: str
-    """One sentence."""
+    """The headline, one sentence."""
     doubt: str
-    """What the seeds can and cannot say."""
+    """The certainty that the seeds allow, in words."""
     advice: tuple[str, ...] = ()
-    """What to try, in order; empty where there is a verdict."""
+    """Things to try next, in order; empty if there is a verdict."""
 
     @property
     def decided(self) -> bool:
-        """Whether it says anything about the variants."""
+        """Whether the verdict says anything about the variants."""
         return self.kind in DECIDED
 
     @property
     def headline(self) -> str:
-        """The sentence, marked where it is no verdict."""
+        """The sentence, marked if it is not a verdict."""
         return self.text if self.decided else f"no verdict: {self.text}"
 
     def __str__(self) -> str:
@@ -77,7 +78,7 @@ def rate(outcomes: Sequence[Outcome]) -> float:
 
 
 class Evidence:
-    """What is known of each variant, against random actions and against the first."""
+    """The evidence for each variant, compared with random actions and with the first variant."""
 
     def __init__(self, study: Study, found: Mapping[str, Sequence[Outcome]]) -> None:
         self.study, self.found = study, found
@@ -89,33 +90,33 @@ class Evidence:
 
     @cached_property
     def reference(self) -> float | None:
-        """A good return, where the environment names one."""
+        """A good return, if the environment has a known one."""
         return reference(self.study.env)
 
     def random(self, name: str) -> float:
-        """What random actions come to in a variant's environment."""
+        """Mean return of random actions in a variant's environment."""
         return float(np.mean([o.random for o in self.found[name]]))
 
     def gain(self, name: str) -> Interval:
-        """A variant's return over that of random actions."""
+        """A variant's return minus that of random actions."""
         outcomes = self.found[name]
         return iqm_difference(evaluations(outcomes), [o.random for o in outcomes])
 
     @cached_property
     def scale(self) -> float:
-        """The best gain over random actions among the variants."""
+        """The largest gain over random actions of any variant."""
         return max(self.gain(name).value for name in self.found)
 
     def learned(self, name: str) -> bool:
-        """Whether a variant is better than random by more than the interval, and by a share of
-        the best gain that is known: the best variant's, or the reference's where that is more."""
+        """Whether a variant beats random actions by more than the interval, and by a share of the
+        best known gain: the best variant's, or the reference's if that is larger."""
         gain, known = self.gain(name), self.scale
         if self.reference is not None:
             known = max(known, self.reference - self.random(name))
         return gain.low > 0 and gain.value >= LEARNED * known
 
     def rising(self, name: str) -> float:
-        """By how much a variant's curve still rises at its end; 0 where it does not."""
+        """The increase of a variant's curve at its end; 0 if it no longer rises."""
         rises = np.array([o.rise for o in self.found[name]])
         steady = iqm_interval(rises).low > 0
         return (
@@ -124,39 +125,40 @@ class Evidence:
 
     @cached_property
     def gap(self) -> Interval:
-        """The best of the others against the first."""
+        """The difference between the best of the other variants and the first."""
         return iqm_difference(
             evaluations(self.found[self.best]), evaluations(self.found[self.base])
         )
 
     @cached_property
     def p(self) -> float:
-        """Of the rank test between these two, times the number of those the best was picked of."""
+        """The p-value of the rank test between these two, times the number of variants that the
+        best was picked from."""
         p = rank_test(evaluations(self.found[self.best]), evaluations(self.found[self.base]))
         return min(1.0, p * len(self.others))
 
     def floor(self, seeds: int) -> float:
-        """The smallest that `p` can become with so many seeds."""
+        """The smallest `p` that this many seeds can give."""
         return min(1.0, rank_test_floor(seeds, seeds) * len(self.others))
 
     @property
     def enough(self) -> int:
-        """Seeds with which `p` can reach the level."""
+        """Number of seeds with which `p` can reach the level."""
         return next(n for n in range(2, 100) if self.floor(n) <= LEVEL)
 
     @property
     def subject(self) -> str:
-        """What the study is about: memory, or else its best variant."""
+        """The subject of the study: memory, or else its best variant."""
         return "memory" if self.about_memory else self.best
 
     @property
     def about_memory(self) -> bool:
-        """Whether memories are compared with none."""
+        """Whether the study compares memories with none."""
         return self.study.variants[0].settings.get("memory") == "none"
 
     def against_random(self, name: str) -> str:
-        """`-232 against -235 of random actions`"""
-        return f"{self.value[name]:.4g} against {self.random(name):.4g} of random actions"
+        """`-232 against -235 for random actions`"""
+        return f"{self.value[name]:.4g} against {self.random(name):.4g} for random actions"
 
 
 def judge(study: Study, found: Mapping[str, Sequence[Outcome]]) -> Verdict:

@@ -1,1 +1,1 @@
-"""Runs: the loop, checkpoints, logs, evaluation, and the agent as people use it."""
+"""Runs: the loop, checkpoints, logs, evaluation, and the agent that people use."""

@@ -116,7 +116,7 @@ class Acting(ABC):
         difference = _difference(carry, wanted)
         if difference:
             raise UsageError(
-                f"the carry is none of this agent's: {difference}; start with initial_carry({size})"
+                f"the carry is not this agent's: {difference}; start with initial_carry({size})"
             )
         batch = {len(leaf) for leaf in tree_leaves(carry)}
         if batch != {size}:

@@ -1,6 +1,6 @@
-"""Whether what a configuration asks for can be held, asked before anything is.
+"""Checks whether there is enough memory for a configuration, before allocating any.
 
-The sums are about the least that is needed, so that nothing is refused that would have fitted.
+The sums are lower estimates, so that nothing is refused that would have fitted.
 """
 
 import math
@@ -17,18 +17,18 @@ from retain.nn.encoders import is_image
 from retain.train.files import memory_bytes, shorten
 
 ONE_HOT = 2**17
-"""Largest number of values that are coded one-hot, of all entries of a space together."""
+"""Largest number of one-hot values, summed over all entries of a space."""
 LAYERS = 1000
-"""Most layers of an MLP."""
+"""Largest number of layers in an MLP."""
 FLOAT = 4
-"""Bytes."""
+"""Bytes per float."""
 
 
 def check_device(name: str) -> torch.device:
-    """The device of that name.
+    """The device called `name`.
 
     Raises:
-        UsageError: there is no such device here, or it cannot train.
+        UsageError: this machine has no such device, or it cannot train.
     """
     cuda = torch.cuda.device_count()
     there = ["cpu", *(["cuda"] * (cuda > 0)), *(f"cuda:{index}" for index in range(cuda))]
@@ -44,7 +44,7 @@ def check_device(name: str) -> torch.device:
 
 
 def check_sizes(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
-    """Spaces hold something, and not more than can be coded one-hot.
+    """Checks that spaces are not empty and have few enough one-hot values.
 
     Raises:
         UsageError: names the space.
@@ -64,14 +64,14 @@ def check_sizes(observation_space: gym.Space[Any], action_space: gym.Space[Any])
 
 
 def one_hot(space: gym.Space[Any]) -> int:
-    """Values of a space that are coded one-hot; 0 for one of numbers."""
+    """Number of a space's values in one-hot code; 0 for a space of numbers."""
     if isinstance(space, gym.spaces.Discrete):
         return int(space.n)
     return int(space.nvec.sum()) if isinstance(space, gym.spaces.MultiDiscrete) else 0
 
 
 def width(space: gym.Space[Any]) -> int:
-    """Features of an encoded space, at least."""
+    """Number of features of an encoded space, at least."""
     inner = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
     images = (is_image(leaf) for leaf in inner)
     return sum(
@@ -81,13 +81,13 @@ def width(space: gym.Space[Any]) -> int:
 
 
 def row_bytes(space: gym.Space[Any]) -> int:
-    """Bytes of one observation as it is stored."""
+    """Bytes of one stored observation."""
     leaves = columns(space).values()
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in leaves)
 
 
 def parameters(observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any) -> int:
-    """Parameters of one network, about the least."""
+    """Number of parameters of one network, as a lower estimate."""
     hidden = getattr(config, "memory_hidden", 0)
     layers, memory = getattr(config, "memory_layers", 1), getattr(config, "memory", "none")
     encoder = _widths(config, "encoder")
@@ -114,10 +114,10 @@ def _widths(config: Any, name: str) -> tuple[int, ...]:
 def check_memory(
     observation_space: gym.Space[Any], action_space: gym.Space[Any], run: Any, config: Any
 ) -> None:
-    """What the networks, a segment, a minibatch and the replay need is there.
+    """Checks that there is memory for the networks, a segment, a minibatch and the replay.
 
     Raises:
-        UsageError: names the settings to lower, what they need and what there is.
+        UsageError: names the settings to lower, the memory needed and the memory available.
     """
     B, row = run.num_envs, row_bytes(observation_space) + FLOAT
     steps, batch = getattr(config, "num_steps", 1), getattr(config, "batch_size", 1)

@@ -1,4 +1,4 @@
-"""Settings over an agent's life: what may change between two parts of its training, and why not."""
+"""Settings over an agent's life: which may change between parts of its training, and why not."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -11,25 +11,25 @@ from retain.nn.torso import NetworkConfig
 from retain.train.config import RunConfig, check_names, field_names, parts_of, values_of
 
 FREE = ("workers", "worker_timeout", "native")
-"""Of the environments' options, what changes nothing in an episode."""
+"""The environment options that change nothing in an episode."""
 NETWORKS = "the saved networks are built with it"
 EPISODES = "the saved episodes are played with it"
 
 
 def refuse_assignment(name: str) -> NoReturn:
-    """Why nothing is assigned to a living agent's settings.
+    """Explains why the settings of a living agent cannot be assigned.
 
     Raises:
-        UsageError: always; says where settings change.
+        UsageError: always; says where settings can change.
     """
     raise UsageError(
-        f"{name} cannot be assigned, since nothing would come of it: settings change between two "
+        f"{name} cannot be assigned, since that would have no effect: settings change between two "
         "parts of the training, retain.load(path, learning_rate=...) or retain.resume(run, ...)"
     )
 
 
 def guard(config_kind: type[Any]) -> None:
-    """Makes a frozen configuration say, where a field is assigned, how settings change."""
+    """Makes a frozen configuration explain how settings change if a field is assigned."""
 
     def refuse(self: object, name: str, value: object) -> NoReturn:
         refuse_assignment(name)
@@ -38,7 +38,7 @@ def guard(config_kind: type[Any]) -> None:
 
 
 def fixed(config_kind: type[Any]) -> dict[str, str]:
-    """The settings that stay what they were when the agent was made, each with the reason."""
+    """The settings that keep their values for an agent's life, each with the reason."""
     found = dict.fromkeys(field_names(ActorCriticConfig), NETWORKS)
     found |= dict.fromkeys((n for n in field_names(EnvOptions) if n not in FREE), EPISODES)
     found |= {"seed": "every episode's seed derives from it", "num_envs": EPISODES}
@@ -50,13 +50,13 @@ def fixed(config_kind: type[Any]) -> dict[str, str]:
 
 
 def check_free(names: Iterable[str], before: Mapping[str, Any], kind: type[Any]) -> None:
-    """Refuses what cannot change in the life of an agent.
+    """Refuses settings that cannot change during an agent's life.
 
     Args:
         before: the agent's settings so far.
-        kind: of the algorithm's configuration.
+        kind: class of the algorithm's configuration.
     Raises:
-        UsageError: a setting that is fixed; says why, and what may change.
+        UsageError: a setting is fixed; the line says why, and what may change.
     """
     reasons = fixed(kind)
     for name in names:
@@ -71,11 +71,10 @@ def check_free(names: Iterable[str], before: Mapping[str, Any], kind: type[Any])
 def changed(
     run: RunConfig, config: NetworkConfig, changes: Mapping[str, Any]
 ) -> tuple[RunConfig, Any]:
-    """A saved agent's configurations with other values for some settings.
+    """A saved agent's configurations with new values for some settings.
 
     Raises:
-        UsageError: an unknown name, a value that does not fit, or a setting that is fixed and
-            would be another.
+        UsageError: a name is unknown, a value does not fit, or a fixed setting would change.
     """
     kind = type(config)
     check_names(changes, field_names(RunConfig, kind))

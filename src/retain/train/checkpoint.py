@@ -1,5 +1,5 @@
-"""Checkpoints: safetensors and JSON, written whole or not at all, no pickle, each file with its
-digest."""
+"""Checkpoints: safetensors and JSON, without pickle, written completely or not at all; each file
+has a digest."""
 
 import json
 import os
@@ -17,19 +17,19 @@ from retain.train.files import JSON_BYTES, digest, parse_json, read_bytes, short
 
 FORMAT = 2
 WITHOUT_DIGESTS = 1
-"""The format of old, which is read as well."""
+"""The oldest format, which can still be read."""
 MODEL = "model.safetensors"
 TRAINING = "training.safetensors"
 STATE = "state.json"
 CONFIG = "config.json"
 MANIFEST = "manifest.json"
-"""SHA-256 of every file of the folder; written last."""
+"""File with the SHA-256 of every file in the folder; written last."""
 FOLDER = "checkpoints"
 BEST = "best"
 
 
 def as_json(value: Any) -> bytes:
-    """JSON as it is written."""
+    """A value as JSON bytes, in the form that is written."""
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
@@ -44,7 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object at `path`.
 
     Raises:
-        CheckpointError: it is missing, broken or no object; names the file.
+        CheckpointError: the file is missing, broken or not an object; names the file.
     """
     return parse_json(read_bytes(path, JSON_BYTES), path)
 
@@ -58,10 +58,11 @@ def save_checkpoint(
     state: dict[str, Any],
     extra: Callable[[Path], dict[str, Any]] | None = None,
 ) -> None:
-    """Writes a checkpoint folder whole: it has its name only when everything is on the disk.
+    """Writes a checkpoint folder completely; it gets its name only when everything is on the disk.
 
     Args:
-        extra: writes more into the folder it is given, and returns facts for the state.
+        extra: writes further files into the folder that it is given, and returns facts for the
+            state.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
@@ -97,7 +98,7 @@ def _safetensors(tensors: dict[str, Tensor]) -> bytes:
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Moves `new` to `folder`; an older one is moved aside first and then removed."""
+    """Moves `new` to `folder`; an older folder is first moved aside and then removed."""
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
     if folder.exists():
         folder.replace(old)
@@ -106,10 +107,10 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 
 def read_file(folder: Path, name: str) -> bytes:
-    """A file of a checkpoint, as it was written.
+    """The content of a checkpoint's file, checked against its digest.
 
     Raises:
-        CheckpointError: it is missing, or not what was written; names the file.
+        CheckpointError: the file is missing or has changed; names the file.
     """
     content = read_bytes(folder / name)
     manifest = folder / MANIFEST
@@ -122,10 +123,10 @@ def read_file(folder: Path, name: str) -> bytes:
 
 
 def check_digest(path: Path, content: bytes, wanted: str | None) -> None:
-    """A file's content is what was written.
+    """Checks that a file's content has not changed.
 
     Raises:
-        CheckpointError: it is not; names the file.
+        CheckpointError: the content has changed; names the file.
     """
     found = digest(content)
     if found != wanted:
@@ -142,7 +143,7 @@ def tensors_of(content: bytes, path: Path) -> dict[str, Tensor]:
     """The tensors in a file's content.
 
     Raises:
-        CheckpointError: it is broken; names the file.
+        CheckpointError: the content is broken; names the file.
     """
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(content)
@@ -155,13 +156,13 @@ def load_tensors(folder: Path, name: str) -> dict[str, Tensor]:
     """One tensor file of a checkpoint.
 
     Raises:
-        CheckpointError: it is missing or broken; names the file.
+        CheckpointError: the file is missing or broken; names the file.
     """
     return tensors_of(read_file(folder, name), folder / name)
 
 
 def load_config(folder: Path) -> dict[str, Any]:
-    """What a checkpoint's agent is made of, checked."""
+    """The description of a checkpoint's agent, checked."""
     path = folder / CONFIG
     facts = parse_json(read_file(folder, CONFIG), path)
     validation.check_config(facts, str(path))
@@ -179,10 +180,10 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 
 def check(folder: Path) -> None:
-    """A checkpoint is whole.
+    """Checks that a checkpoint is complete.
 
     Raises:
-        CheckpointError: names the file that is not.
+        CheckpointError: names the file that is missing or has changed.
     """
     load_config(folder)
     load_state(folder)
@@ -191,7 +192,7 @@ def check(folder: Path) -> None:
 
 
 def checkpoint_name(steps: int) -> str:
-    """Folder name that sorts by step."""
+    """A checkpoint's folder name, which sorts by step."""
     return f"step_{steps:012d}"
 
 
@@ -201,12 +202,12 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def find_checkpoint(path: Path, which: str = "last") -> Path:
-    """The checkpoint folder meant by a run folder or by a checkpoint folder itself.
+    """The checkpoint folder that a path means: the path itself, or one in the run folder there.
 
     Args:
         which: "last" or "best", for a run folder.
     Raises:
-        CheckpointError: there is none; says where it was looked for.
+        CheckpointError: there is none; says which places were searched.
     """
     if (path / MODEL).exists():
         return path
@@ -215,7 +216,7 @@ def find_checkpoint(path: Path, which: str = "last") -> Path:
         if (path / FOLDER / BEST / MODEL).exists():
             return path / FOLDER / BEST
         raise CheckpointError(
-            f"{path} has no best checkpoint: that takes 100 finished episodes, or --eval-every"
+            f"{path} has no best checkpoint: one needs 100 finished episodes, or --eval-every"
         )
     if found:
         return found[-1]
@@ -225,7 +226,7 @@ def find_checkpoint(path: Path, which: str = "last") -> Path:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Removes all but the newest `keep` checkpoints, and what interrupted writes left."""
+    """Removes all but the newest `keep` checkpoints, and the remains of interrupted writes."""
     for old in checkpoints(run)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     for pattern in (".*.tmp-*", ".*.old-*"):
@@ -234,7 +235,7 @@ def prune(run: Path, keep: int) -> None:
 
 
 def keep_best(run: Path, checkpoint: Path) -> None:
-    """Copies a checkpoint to the name `best`, whole or not at all."""
+    """Copies a checkpoint to the name `best`, completely or not at all."""
     temporary = run / FOLDER / f".best.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(checkpoint, temporary)

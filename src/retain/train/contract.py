@@ -20,7 +20,7 @@ State: TypeAlias = dict[str, Any]
 
 
 NO_ENV = (
-    "this agent's environment was an object of Python, which no file holds: pass it again, "
+    "this agent's environment was a Python object, which no file can hold: pass it again, "
     "retain.load(path, env=...)"
 )
 

@@ -1,8 +1,8 @@
-"""Settings that follow from the task, where no preset knows it, each with its reason.
+"""Derives settings from the task, if no preset knows it, each with a reason.
 
-What a task needs depends on its spaces and on the memory, and one number for all of them fails
-somewhere: `benchmarks/defaults.py` is where these were chosen, and shows what they come to. A
-preset or the user's own setting always wins; what is derived fits around it.
+The right settings depend on the task's spaces and on the memory, and a single number for all tasks
+fails somewhere. `benchmarks/defaults.py` is where these were chosen, and shows their results. A
+preset or the user's own setting always wins; derived settings adapt to it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ Space = gym.Space[Any]
 
 @dataclass(frozen=True)
 class Derived:
-    """A setting, its value, and why, in half a line."""
+    """A setting, its value, and a short reason."""
 
     name: str
     value: Any
@@ -27,7 +27,7 @@ class Derived:
 
     @property
     def flag(self) -> str:
-        """As the command line writes it."""
+        """The setting as a command-line flag."""
         name = self.name.replace("_", "-")
         if isinstance(self.value, bool):
             return f"--{name}" if self.value else f"--no-{name}"
@@ -36,10 +36,10 @@ class Derived:
 
 @dataclass(frozen=True)
 class Task:
-    """What settings are derived from.
+    """The facts from which settings are derived.
 
     Args:
-        values: of every field of the run and the algorithm, before anything is derived.
+        values: the value of every field of the run and the algorithm, before anything is derived.
         given: the fields that the user set.
         remembers: whether there is a memory.
         observation_space, action_space: None while no environment has been made.
@@ -53,17 +53,18 @@ class Task:
 
     @property
     def on_policy(self) -> bool:
-        """Whether it learns from fresh segments."""
+        """Whether the algorithm learns from fresh segments."""
         return "normalise_reward" in self.values
 
     @property
     def passes(self) -> bool:
-        """Whether it makes several passes over a segment, held near the policy that acted."""
+        """Whether the algorithm makes several passes over a segment, held near the policy that
+        acted."""
         return "clip_range" in self.values
 
 
 def derive(task: Task) -> tuple[Derived, ...]:
-    """Every setting that follows from a task and that its user has not set."""
+    """Every setting that follows from a task and that the user has not set."""
     found: dict[str, Derived] = {}
     for rule in (_run, _scales, _segment, _steps, _exploration, _memory):
         for derived in rule(task, lambda name: _value(task, found, name)):
@@ -80,8 +81,8 @@ def task_of(
     Args:
         kinds: dataclasses of settings, one of them the algorithm's.
         known: settings that are not the dataclasses' defaults.
-        given: those of them that the user set.
-        spaces: of observations and actions, once they are known.
+        given: those of the `known` settings that the user set.
+        spaces: observation and action space, once they are known.
     """
     values: dict[str, Any] = {f.name: f.default for kind in kinds for f in fields(kind)}
     values |= known
@@ -90,7 +91,7 @@ def task_of(
 
 
 def table(derived: Sequence[Derived]) -> list[str]:
-    """One line each: the flag, and why."""
+    """One line per setting: the flag, and the reason."""
     width = max((len(one.flag) for one in derived), default=0)
     return [f"{one.flag:{width}}  {one.reason}" for one in derived]
 
@@ -109,17 +110,15 @@ Value = Callable[[str], Any]
 
 def _run(task: Task, value: Value) -> Iterator[Derived]:
     if task.passes:
-        yield Derived("num_envs", 16, "many short stretches of different episodes in a segment")
+        yield Derived("num_envs", 16, "a segment mixes short stretches of many episodes")
 
 
 def _scales(task: Task, value: Value) -> Iterator[Derived]:
     space = task.observation_space
     if space is not None and ObsNormaliser(space).names:
-        yield Derived("normalise_obs", True, "vectors to mean 0 and spread 1, whatever their units")
+        yield Derived("normalise_obs", True, "scales vectors to mean 0 and spread 1")
     if task.on_policy:
-        yield Derived(
-            "normalise_reward", True, "rewards by the return's spread, whatever their units"
-        )
+        yield Derived("normalise_reward", True, "divides rewards by the return's spread")
 
 
 def _segment(task: Task, value: Value) -> Iterator[Derived]:
@@ -132,7 +131,9 @@ def _segment(task: Task, value: Value) -> Iterator[Derived]:
         fits = [batch] if kept else []
         sequence = value("sequence_length") or _divisor(SEQUENCE, steps, *fits)
         yield Derived(
-            "sequence_length", sequence, f"gradients reach so far back in segments of {steps} steps"
+            "sequence_length",
+            sequence,
+            f"gradients reach this far back in segments of {steps} steps",
         )
     if task.passes:
         parts = MEMORY_MINIBATCHES if task.remembers else MINIBATCHES
@@ -166,20 +167,20 @@ def _exploration(task: Task, value: Value) -> Iterator[Derived]:
 def _memory(task: Task, value: Value) -> Iterator[Derived]:
     if not task.remembers:
         return
-    yield Derived("previous_action", True, "what happened is explained by what was done")
-    yield Derived("shortcut", True, "what needs no memory need not wait for it")
+    yield Derived("previous_action", True, "the last action explains what happened")
+    yield Derived("shortcut", True, "the current input reaches the heads directly")
 
 
 SEQUENCE = 32
 """Steps of a training sequence."""
 MINIBATCHES, MEMORY_MINIBATCHES = 16, 8
-"""Of a segment."""
+"""Number of minibatches in a segment."""
 EPOCHS, MEMORY_EPOCHS = 10, 4
 """Passes over a segment."""
 RATE, MEMORY_RATE = 3e-4, 1e-3
-"""Adam's, with many small minibatches and with few large ones."""
+"""Adam's step size, with many small minibatches and with few large ones."""
 
 
 def _divisor(wanted: int, *totals: int) -> int:
-    """The largest number up to `wanted` that divides all of `totals`."""
+    """The largest divisor of all `totals` that is at most `wanted`."""
     return next(n for n in range(wanted, 0, -1) if all(total % n == 0 for total in totals))

@@ -1,5 +1,5 @@
-"""Files of a run folder, which may be a stranger's: nothing but plain files inside the folder is
-read or written, and no file that is larger than memory."""
+"""Files of a run folder, which may come from anyone: only plain files inside the folder are read or
+written, and no file that is larger than memory."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ from typing import Any
 from retain.errors import CheckpointError, UsageError
 
 JSON_BYTES = 64 * 2**20
-"""Largest JSON file that is read."""
+"""Size of the largest JSON file that is read."""
 
 
 def memory_bytes() -> int:
-    """What this process may hold: the machine's memory, or its limit where one is set."""
+    """Memory that this process may use: the machine's, or a lower limit if one is set."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # no such call on this system
@@ -29,10 +29,11 @@ def memory_bytes() -> int:
 
 
 def refuse_links(folder: Path) -> None:
-    """Everything inside is a plain file or folder, so nothing in it leads elsewhere or never ends.
+    """Checks that the folder holds only plain files and folders, so no link leads elsewhere or in
+    circles.
 
     Raises:
-        CheckpointError: names the first that is not.
+        CheckpointError: names the first other entry.
     """
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -47,15 +48,15 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     """A plain file's content.
 
     Args:
-        most: largest size; None is what memory holds.
+        most: largest accepted size; None means the size of memory.
     Raises:
-        CheckpointError: it is missing, no plain file, too large or cannot be read; names it.
+        CheckpointError: the file is missing, not a plain file, too large or unreadable; names it.
     """
     most = memory_bytes() if most is None else most
     try:
         size = path.lstat()
         if not stat.S_ISREG(size.st_mode):
-            raise CheckpointError(f"{path} is no plain file")
+            raise CheckpointError(f"{path} is not a plain file")
         if size.st_size > most:
             raise CheckpointError(f"{path} has {size.st_size:,} bytes (expected at most {most:,})")
         return path.read_bytes()
@@ -71,12 +72,12 @@ def parse_json(content: bytes, path: Path) -> dict[str, Any]:
     """The JSON object in a file's content.
 
     Raises:
-        CheckpointError: it is broken, or something else; names the file.
+        CheckpointError: the content is broken or not an object; names the file.
     """
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no valid JSON: {error}") from None
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a {type(value).__name__} (expected an object)")
     return value
@@ -88,7 +89,7 @@ def digest(content: bytes) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file that is on the disk when this returns."""
+    """Writes a file, and returns once it is on the disk."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -96,11 +97,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def keep_bytes(path: Path, offset: int) -> None:
-    """Shortens a file that a killed run wrote past its checkpoint to the `offset` bytes it had
-    then; a new one is made where the offset is 0.
+    """Cuts off what a killed run wrote after its checkpoint, down to the `offset` bytes that the
+    file had then; makes a new file if the offset is 0.
 
     Raises:
-        CheckpointError: the file is shorter, so that something it held is lost.
+        CheckpointError: the file is shorter, so some of its data is lost.
     """
     size = path.lstat().st_size if path.exists() else 0
     if size < offset:
@@ -117,7 +118,7 @@ def make_folder(path: Path, name: str = "out") -> None:
     """Makes a folder and its parents.
 
     Raises:
-        UsageError: it cannot be made; says why.
+        UsageError: the folder cannot be made; says why.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -131,6 +132,6 @@ def make_folder(path: Path, name: str = "out") -> None:
 
 
 def shorten(value: Any, most: int = 80) -> str:
-    """A value for one line."""
+    """A value as text that fits in one line."""
     text = str(value)
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"

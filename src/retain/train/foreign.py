@@ -1,7 +1,7 @@
-"""What other libraries call things: an unknown name that is one of theirs is answered with ours.
+"""Names from other libraries: an unknown name that is one of theirs is answered with ours.
 
-`Stable-Baselines3` stands for sb3-contrib too. Settings stand in backticks, so that the command
-line can show them as flags.
+`Stable-Baselines3` also stands for sb3-contrib. Settings are in backticks, so that the command line
+can show them as flags.
 """
 
 import re
@@ -122,22 +122,22 @@ RENAMED: dict[str, tuple[str, str]] = {
     "done": ("older libraries", "reset"),
     "dones": ("older libraries", "reset"),
 }
-"""Name -> whose it is, and ours; where several are given, the first that is known."""
+"""Name -> the library that uses it, and our name; of several, the first known one applies."""
 
 OTHER: dict[str, tuple[str, str]] = {
-    "policy": (SB3, "networks are made of the settings `memory`, `hidden`, `encoder`, ..."),
+    "policy": (SB3, "the networks follow from the settings `memory`, `hidden`, `encoder`, ..."),
     "policy_kwargs": (
         SB3,
         "its entries are settings here: `hidden`, `activation`, `memory_hidden`",
     ),
     "model": (RLLIB, "its entries are settings here: `hidden`, `activation`, `memory_hidden`"),
-    "use_lstm": (RLLIB, "say `memory`, which may be lstm"),
+    "use_lstm": (RLLIB, "use `memory`, for example lstm"),
     "shared_lstm": (SB3, "memory is shared unless `separate_memory` is on"),
     "features_extractor_kwargs": (SB3, "set `encoder_hidden`, or give `encoder` a class"),
-    "anneal_lr": (CLEANRL, "say `lr_schedule`, which may be linear or constant"),
-    "schedule": (RSL, "say `lr_schedule`; for its adaptive kind there is `target_kl`"),
+    "anneal_lr": (CLEANRL, "use `lr_schedule`, for example linear or constant"),
+    "schedule": (RSL, "use `lr_schedule`; for its adaptive kind there is `target_kl`"),
     "desired_kl": (RSL, "`target_kl` ends an update early instead of changing the step size"),
-    "use_linear_clip_decay": ("Stable-Baselines", "say `clip_schedule`, which may be linear"),
+    "use_linear_clip_decay": ("Stable-Baselines", "use `clip_schedule`, for example linear"),
     "kl_coeff": (RLLIB, "the loss has no KL penalty; there is `target_kl`"),
     "clip_vloss": (CLEANRL, "`value_clip` is a threshold of its own, in units of return"),
     "use_clipped_value_loss": (RSL, "`value_clip` is a threshold of its own, in units of return"),
@@ -145,39 +145,39 @@ OTHER: dict[str, tuple[str, str]] = {
     "optimizer_class": (SB3, "every algorithm steps with Adam"),
     "optimizer_kwargs": (SB3, "every algorithm steps with Adam; there is `adam_eps`"),
     "ortho_init": (SB3, "initial weights are the algorithm's own and cannot be chosen"),
-    "init_noise_std": (RSL, "say `log_std_init`, its logarithm"),
+    "init_noise_std": (RSL, "use `log_std_init`, its logarithm"),
     "autotune": (CLEANRL, "entropy is tuned unless `alpha` is given"),
     "target_network_frequency": (CLEANRL, "targets follow slowly at every update, by `tau`"),
     "target_update_interval": (SB3, "targets follow slowly at every update, by `tau`"),
     "hard_update_freq": (TORCHRL, "targets follow slowly at every update, by `tau`"),
-    "action_noise": (SB3, "say `exploration_noise`, a standard deviation in [-1, 1]"),
+    "action_noise": (SB3, "use `exploration_noise`, a standard deviation in [-1, 1]"),
     "optimize_memory_usage": (SB3, "the replay stores each observation once; see `buffer_folder`"),
     "rollout_buffer_class": (SB3, "the rollout is the timeline itself and cannot be replaced"),
     "replay_buffer_class": (SB3, "the replay cannot be replaced; there is `prioritized`"),
     "replay_buffer_kwargs": (SB3, "see `buffer_size`, `buffer_folder` and `prioritized`"),
     "stats_window_size": (SB3, "metrics are over the last 100 episodes"),
-    "use_expln": (SB3, "gSDE has its usual form alone"),
+    "use_expln": (SB3, "gSDE has only its usual form"),
     "normalize_images": (SB3, "images are always scaled to [0, 1]"),
-    "vec_env_cls": (SB3, "say `workers`; 0 steps all environments in this process"),
+    "vec_env_cls": (SB3, "use `workers`; 0 steps all environments in this process"),
     "monitor_wrapper": (SB3, "every episode's return is counted without a wrapper"),
     "verbose": (SB3, "the command line shows progress; in code, learn(..., progress=True)"),
     "tensorboard_log": (SB3, "learn(..., out=folder) writes TensorBoard events there"),
     "tb_log_name": (SB3, "out=folder names the run"),
     "log_interval": (SB3, "a row is logged at every update"),
-    "reset_num_timesteps": (SB3, "steps are counted on; a new agent begins at 0"),
+    "reset_num_timesteps": (SB3, "step counts continue; a new agent begins at 0"),
     "eval_env": (SB3, "evaluation makes its own environments"),
-    "max_iterations": (RSL, "a run's length is told in environment `steps`"),
-    "exp_name": (CLEANRL, "say `out`, the run folder"),
+    "max_iterations": (RSL, "a run's length is given in environment `steps`"),
+    "exp_name": (CLEANRL, "use `out`, the run folder"),
     "torch_deterministic": (CLEANRL, "a run is its seed, always"),
-    "cuda": (CLEANRL, "say `device`, which may be cuda"),
-    "num_gpus": (RLLIB, "say `device`, which may be cuda"),
-    "framework": (RLLIB, "there is PyTorch alone"),
-    "track": (CLEANRL, "say `callbacks`, which may be wandb"),
-    "wandb_project_name": (CLEANRL, "say `callbacks`, which may be wandb"),
+    "cuda": (CLEANRL, "use `device`, for example cuda"),
+    "num_gpus": (RLLIB, "use `device`, for example cuda"),
+    "framework": (RLLIB, "only PyTorch is supported"),
+    "track": (CLEANRL, "use `callbacks`, for example wandb"),
+    "wandb_project_name": (CLEANRL, "use `callbacks`, for example wandb"),
     "capture_video": (CLEANRL, "every episode can be filmed later: retain playback --video"),
     "_init_setup_model": (SB3, "an agent always makes its networks"),
 }
-"""Name -> whose it is, and what there is here instead."""
+"""Name -> the library that uses it, and our alternative."""
 
 ELSEWHERE = {
     "env": "the first argument",
@@ -189,14 +189,14 @@ ELSEWHERE = {
     "carry": "act(obs, carry, reset)",
     "reset": "act(obs, carry, reset)",
 }
-"""Arguments that are no settings, and what takes them."""
+"""Arguments that are not settings, and the call that takes them."""
 
 POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy", "CnnLstmPolicy",
             "MultiInputLstmPolicy")  # fmt: skip
 
 
 def _per_segment(text: str) -> Callable[[float, Mapping[str, Any]], str]:
-    """An answer with the arithmetic for the settings at hand."""
+    """An answer with the arithmetic for the current settings."""
 
     def answer(count: float, values: Mapping[str, Any]) -> str:
         steps = values["num_envs"] * values["num_steps"]
@@ -231,18 +231,18 @@ COUNTED: dict[str, tuple[str, Callable[[float, Mapping[str, Any]], str]]] = {
         lambda count, _: f"`update_ratio` {1 / max(count, 1):.3g} updates once in {count:g} steps",
     ),
 }
-"""Name -> whose it is, and the arithmetic that answers it."""
+"""Name -> the library that uses it, and the arithmetic that answers it."""
 
 
 def answer(
     name: str, known: Collection[str], given: Any = None, values: Mapping[str, Any] | None = None
 ) -> str:
-    """What another library's name is here; empty where the name is nobody's.
+    """The meaning here of another library's name; empty if no library uses the name.
 
     Args:
-        known: the names that can be used here.
-        given: the value that was given, for the arithmetic of some.
-        values: the other settings, likewise.
+        known: the names that are valid here.
+        given: the given value, which some answers compute with.
+        values: the other settings, which some answers compute with.
     """
     if name in RENAMED:
         whose, ours = RENAMED[name]
@@ -268,7 +268,7 @@ def _theirs(whose: str) -> str:
 
 
 def _number(given: Any) -> float:
-    """The number that was given, or a usual one where it is none."""
+    """The given number, or a typical one if the value is not a number."""
     try:
         return float(given) or 4.0
     except (TypeError, ValueError):
@@ -276,10 +276,10 @@ def _number(given: Any) -> float:
 
 
 def shown(text: str, show: Callable[[str], str] = str) -> str:
-    """An answer with its settings as the caller writes them."""
+    """An answer with its settings in the caller's notation."""
     return re.sub(r"`(\w+)`", lambda match: show(match[1]), text)
 
 
 def flag(name: str) -> str:
-    """A setting as the command line writes it."""
+    """A setting as a command-line flag."""
     return "--" + name.replace("_", "-")

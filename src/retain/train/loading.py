@@ -115,7 +115,7 @@ def settings_of(
             if name == "env_kwargs" and ("/" in value or "\\" in value):
                 raise CheckpointError(
                     f"{where}: env_kwargs has {value!r}, which may be the path of a file: "
-                    "if you trust it, say --trust or trust=True (docs/security.md)"
+                    "if you trust it, pass --trust or trust=True (docs/security.md)"
                 )
     with as_saved(where):
         for part, values in ((RunConfig, facts["run"]), (kind.config_kind, facts[algo])):
@@ -170,7 +170,7 @@ def refusal(where: Path, name: str, value: str) -> str:
     """The reason why a saved value is refused."""
     return (
         f"{where}: {name} is {value!r}, which imports the module {module_of(value)!r}: "
-        "if you trust it, say --trust or trust=True (docs/security.md)"
+        "if you trust it, pass --trust or trust=True (docs/security.md)"
     )
 
 

@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Keeps a folder to one process at a time."""
 
 import contextlib
 import os
@@ -14,15 +14,15 @@ with contextlib.suppress(ImportError):  # Windows: folders are not locked there
     import fcntl
 
 NAME = "pid.lock"
-"""Holds the process id of whoever has, or last had, the folder."""
+"""File with the id of the process that holds, or last held, the folder."""
 
 
 @contextmanager
 def locked(folder: Path | None) -> Iterator[None]:
-    """Holds a folder while inside; the system lets go when the process ends, however it does.
+    """Holds a folder inside the block; the system releases it however the process ends.
 
     Raises:
-        UsageError: another process has it; the line gives its id.
+        UsageError: another process holds it; the line gives its id.
     """
     if folder is None:
         yield
@@ -42,7 +42,7 @@ def take(folder: Path) -> IO[str]:
         owner = file.read(20).strip() or "unknown"
         file.close()
         raise UsageError(
-            f"{folder} is in use by the process {owner} (expected a folder that nobody writes to)"
+            f"{folder} is in use by process {owner} (expected a folder that nobody writes to)"
         ) from None
     except OSError:  # a file system without locks
         return file

@@ -13,11 +13,11 @@ R = TypeVar("R")
 
 
 def explained(example: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator for what people call: arguments that it does not have, or lacks, are told in a
-    `UsageError` with the name that was meant.
+    """A decorator for public methods: an unknown or missing argument raises a `UsageError` with the
+    name that was probably meant.
 
     Args:
-        example: a right call, for the line.
+        example: a correct call, for the line.
     """
 
     def decorate(method: Callable[P, R]) -> Callable[P, R]:
@@ -38,7 +38,7 @@ def explained(example: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def _line(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """What is wrong with a call that Python refused."""
+    """The line about a call that Python refused."""
     parameters = dict(inspect.signature(method).parameters)
     if parameters.pop("self", None) is not None:
         args = args[1:]
@@ -57,24 +57,24 @@ def _line(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     if missing and len(args) <= len(places):
         return f"{name} needs {missing[0]}"
     count = f"{len(places)} argument{'s' * (len(places) != 1)}"
-    return f"{name} takes {count} by place, the rest by name"
+    return f"{name} takes {count} by position, the rest by name"
 
 
 def check_first(kind: str, env: object, rest: tuple[object, ...]) -> None:
-    """The environment comes first, and alone by its place.
+    """Checks that only the environment is given by position.
 
     Raises:
-        UsageError: a policy of Stable-Baselines3's comes first, or anything follows.
+        UsageError: the first argument is a policy of Stable-Baselines3, or more arguments follow.
     """
     if isinstance(env, str) and env in POLICIES:
         after = repr(rest[0]) if rest else "env"
         raise UsageError(
-            f"{env!r} is a policy of Stable-Baselines3's, which there is none of here: the "
-            f"environment comes first, and settings make the networks: {kind}({after}, "
+            f"{env!r} is a policy of Stable-Baselines3, and retain has none: the environment "
+            f"comes first, and the settings define the networks: {kind}({after}, "
             f'memory="none")'
         )
     if rest:
         raise UsageError(
-            f"{kind} takes the environment alone by place, the rest by name (found {rest[0]!r}): "
+            f"{kind} takes only the environment by position, the rest by name (found {rest[0]!r}): "
             f"{kind}(env, num_envs=8)"
         )

@@ -1,4 +1,4 @@
-"""Observations as a caller gives them, as arrays of a space's shape and kind."""
+"""Converts a caller's observations into arrays of a space's shape and kind."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def batched(space: gym.Space[Any], obs: Any) -> tuple[ObsArray, int, bool]:
     Args:
         obs: one observation or a batch; for a Dict space also nested dicts and tuples.
     Raises:
-        UsageError: an entry is missing, of another shape or kind, or not a finite number.
+        UsageError: an entry is missing, has another shape or kind, or holds a non-finite number.
     """
     if not isinstance(space, gym.spaces.Dict):
         array, single = _leaf(obs, space, "observation")
@@ -34,7 +34,8 @@ def batched(space: gym.Space[Any], obs: Any) -> tuple[ObsArray, int, bool]:
 
 
 def _entry(obs: Any, key: str, space: gym.spaces.Dict) -> Any:
-    """The leaf of an observation that `key` names, itself or as a path into what is nested."""
+    """The entry of an observation for `key`, which is its own name or a path into nested
+    entries."""
     if isinstance(obs, dict) and key in obs:
         return obs[key]
     found = obs
@@ -75,10 +76,10 @@ def _leaf(obs: Any, space: gym.Space[Any], name: str) -> tuple[NDArray[Any], boo
 
 
 def _check_values(raw: NDArray[Any], space: gym.Space[Any], name: str) -> None:
-    """Every number is one of the space's kind.
+    """Checks that every number fits the space's kind.
 
     Raises:
-        UsageError: the first that is not, and where it stands.
+        UsageError: names the first number that does not, and its place.
     """
     if raw.dtype.kind == "f":
         finite = np.isfinite(raw)
@@ -98,6 +99,6 @@ def _check_values(raw: NDArray[Any], space: gym.Space[Any], name: str) -> None:
 
 
 def _where(raw: NDArray[Any], wrong: NDArray[np.bool_]) -> str:
-    """The first wrong number, and its place where there are several."""
+    """The first wrong number, with its place if there are several."""
     place = tuple(int(index) for index in np.argwhere(wrong)[0])
     return f"{raw[place]}" + (f" at {list(place)}" if place else "")

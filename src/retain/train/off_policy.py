@@ -25,7 +25,7 @@ from retain.types import tree_leaves, under_prefix, with_prefix
 
 
 class OffPolicyAgent(Agent):
-    """What fills a replay and learns from it; subclasses say what learns."""
+    """An agent that fills a replay and learns from it; subclasses choose the algorithm."""
 
     run_defaults: ClassVar[dict[str, Any]] = {"num_envs": 1}
     config: OffPolicyConfig
@@ -33,7 +33,7 @@ class OffPolicyAgent(Agent):
     update_kind: ClassVar[type[OffPolicyUpdate]]
     """The algorithm."""
     discrete_kind: ClassVar[type[OffPolicyUpdate] | None] = None
-    """Its form for Discrete actions, where that is another."""
+    """The algorithm's class for Discrete actions, if that is another one."""
 
     def _build(self) -> None:
         config = self.config
@@ -70,7 +70,7 @@ class OffPolicyAgent(Agent):
 
     @property
     def replay(self) -> Replay:
-        """The replay, made on first use; a loaded agent's is read from its files here."""
+        """The replay, made on first use; a loaded agent's replay is read from its files then."""
         if self._replay is None:
             # Its own only once it is whole: what fails to load must not be taken for empty.
             config, pieces = self.config, self.update.pieces
@@ -102,7 +102,7 @@ class OffPolicyAgent(Agent):
 
     @property
     def collector(self) -> Experience:
-        """Acts in the training environments; see `Agent.collector`."""
+        """The driver that acts in the training environments; see `Agent.collector`."""
         found = super().collector
         assert isinstance(found, Experience)
         return found
@@ -116,15 +116,15 @@ class OffPolicyAgent(Agent):
     def iterate(
         self, progress: Callable[[], float], over: Callable[[], bool] = lambda: False
     ) -> dict[str, float]:
-        """`num_steps` steps of every environment and the updates due; see `Agent.iterate`."""
+        """Takes `num_steps` steps in every environment and the updates due; see `Agent.iterate`."""
         return self.update.turn(self.collector, progress, over)
 
     def exploration(self) -> float:
-        """What the run's end would explore with."""
+        """The exploration at the run's end."""
         return self.update.scale(1.0)
 
     def learner_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """As `Agent.learner_state`, with where the replay stands."""
+        """See `Agent.learner_state`; includes the replay's position."""
         tensors, facts = self.update.state()
         if self._replay is not None:
             self._replay_state = self._replay.state()

@@ -10,7 +10,7 @@ from retain.train.agent import Agent
 
 
 class OnPolicyAgent(Agent):
-    """What collects a segment and learns from it; subclasses say what learns."""
+    """An agent that collects a segment and learns from it; subclasses choose the algorithm."""
 
     config: OnPolicyConfig
     policy: SegmentPolicy
@@ -27,7 +27,7 @@ class OnPolicyAgent(Agent):
 
     @property
     def collector(self) -> Collector:
-        """Acts in the training environments; see `Agent.collector`."""
+        """The driver that acts in the training environments; see `Agent.collector`."""
         found = super().collector
         assert isinstance(found, Collector)
         return found
@@ -41,14 +41,14 @@ class OnPolicyAgent(Agent):
     def iterate(
         self, progress: Callable[[], float], over: Callable[[], bool] = lambda: False
     ) -> dict[str, float]:
-        """A segment and an update on it; see `Agent.iterate`."""
+        """Collects a segment and updates on it; see `Agent.iterate`."""
         return self.update.turn(self.collector, progress)
 
     def explain(self, metric: str) -> str:
-        """How acting and training disagree, where they do; see `Agent.explain`."""
+        """Where acting and training disagree, if they do; see `Agent.explain`."""
         first = f"first_{self.update.GAP}"
         return str(self.update.diagnostics.disagreement) if metric == first else ""
 
     def exploration(self) -> float:
-        """What the run's end would explore with."""
+        """The exploration at the run's end."""
         return self.update.scale(1.0)

@@ -1,4 +1,4 @@
-"""Any episode of a run once more, from its seed and its actions."""
+"""Replays any episode of a run from its seed and its actions."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from retain.train.video import check_video, drawable, frame_of, write_video
 
 @dataclass(frozen=True)
 class PlayedBack:
-    """What an episode came to, then and now."""
+    """The results of an episode, then and now."""
 
     number: int
     record: Recorded
@@ -31,7 +31,7 @@ class PlayedBack:
 
     @property
     def same(self) -> bool:
-        """Whether it came to the same again."""
+        """Whether both results are the same."""
         return self.ret == self.record.ret and self.length == self.record.length
 
 
@@ -43,16 +43,16 @@ def play_back(
     env: EnvLike | None = None,
     trust: bool = False,
 ) -> PlayedBack:
-    """Plays an episode of a run again.
+    """Replays an episode of a run.
 
     Args:
-        number: from 0 in the order of their ends, or from -1 backwards.
-        video: also write a .gif or .mp4 of it.
-        env: the environment again, where the run was given an object of Python.
+        number: the episode's number in order of ending, from 0, or from -1 backwards.
+        video: also write a .gif or .mp4 of the episode.
+        env: the environment, if the run was given a Python object.
         trust: import the module that the run's configuration names for its environment, if any.
     Raises:
         CheckpointError: the folder holds no run, or no record of episodes.
-        UsageError: no such episode, or it cannot be drawn.
+        UsageError: there is no such episode, or it cannot be drawn.
     """
     if not (run / store.CONFIG).exists():
         raise CheckpointError(f"{run} holds no run (no {store.CONFIG} in it)")
@@ -71,7 +71,7 @@ def play_back(
         env = saved_env(facts, where, trust=trust)
     if env is None:
         raise UsageError(
-            f"the environment of {run} was an object of Python, which no file holds: from Python, "
+            f"the environment of {run} was a Python object, which no file can hold: from Python, "
             f'retain.train.playback.play_back("{run}", env=...)'
         )
     record, number = recorded(run, number)
@@ -100,14 +100,16 @@ def play_back(
 
 
 def _backend(env: EnvLike, options: EnvOptions) -> Backend:
-    """One environment, or the object there is.
+    """One environment, or the object that was given.
 
     Raises:
-        UsageError: its episodes cannot be played again.
+        UsageError: the environment's episodes cannot be replayed.
     """
     backend = fresh(env, 1, options)
     if backend is None:
         backend = make(env, env.num_envs if isinstance(env, Backend) else 1, options)
     if not backend.replays:
-        raise UsageError(f"{env_name(env)} takes no seed for each episode: none can be played back")
+        raise UsageError(
+            f"{env_name(env)} takes no seed for each episode: episodes cannot be replayed"
+        )
     return backend

@@ -20,11 +20,11 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 DRAWABLE = 1e100
-"""Numbers below this can be drawn; NaN and the infinities cannot."""
+"""Limit below which numbers can be drawn; NaN and the infinities cannot."""
 
 
 def read_curve(run: Path, metric: str = "return_mean") -> Curve:
-    """Steps and a metric of a run's metrics.csv, without rows where it is not a number.
+    """Steps and a metric from a run's metrics.csv, without rows in which it is not a number.
 
     Raises:
         CheckpointError: there is no metrics.csv, or it has no such column.
@@ -56,7 +56,8 @@ def columns(run: Path) -> list[str]:
 
 
 def group_name(run: Path) -> str:
-    """Runs of one name are seeds of one curve: environment, algorithm and memory."""
+    """A run's group: environment, algorithm and memory; runs of one group are seeds of one
+    curve."""
     facts = settings_of(run)
     if not facts:
         return run.name
@@ -64,7 +65,7 @@ def group_name(run: Path) -> str:
 
 
 def settings_of(run: Path) -> dict[str, Any]:
-    """A run's own settings; empty where it has no config.json."""
+    """A run's own settings; empty if there is no config.json."""
     try:
         facts = read_json(run / CONFIG)
         check_config(facts, str(run / CONFIG))
@@ -74,14 +75,14 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 
 def memory_of(run: Path) -> str:
-    """The memory that a run's agent has; empty where that is not known."""
+    """The memory of a run's agent; empty if it is unknown."""
     facts = settings_of(run)
     return str(facts[facts["algo"]].get("memory", "")) if facts else ""
 
 
 def colours(memories: Sequence[str]) -> list[str]:
-    """A colour for each curve: a memory has the same one in every picture, as long as the curves
-    differ in their memories; else the colours go round."""
+    """A colour for each curve: a memory has the same colour in every picture, if the curves differ
+    in their memories; otherwise the colours repeat in order."""
     if len(set(memories)) < len(memories) or "" in memories:
         return [f"C{index % 10}" for index in range(len(memories))]
     taken = {_OWN[memory] for memory in memories if memory in _OWN}
@@ -100,12 +101,12 @@ _OWN = {
     "mingru": "#d62728", "lru": "#9467bd", "attention": "#8c564b", "delta": "#e377c2",
 }  # fmt: skip
 _OTHERS = ("#17becf", "#bcbd22", "#393b79", "#637939", "#8c6d31", "#843c39", "#7b4173", "#3182bd")
-"""For a user's memories, by their names."""
+"""Colours for users' memories, chosen by name."""
 
 
 def settled(run: Path, curve: Curve) -> Curve:
-    """A curve of means over recent episodes from where their window is full; a run of few episodes
-    begins at a quarter of them."""
+    """A curve of means over recent episodes, without the part before the window is full; for a run
+    of few episodes, without the first quarter."""
     steps, episodes = read_curve(run, "episodes")
     if not len(steps):
         return curve
@@ -126,7 +127,8 @@ def info_metrics(run: Path) -> list[str]:
 
 
 def plot_run(run: Path) -> Path:
-    """A run's own picture: its return, and a panel for each metric of its episodes' infos."""
+    """Draws a run's own picture: its return, and a panel for each metric from its episodes'
+    infos."""
     return plot([run], run / "learning_curve.png", ("return_mean", *info_metrics(run)))
 
 
@@ -136,11 +138,11 @@ def plot(
     metric: str | Sequence[str] = "return_mean",
     name: Callable[[Path], str] = group_name,
 ) -> Path:
-    """Draws runs into one picture: every run faintly, each group's mean and 95 % interval.
+    """Draws runs into one picture: single runs faintly, each group's mean and 95 % interval.
 
     Args:
-        metric: one, or one for each panel.
-        name: of the group that a run belongs to.
+        metric: one metric, or one for each panel.
+        name: gives the name of a run's group.
     Raises:
         UsageError: no run was given.
     """
@@ -177,7 +179,7 @@ def plot(
 
 
 def _check_picture(out: Path) -> None:
-    """A picture can be written there.
+    """Checks that a picture can be written to `out`.
 
     Raises:
         UsageError: it cannot; says why.
@@ -202,7 +204,7 @@ LABELS = {
 
 
 def draw_group(axes: Any, label: str, runs: Sequence[Path], metric: str, colour: str) -> None:
-    """The runs of a group, and their mean; dashed, what evaluations while training came to."""
+    """Draws a group's runs and their mean; evaluations during training are dashed."""
     kinds = [(metric, "-", label)]
     if all(f"eval_{metric}" in columns(run) for run in runs):
         kinds.append((f"eval_{metric}", "--", f"{label}  evaluated"))

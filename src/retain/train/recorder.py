@@ -1,7 +1,8 @@
-"""Every episode of a run, as its seed and its actions: to be played again for a video or a bug.
+"""Records every episode of a run as its seed and actions, to replay it for a video or a bug.
 
-`episodes.jsonl` has a line for each finished episode, `actions.bin` the actions of every step of
-all environments, one row `[B, ...]` a step, in the space's own dtype or bytes where they do.
+`episodes.jsonl` has one line per finished episode. `actions.bin` holds the actions of every step of
+all environments, one row `[B, ...]` per step, in the space's own dtype or in bytes if those
+suffice.
 """
 
 import math
@@ -39,18 +40,18 @@ class Recorded:
     episode: int
     seed: int
     first: int
-    """Row of its first action."""
+    """Row of the episode's first action."""
     length: int
     ret: float
-    """As reported, the sum of the environment's own rewards."""
+    """The reported return: the sum of the environment's own rewards."""
 
 
 class Recorder:
-    """Appends what a driver's environments did.
+    """Appends the episodes and actions of a driver's environments.
 
     Args:
-        offsets: bytes of each file to keep; a resumed run drops what a killed one wrote after its
-            checkpoint.
+        offsets: number of bytes to keep of each file; a resumed run drops what a killed run wrote
+            after its checkpoint.
     """
 
     def __init__(self, run: Path, driver: Driver, offsets: tuple[int, int] = (0, 0)) -> None:
@@ -72,11 +73,11 @@ class Recorder:
             for stream in driver.streams
             for _ in range(stream.num_envs)
         ]
-        """From the clock of each environment's history to the file's row: after a resume every
-        group has a clock of its own."""
+        """The offset from the clock of each environment's history to the file's row; after a resume
+        every group has its own clock."""
 
     def write(self, finished: list[Episode]) -> None:
-        """Takes the steps since the last call, and the episodes that ended in them."""
+        """Writes the steps since the last call, and the episodes that ended in them."""
         parts = [history.take() for history in self.histories]
         if parts[0]:
             joined = np.concatenate([np.stack(part) for part in parts], axis=1)
@@ -93,7 +94,7 @@ class Recorder:
         self.files[0].write("".join(lines).encode())
 
     def offsets(self) -> tuple[int, int]:
-        """Bytes written so far, all handed to the system."""
+        """Number of bytes written so far to each file, all passed on to the system."""
         for file in self.files:
             file.flush()
         return self.files[0].tell(), self.files[1].tell()
@@ -107,12 +108,12 @@ class Recorder:
 
 
 def recorded(run: Path, number: int) -> tuple[Recorded, int]:
-    """The episode of that number (from 0 in the order of their ends, from -1 backwards), and its
+    """The episode with this number (in order of ending from 0, or from -1 backwards), and its
     number from 0.
 
     Raises:
         CheckpointError: the run has no record.
-        UsageError: it has no such episode.
+        UsageError: the run has no such episode.
     """
     path = run / EPISODES
     if not path.exists():
@@ -147,7 +148,7 @@ def recorded_actions(
     if (episode.first + episode.length) * size > held:
         raise CheckpointError(
             f"{path} ends before the episode does: it has {held:,} bytes, but rows {episode.first} "
-            f"to {episode.first + episode.length - 1} of {size} bytes are asked for"
+            f"to {episode.first + episode.length - 1} of {size} bytes are needed"
         )
     if episode.env >= num_envs:
         raise CheckpointError(

@@ -34,12 +34,12 @@ def register_algorithm(name: str) -> Callable[[Kind], Kind]:
     def enter(kind: Kind) -> Kind:
         if not (isinstance(kind, type) and issubclass(kind, Agent)):
             raise UsageError(
-                f"{kind!r} is no algorithm (expected a subclass of retain.OnPolicyAgent, "
+                f"{kind!r} is not an algorithm (expected a subclass of retain.OnPolicyAgent, "
                 "retain.OffPolicyAgent or retain.Agent)"
             )
         before = AGENTS.get(name)
         if before is not None and algorithm_path(before) != algorithm_path(kind):
-            raise UsageError(f"an algorithm called {name!r} exists already: {before.__module__}")
+            raise UsageError(f"an algorithm called {name!r} already exists: {before.__module__}")
         kind.algo = name
         AGENTS[name] = kind
         return kind

@@ -1,7 +1,7 @@
-"""A setting that would do nothing is refused, with the reason.
+"""Refuses a setting that would do nothing, with the reason.
 
-What a setting needs stands where it is declared (`retain.settings.setting`): the name of another
-setting or property that must be on, or of one of the `CONDITIONS` here.
+A setting's declaration says what it needs (`retain.settings.setting`): the name of another setting
+or property that must be on, or of one of the `CONDITIONS` here.
 """
 
 import inspect
@@ -22,15 +22,16 @@ Space = gym.Space[Any]
 
 @dataclass(frozen=True)
 class Situation:
-    """What decides whether a setting matters.
+    """The facts that decide whether a setting matters.
 
     Args:
         algo: the algorithm's name.
-        env: what the environments are made from.
+        env: the environment that was given.
         parts: the configurations, each a dataclass.
-        observation_space: None while no environment has been made; what depends on it passes.
-        action_space: likewise.
-        receptive_field: of the memory; None where it is unbounded or not made yet.
+        observation_space: None before an environment has been made; settings that depend on it
+            pass.
+        action_space: None before an environment has been made.
+        receptive_field: the memory's; None if it is unbounded or not made yet.
     """
 
     algo: str
@@ -41,11 +42,11 @@ class Situation:
     receptive_field: int | None = None
 
     def value(self, name: str) -> Any:
-        """A setting's value, or a property's."""
+        """The value of a setting or property."""
         return next(getattr(part, name) for part in self.parts if hasattr(part, name))
 
     def observes(self, wanted: Callable[[gym.spaces.Box], bool]) -> bool:
-        """Whether an observation has a Box of some kind."""
+        """Whether the observation has a Box that meets a condition."""
         if self.observation_space is None:
             return True
         return any(wanted(box) for box in _boxes(self.observation_space))
@@ -61,7 +62,7 @@ def _boxes(space: Space) -> Iterable[gym.spaces.Box]:
 
 
 def _several_inputs(now: Situation) -> bool:
-    """Whether actor and critic have anything to keep apart in front of their MLPs."""
+    """Whether actor and critic have anything before their MLPs that could be separate."""
     if now.value("encoder_hidden") or now.value("encoder") != "auto" or now.value("remembers"):
         return True
     space = now.observation_space
@@ -79,11 +80,11 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
     ),
     "sequences": (
         _in_sequences,
-        "memory {memory!r} trains on single steps; it is for lstm and its like",
+        "memory {memory!r} trains on single steps; choose one that trains on sequences, e.g. lstm",
     ),
     "unbounded": (
         lambda now: _in_sequences(now) and now.receptive_field is None,
-        "memory {memory!r} rebuilds its past for every piece; it is for lstm and its like",
+        "memory {memory!r} stores no carry; choose one that does, e.g. lstm",
     ),
     "has_actor": (lambda now: bool(now.value("has_actor")), "{algo} has no actor"),
     "tuned_alpha": (
@@ -92,11 +93,11 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
     ),
     "box_actions": (
         lambda now: now.action_space is None or isinstance(now.action_space, gym.spaces.Box),
-        "the actions are {action_space}; it is for Box actions",
+        "the actions are {action_space}; the setting needs Box actions",
     ),
     "atari": (
         lambda now: now.env is None or is_atari(now.env),
-        "it is for Atari (ALE/...)",
+        "it applies only to Atari (ALE/...)",
     ),
     "images": (
         lambda now: now.observes(lambda box: len(box.shape) == 3),
@@ -108,16 +109,16 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
     ),
     "several_inputs": (
         _several_inputs,
-        "with neither a memory nor an encoder there is nothing to keep apart",
+        "with neither a memory nor an encoder there is nothing to separate",
     ),
 }
-"""By name: the test, and what to say where it fails."""
+"""Conditions by name: the test, and the reason if it fails."""
 
 
 def irrelevant(names: Iterable[str], now: Situation) -> dict[str, str]:
-    """The settings among `names` that would do nothing, each with the reason.
+    """The settings among `names` that would do nothing, each with a reason.
 
-    A setting that has its default value asks for nothing, and passes.
+    A setting with its default value asks for nothing, and passes.
     """
     found: dict[str, str] = {}
     declared = {f.name: f for part in now.parts for f in fields(part)}
@@ -146,13 +147,13 @@ def _reason(name: str, needs: str | None, now: Situation) -> str | None:
 
 
 def _memory_reads(memory: str) -> list[str]:
-    """The fields that the constructor of a memory takes."""
+    """The fields that a memory's constructor takes."""
     parameters = inspect.signature(memory_class(memory)).parameters
     return [name for parameter, name in FIELDS.items() if parameter in parameters]
 
 
 class _Values(dict[str, Any]):
-    """What the texts of `CONDITIONS` name."""
+    """The values that the texts of `CONDITIONS` refer to."""
 
     def __init__(self, now: Situation) -> None:
         super().__init__(algo=now.algo, env=now.env, action_space=now.action_space)
@@ -166,9 +167,9 @@ def check_relevant(names: Iterable[str], now: Situation, source: str = "") -> No
     """Refuses the first setting that would do nothing.
 
     Args:
-        source: where the settings were read; "" for the caller's own.
+        source: the place that the settings were read from; "" for the caller's own.
     Raises:
-        UsageError: names it and the reason.
+        UsageError: names the setting and the reason.
     """
     for name, reason in irrelevant(names, now).items():
         said = f"{source}: " if source else ""

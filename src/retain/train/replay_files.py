@@ -1,4 +1,4 @@
-"""A replay on the disk: every checkpoint adds a file with the rows since the last, and rewrites
+"""A replay on the disk: every checkpoint adds a file with the rows since the last one, and rewrites
 none."""
 
 from pathlib import Path
@@ -16,17 +16,17 @@ from retain.train.validation import fitting
 FOLDER = "replay"
 
 Entry = dict[str, Any]
-"""A file: its number, how many rows of each environment were complete when it was written, and its
-digest."""
+"""A file's entry: its number, the count of complete rows of each environment when it was written,
+and its digest."""
 
 
 def file_name(entry: Entry) -> str:
-    """`rows_000001.safetensors`, ..."""
+    """The name of an entry's file: `rows_000001.safetensors`, ..."""
     return f"rows_{entry['number']:06d}.safetensors"
 
 
 def add_rows(replay: Replay, folder: Path, entries: list[Entry]) -> list[Entry]:
-    """Writes what the files of `entries` do not hold; the files that now make up the replay."""
+    """Writes the rows that the files of `entries` lack; returns the replay's files."""
     folder.mkdir(parents=True, exist_ok=True)
     since = np.array(entries[-1]["written"]) if entries else np.zeros_like(replay.written)
     number, index = replay.rows_since(since)
@@ -49,7 +49,7 @@ def load_rows(replay: Replay, folder: Path, entries: list[Entry]) -> None:
     """Fills an empty replay from its files, oldest first.
 
     Raises:
-        CheckpointError: one is missing or broken; names it.
+        CheckpointError: a file is missing or broken; names it.
     """
     for entry in entries:
         path = folder / file_name(entry)
@@ -63,10 +63,10 @@ def load_rows(replay: Replay, folder: Path, entries: list[Entry]) -> None:
 
 
 def check_rows(folder: Path, entries: list[Entry]) -> None:
-    """Every file of a replay is what was written.
+    """Checks that no file of a replay has changed.
 
     Raises:
-        CheckpointError: names the first that is not.
+        CheckpointError: names the first file that has changed.
     """
     for entry in entries:
         path = folder / file_name(entry)
@@ -76,7 +76,7 @@ def check_rows(folder: Path, entries: list[Entry]) -> None:
 
 
 def prune_rows(folder: Path, needed: set[int]) -> None:
-    """Removes the files whose number no checkpoint needs any more."""
+    """Removes files whose numbers no checkpoint needs any more."""
     for path in folder.glob("rows_*.safetensors"):
         number = path.stem.removeprefix("rows_")
         if number.isdecimal() and int(number) not in needed:

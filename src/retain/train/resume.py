@@ -127,7 +127,7 @@ def _loaded(
             raise CheckpointError(f"{start / store.STATE}: progress has no {key!r}")
     if agent.env is None and facts["env"] is None:
         raise UsageError(
-            f"the environment of {run} was an object of Python, which no file holds: go on "
+            f"the environment of {run} was a Python object, which no file can hold: go on "
             f'from Python with retain.resume("{run}", env=...)'
         )
     return agent
@@ -145,7 +145,7 @@ def _take_callbacks(
         outside = [] if trust else from_outside(agent.run_settings.callbacks)
         if outside:
             raise UsageError(
-                f"{run} names callbacks that would be imported: {', '.join(outside)}; say so: "
+                f"{run} names callbacks that would be imported: {', '.join(outside)}; to allow it: "
                 f"retain resume {run} --callbacks {' '.join(agent.run_settings.callbacks)}"
             )
         return []
@@ -174,10 +174,10 @@ def _with_advice(error: CheckpointError, run: Path, start: Path) -> CheckpointEr
     for path in reversed(older):
         if whole(run, path):
             return CheckpointError(
-                f"{error}; the newest whole checkpoint is {path.name}: "
+                f"{error}; the newest intact checkpoint is {path.name}: "
                 f"retain resume {run} --from {path.name}"
             )
-    return CheckpointError(f"{error}; the run has no older whole checkpoint")
+    return CheckpointError(f"{error}; the run has no older intact checkpoint")
 
 
 def _set_aside(run: Path, start: Path) -> None:

@@ -1,7 +1,8 @@
-"""Signatures, help and stubs of agents, made of their configurations, so that none can drift.
+"""Signatures, help and stubs of agents, generated from their configurations to keep them in step.
 
-`python -m retain.train.signature` writes `algorithms.pyi`, which type checkers and editors read;
-`help(retain.PPO)` and completion read what `describe` sets. A test compares the stub with these.
+`python -m retain.train.signature` writes `algorithms.pyi`, which type checkers and editors read.
+`help(retain.PPO)` and completion read what `describe` sets. A test compares the stub with the
+configurations.
 """
 
 import ast
@@ -26,11 +27,11 @@ CLASSES = {
         ("lr_schedule", "clip_schedule", "entropy_schedule"), "str | Callable[[float], float]"
     ),
 }
-"""Settings that the constructor takes in more ways than a configuration keeps."""
+"""Settings that the constructor takes in more forms than a configuration stores."""
 
 
 def help_of(agent: type[Any]) -> str:
-    """A class's docstring with every setting, its type, its default and what it does."""
+    """A class's docstring with every setting, its type, its default and its description."""
     lines = [inspect.cleandoc(agent.__doc__ or ""), "", "Settings and their defaults:"]
     for field in settings_of(agent.config_kind):
         default = agent.run_defaults.get(field.name, default_of(field))
@@ -41,7 +42,7 @@ def help_of(agent: type[Any]) -> str:
 
 
 def describe(agent: type[Any]) -> None:
-    """Gives an agent's class the signature and the docstring that its configuration means."""
+    """Gives an agent's class the signature and docstring that follow from its configuration."""
     kind = inspect.Parameter
     parameters = [
         kind("env", kind.POSITIONAL_OR_KEYWORD, annotation="EnvLike"),
@@ -57,12 +58,12 @@ def describe(agent: type[Any]) -> None:
 
 
 def settings_of(config_kind: type[Any]) -> list[Field[Any]]:
-    """Every setting of an algorithm: its configuration's, then the run's."""
+    """Every setting of an algorithm: those of its configuration, then those of the run."""
     return [*fields(config_kind), *fields(RunConfig)]
 
 
 def written(field: Field[Any]) -> str:
-    """A setting's type as source, as the constructor takes it."""
+    """A setting's type as source code, in the constructor's form."""
     if field.name in CLASSES:
         return CLASSES[field.name]
     return _source(field.type)

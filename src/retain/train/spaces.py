@@ -10,7 +10,7 @@ from retain.errors import UsageError
 
 
 def _numbers(values: Any) -> Any:
-    """One number where all are equal, else the nested list; infinities as strings."""
+    """One number if all are equal, otherwise the nested list; infinities as strings."""
     array = np.asarray(values)
     first = array.flat[0]
     flat = [str(x) if isinstance(x, float) and np.isinf(x) else x for x in array.ravel().tolist()]
@@ -26,7 +26,7 @@ def _array(numbers: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
-    """A space as JSON values; `space_from_json` gives an equal one."""
+    """Converts a space to JSON values; `space_from_json` gives an equal space."""
     spaces = gym.spaces
     if isinstance(space, spaces.Box):
         return {
@@ -53,7 +53,7 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
 
 
 LARGEST = 2**24
-"""Entries of a space that are read from a file."""
+"""Largest number of entries in a space read from a file."""
 
 
 def _bounded(shape: Any) -> tuple[int, ...]:
@@ -68,13 +68,13 @@ def space_from_json(facts: dict[str, Any]) -> gym.Space[Any]:
     """The space that `space_to_json` described.
 
     Raises:
-        UsageError: its kind is unknown, or it is too large to be true.
+        UsageError: the kind of space is unknown, or the space is implausibly large.
     """
     spaces, kind = gym.spaces, facts["kind"]
     if kind == "Box":
         shape, dtype = _bounded(facts["shape"]), np.dtype(facts["dtype"])
         if dtype.kind not in "biuf":
-            raise UsageError(f"dtype is {facts['dtype']!r} (expected a number's)")
+            raise UsageError(f"dtype is {facts['dtype']!r} (expected a numeric dtype)")
         low, high = (_array(facts[end], shape, dtype) for end in ("low", "high"))
         return spaces.Box(low, high, shape, dtype.type)
     if kind == "Discrete":

@@ -1,4 +1,4 @@
-"""Where an agent's settings come from, before there is an agent."""
+"""Determines an agent's settings before the agent exists."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +16,13 @@ Kinds = tuple[type[RunConfig], type[NetworkConfig]]
 
 
 class Start:
-    """A preset's settings, or those that the task asks for, under the user's own.
+    """The user's settings on top of those from a preset or derived from the task.
 
     Args:
         kinds: the configurations of the run and of the algorithm.
-        run_defaults: what the algorithm changes in the run's.
+        run_defaults: the algorithm's changes to the run's defaults.
         preset: see `Agent`.
-        settings: the user's.
+        settings: the user's settings.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class Start:
         self.chosen: Preset = find_preset(algo, env_name(env), memory, preset, known=known)
         self.values = {**run_defaults, **self.chosen, **settings}
         self.derives = preset == AUTO and not self.chosen
-        """Whether no preset knows the task."""
+        """Whether settings are derived, because no preset knows the task."""
 
     def derived(self, *spaces: gym.Space[Any]) -> tuple[Derived, ...]:
-        """What follows from the task; of the spaces too, once they are known."""
+        """The settings derived from the task, and from its spaces once they are known."""
         if not self.derives:
             return ()
         return derive(task_of(self.kinds, self.values, self.settings, *spaces))
 
     def run(self) -> RunConfig:
-        """The run's configuration, of which nothing needs the spaces.
+        """The run's configuration, which does not depend on the spaces.
 
         Raises:
             UsageError: a value does not fit.

@@ -1,4 +1,4 @@
-"""What becomes of a training run when nobody reads its terminal, or the disk is full."""
+"""Protects a training run from a closed terminal and a full disk."""
 
 import contextlib
 import errno
@@ -12,17 +12,17 @@ from typing import Any
 from retain.errors import StorageError
 
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
-"""What the system says when a disk, a quota or a limit of file size is full."""
+"""Error numbers for a full disk, an exhausted quota or a file-size limit."""
 
 
 class Unbreakable:
-    """A text stream that goes silent when its reader has gone (`retain train ... | head`)."""
+    """A text stream that falls silent when its reader has gone (`retain train ... | head`)."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes, unless nobody reads any more."""
+        """Writes, unless the reader has gone."""
         try:
             return int(self._stream.write(text))
         except (BrokenPipeError, ValueError):
@@ -30,14 +30,14 @@ class Unbreakable:
             return len(text)
 
     def flush(self) -> None:
-        """Flushes, unless nobody reads any more."""
+        """Flushes, unless the reader has gone."""
         try:
             self._stream.flush()
         except (BrokenPipeError, ValueError):
             self._silence()
 
     def _silence(self) -> None:
-        """What is still in the buffer must go somewhere, or Python complains when it ends."""
+        """Sends the buffer's rest to the null device, since Python complains at exit otherwise."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -49,10 +49,10 @@ class Unbreakable:
 
 @contextmanager
 def room_to_write(run: Path | None) -> Iterator[None]:
-    """A full disk ends what is inside with one line that says how to go on.
+    """Turns a full disk inside the block into one line that says how to continue.
 
     Raises:
-        StorageError: there is no room; the last checkpoint is whole.
+        StorageError: there is no room; the last checkpoint is complete.
     """
     before = threading.excepthook
     if run is not None:
@@ -64,14 +64,14 @@ def room_to_write(run: Path | None) -> Iterator[None]:
             raise
         raise StorageError(
             f"{error.filename or run}: {error.strerror}; nothing up to the last checkpoint is "
-            f"lost: once there is room, go on with: retain resume {run}"
+            f"lost: once there is room, continue with: retain resume {run}"
         ) from error
     finally:
         threading.excepthook = before
 
 
 def _quiet(before: Any) -> Any:
-    """TensorBoard writes in a thread, and meets a full disk there too."""
+    """Silences TensorBoard's writer thread, which meets the full disk too."""
 
     def hook(found: Any) -> None:
         if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in NO_ROOM):

@@ -1,4 +1,4 @@
-"""How many CPU threads torch uses."""
+"""Sets the number of torch's CPU threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """torch's CPU threads inside, as they were afterwards; 0 leaves them alone."""
+    """Sets torch's CPU threads inside the block and restores them afterwards; 0 changes nothing."""
     before = torch.get_num_threads()
     if count:
         torch.set_num_threads(count)

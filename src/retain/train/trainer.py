@@ -47,11 +47,11 @@ class Interrupted(Exception):
     """The run was stopped by a signal after its checkpoint was written.
 
     Args:
-        number: of the signal; a shell expects exit status 128 + number.
+        number: number of the signal; a shell expects exit status 128 + number.
     """
 
     def __init__(self, run: Path, number: int) -> None:
-        super().__init__(f"stopped; go on with: retain resume {run}")
+        super().__init__(f"stopped; continue with: retain resume {run}")
         self.run, self.number = run, number
 
     def __reduce__(self) -> Any:
@@ -59,8 +59,8 @@ class Interrupted(Exception):
 
 
 class StopFlag:
-    """Ctrl-C, SIGTERM or a closed terminal asks for a stop after the current update; a second one
-    leaves at once."""
+    """Ctrl-C, SIGTERM or a closed terminal asks for a stop after the current update; a second
+    signal stops at once."""
 
     number: int | None = None
 
@@ -73,8 +73,8 @@ class StopFlag:
 
 @contextmanager
 def stop_signals(active: bool) -> Iterator[StopFlag]:
-    """Installs a `StopFlag` for SIGINT, SIGTERM and SIGHUP, in the main thread, while inside; what
-    is ignored (SIGHUP, under nohup) stays so."""
+    """Installs a `StopFlag` for SIGINT, SIGTERM and SIGHUP inside the block, in the main thread;
+    ignored signals (SIGHUP under nohup) stay ignored."""
     flag = StopFlag()
     if not active or threading.current_thread() is not threading.main_thread():
         yield flag
@@ -108,14 +108,14 @@ def train(
     progress: bool = False,
     callbacks: Sequence[CallbackLike] = (),
 ) -> None:
-    """Trains for `steps` environment steps more (see `Agent.learn`).
+    """Trains for `steps` more environment steps (see `Agent.learn`).
 
     Raises:
         UsageError: `steps` is below 1, `of` is not ahead, a callback cannot be made, or the run
             folder already holds a run, cannot be written, or is in use.
-        StorageError: there was no room to write; the last checkpoint is whole.
-        Interrupted: a signal stopped it; the checkpoint says where.
-        NonFiniteError: a loss or gradient broke; the minibatch is in the run folder.
+        StorageError: there was no room to write; the last checkpoint is complete.
+        Interrupted: a signal stopped the run; the checkpoint holds its progress.
+        NonFiniteError: a loss or gradient was not finite; the minibatch is in the run folder.
         CallbackError: a callback raised.
     """
     if steps < 1:
@@ -125,7 +125,7 @@ def train(
     loop = Loop(agent, run, progress, callbacks)
     if run is not None:
         if store.checkpoints(run):
-            raise UsageError(f"{run} already holds a run; go on with: retain resume {run}")
+            raise UsageError(f"{run} already holds a run; continue with: retain resume {run}")
         make_folder(run)
     with locked(run), room_to_write(run):
         if run is not None:
@@ -137,14 +137,14 @@ def train(
 
 
 def finished(agent: Learner) -> bool:
-    """Whether a run has come to its planned end."""
+    """Whether a run has reached its planned end."""
     return agent.steps >= agent.progress["start"] + agent.progress["total"]
 
 
 def go_on(
     agent: Learner, run: Path | None, show: bool, callbacks: Sequence[CallbackLike] = ()
 ) -> None:
-    """Trains from where the agent is to the run's planned end."""
+    """Trains from the agent's current step to the run's planned end."""
     Loop(agent, run, show, callbacks).go(resumed=True)
 
 
@@ -161,7 +161,7 @@ class Loop:
         self.crew = Crew(members)
 
     def go(self, *, resumed: bool) -> None:
-        """Until the steps are done, or a signal or a callback asks to stop."""
+        """Runs until the steps are done, or a signal or a callback asks to stop."""
         agent, crew = self.agent, self.crew
         self.run = Run(agent, self.folder, resumed, crew.post)
         reason: Reason = "failed"
@@ -188,7 +188,7 @@ class Loop:
             raise Interrupted(self.folder, stop.number)
 
     def _train(self, stop: StopFlag) -> Reason:
-        """The loop; why it ended."""
+        """The loop itself; returns why it ended."""
         agent, run, crew = self.agent, self.run, self.crew
         if crew.failed:  # nothing is written: the same command may begin anew
             return "failed"
@@ -212,14 +212,14 @@ class Loop:
             if fatal is not None:
                 raise EnvironmentFailure(
                     f"environment {fatal.env_index} failed in {PATIENCE} episodes in a row, "
-                    f"at last: {fatal.line()}"
+                    f"most recently: {fatal.line()}"
                 )
             if signalled and not run.over and self.folder is not None:
                 return "signal"
         return "failed" if crew.failed else "finished" if run.over else "asked"
 
     def _share(self) -> float:
-        """How far the schedules are, in [0, 1]: through this run, or through all that share one."""
+        """The position of the schedules in [0, 1]: in this run, or in all runs that share one."""
         run, steps = self.run, self.agent.collector.steps
         of = self.agent.progress.get("of")
         if of is not None:
@@ -227,7 +227,7 @@ class Loop:
         return min((steps - run.first) / (run.end - run.first), 1.0)
 
     def _log(self, metrics: dict[str, float], rate: float, due: bool) -> None:
-        """Tells of the episodes that ended, and then of the row."""
+        """Reports the ended episodes to the callbacks, and then the row."""
         run, statistics = self.run, self.agent.collector.statistics
         episodes = statistics.take_finished()
         for episode in episodes:
@@ -248,7 +248,7 @@ class Loop:
         self._check_writing()
 
     def _add_infos(self, row: Row, episodes: list[Episode]) -> None:
-        """What the last infos of recent episodes held."""
+        """Adds the means of the entries in recent episodes' last infos."""
         named = self.agent.run_settings.log_info
         for key in named:
             if key in row:
@@ -256,11 +256,11 @@ class Loop:
             if episodes and not any(key in numbers(episode.info) for episode in episodes):
                 there = sorted(set().union(*(numbers(episode.info) for episode in episodes)))
                 close = nearest(key, there) or f" (it has: {', '.join(there) or 'none'})"
-                self.run.warn(f"log_info {key!r}: no number of that name as episodes ended{close}")
+                self.run.warn(f"log_info {key!r}: no number of that name in the last infos{close}")
         row |= info_means(self.agent.collector.statistics.recent, named)
 
     def _checkpoint(self) -> None:
-        """Writes a checkpoint, where the run is written at all."""
+        """Writes a checkpoint, if the run has a folder."""
         self.run.checkpoint_wanted = False
         if self.folder is None:
             return
@@ -275,11 +275,11 @@ class Loop:
         agent.prune(self.folder)
 
     def _check_writing(self) -> None:
-        """Where a callback could not write, no checkpoint may say that it did.
+        """Prevents a checkpoint that claims data which a callback could not write.
 
         Raises:
             OSError: there is no room.
-            CheckpointError: what a callback goes on from is not what it left.
+            CheckpointError: a callback's state does not match what it wrote.
         """
         cause = self.crew.failure.__cause__ if self.crew.failure is not None else None
         full = isinstance(cause, OSError) and cause.errno in NO_ROOM
@@ -287,15 +287,15 @@ class Loop:
             raise cause
 
     def _located(self, error: CallbackError) -> CallbackError:
-        """Says where to go on from."""
+        """The error with the place to continue from."""
         if self.folder is None or not store.checkpoints(self.folder):
             return error
-        located = CallbackError(f"{error}; go on with: retain resume {self.folder}")
+        located = CallbackError(f"{error}; continue with: retain resume {self.folder}")
         located.__cause__ = error.__cause__
         return located
 
     def _report(self, error: NonFiniteError) -> NonFiniteError:
-        """Saves the minibatch that broke, and says where and where to go on from."""
+        """Saves the failing minibatch, and adds its place and the place to continue from."""
         text = f"update at step {self.agent.collector.steps:,}: {error}; the optimizer did not step"
         if self.folder is not None and error.batch is not None:
             path = self.folder / "non_finite_batch.safetensors"

@@ -1,6 +1,6 @@
-"""What is read from a run folder is what the library writes: one line says where it is not.
+"""Checks that a run folder's files are as the library writes them; one line names a deviation.
 
-A rule takes a value and where it stands, and raises `CheckpointError`.
+A rule takes a value and its place, and raises `CheckpointError`.
 """
 
 import math
@@ -19,7 +19,7 @@ def _refuse(value: Any, where: str, expected: str) -> CheckpointError:
 
 
 def integer(low: int | None = None, high: int = 2**63 - 1) -> Rule:
-    """A whole number in [low, high]."""
+    """Accepts a whole number in [low, high]."""
 
     def rule(value: Any, where: str) -> None:
         at_least = -(2**63) if low is None else low
@@ -30,34 +30,34 @@ def integer(low: int | None = None, high: int = 2**63 - 1) -> Rule:
 
 
 def number(value: Any, where: str) -> None:
-    """A finite number."""
+    """Accepts a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise _refuse(value, where, "a finite number")
 
 
 def text(value: Any, where: str) -> None:
-    """A string of at most a few hundred characters."""
+    """Accepts a string of at most a few hundred characters."""
     if not isinstance(value, str) or len(value) > 500:
         raise _refuse(value, where, "a string of at most 500 characters")
 
 
 def anything(value: Any, where: str) -> None:
-    """Whatever it is, another rule or its reader looks at it."""
+    """Accepts any value; another rule or its reader checks it."""
 
 
 def an_object(value: Any, where: str) -> None:
-    """A JSON object of any keys."""
+    """Accepts a JSON object with any keys."""
     if not isinstance(value, dict):
         raise _refuse(value, where, "an object")
 
 
 def optional(rule: Rule) -> Rule:
-    """That, or null."""
+    """Accepts what `rule` accepts, or null."""
     return lambda value, where: None if value is None else rule(value, where)
 
 
 def array(rule: Rule, most: int, least: int = 0) -> Rule:
-    """A list of `least` to `most` such entries."""
+    """Accepts a list of `least` to `most` entries that `rule` accepts."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or not least <= len(value) <= most:
@@ -71,11 +71,11 @@ def array(rule: Rule, most: int, least: int = 0) -> Rule:
 def record(
     required: dict[str, Rule], also: dict[str, Rule] | None = None, *, open_to: bool = False
 ) -> Rule:
-    """An object of those keys.
+    """Accepts an object with these keys.
 
     Args:
         also: keys that may be missing.
-        open_to: other keys are let through.
+        open_to: accept other keys as well.
     """
     known = required | (also or {})
 
@@ -96,7 +96,7 @@ def record(
 
 @contextmanager
 def fitting(where: Any) -> Iterator[None]:
-    """What breaks inside does so because a file does not fit what it is read into.
+    """Attributes any failure inside the block to a file that does not fit.
 
     Raises:
         CheckpointError: one line that names the file and the reason.
@@ -136,7 +136,7 @@ def _states(value: Any, where: str) -> None:
 
 
 ROWS = record({"number": count, "written": array(count, 2**20)}, {"sha256": text})
-"""A file of a replay."""
+"""Rule for a file of a replay."""
 
 STATE = record(
     {
@@ -166,18 +166,18 @@ STATE = record(
         "replay": record({"files": array(ROWS, 10**6), "shared": anything}),
     },
 )
-"""state.json"""
+"""Rule for state.json."""
 
 MANIFEST = record({"sha256": record({}, open_to=True)})
-"""manifest.json"""
+"""Rule for manifest.json."""
 
 
 DERIVED = record({"name": text, "value": anything, "reason": text})
-"""A setting that followed from the task, with its value and the reason."""
+"""Rule for a derived setting, with its value and the reason."""
 
 
 def check_config(facts: dict[str, Any], where: str) -> None:
-    """config.json, but for the settings and spaces in it, which their readers check.
+    """Checks config.json, except for the settings and spaces in it, which their readers check.
 
     Raises:
         CheckpointError: says what is wrong.
@@ -209,4 +209,4 @@ EPISODE = record(
     },
     open_to=True,
 )  # fmt: skip
-"""A line of episodes.jsonl."""
+"""Rule for a line of episodes.jsonl."""

@@ -1,4 +1,4 @@
-"""Episodes as pictures: of an environment that can be drawn, into a .gif or .mp4."""
+"""Films episodes of an environment that can be drawn, into a .gif or .mp4."""
 
 import contextlib
 import warnings
@@ -26,10 +26,10 @@ from retain.train.files import make_folder, shorten
 def film(
     agent: Player, video: Path, *, deterministic: bool = True, seed: int | None = None
 ) -> Episode:
-    """Plays one episode with a trained agent, the first that `evaluate` plays, and draws it.
+    """Plays and films one episode with a trained agent: the first that `evaluate` plays.
 
     Args:
-        seed: as `evaluate`'s.
+        seed: seed of the episode; see `evaluate`.
     Raises:
         UsageError: the environment cannot be drawn, or the file is neither .gif nor .mp4.
     """
@@ -62,10 +62,10 @@ def film(
 
 
 def drawable(env: EnvLike, options: EnvOptions) -> Backend:
-    """One environment, of a kind that can be drawn.
+    """Makes one environment that can be drawn.
 
     Raises:
-        UsageError: there is no environment of its own to draw.
+        UsageError: the agent has no environment of its own to draw.
     """
     if is_atari(env):
         return make(env, 1, options)
@@ -77,10 +77,10 @@ def drawable(env: EnvLike, options: EnvOptions) -> Backend:
 
 
 def check_video(path: Path) -> None:
-    """Refuses a file that cannot be written, before anything is played.
+    """Refuses a file that cannot be written, before any episode is played.
 
     Raises:
-        UsageError: its name ends otherwise than in .gif or .mp4, or it is a folder.
+        UsageError: the file is neither .gif nor .mp4, or is a folder.
     """
     if path.suffix not in (".gif", ".mp4"):
         raise UsageError(f"video is {shorten(path)} (expected a name that ends in .gif or .mp4)")
@@ -90,7 +90,7 @@ def check_video(path: Path) -> None:
 
 
 def frame_of(backend: Backend, obs: Any) -> NDArray[np.uint8]:
-    """`[H, W, 3]` what there is to see."""
+    """The picture of an environment, `[H, W, 3]`."""
     if isinstance(backend, InProcess):
         frame: Any = None
         with contextlib.suppress(NotImplementedError):
@@ -104,10 +104,10 @@ def frame_of(backend: Backend, obs: Any) -> NDArray[np.uint8]:
 
 
 def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], rate: int = 30) -> None:
-    """A .gif, or with imageio an .mp4.
+    """Writes a .gif, or with imageio an .mp4.
 
     Raises:
-        UsageError: another ending, or imageio is not installed.
+        UsageError: the file has another ending, or imageio is not installed.
     """
     check_video(path)
     if path.suffix == ".gif":

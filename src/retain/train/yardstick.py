@@ -1,4 +1,4 @@
-"""What returns are measured against: random actions, and what the environment itself names."""
+"""Returns for comparison: those of random actions, and the good return of an environment."""
 
 import copy
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from retain.types import Carry
 
 
 class RandomPlayer:
-    """Uniform actions, of those that are allowed, in another player's environment."""
+    """Plays uniformly random allowed actions in another player's environment."""
 
     def __init__(self, player: Player) -> None:
         self.player, self.env, self.run_settings = player, player.env, player.run_settings
@@ -28,7 +28,7 @@ class RandomPlayer:
         self.choices = copy.deepcopy(player.action_space)
 
     def initial_carry(self, batch_size: int = 1) -> Carry:
-        """There is nothing to carry."""
+        """The empty carry."""
         return ()
 
     def act(
@@ -57,28 +57,28 @@ class RandomPlayer:
         return np.asarray(space.sample(mask=allowed))
 
     def lent(self) -> AbstractContextManager[Backend]:
-        """The other's training environments, lent."""
+        """Lends the other player's training environments."""
         return self.player.lent()
 
     @contextmanager
     def noise_of(self, seed: int) -> Iterator[None]:
-        """Draws its actions from this seed, now and afterwards."""
+        """Draws the actions from this seed from now on."""
         self.choices.seed(seed)
         yield
 
 
 def random_return(player: Player, episodes: int) -> float:
-    """Mean return of uniformly random actions, in the very episodes that a player is evaluated in.
+    """Mean return of uniformly random actions, in the same episodes that a player is evaluated in.
 
     Raises:
-        UsageError: the player's environment is not here.
+        UsageError: the player has no environment.
     """
     return evaluate(RandomPlayer(player), episodes).return_mean
 
 
 def reference(env: str) -> float | None:
-    """A good return there: the catalogue's, else the threshold that the environment is registered
-    with, else None."""
+    """A good return in an environment: the catalogue's, else its registered reward threshold, else
+    None."""
     name = env.split(":")[-1].removeprefix("retain/")
     if name in CATALOGUE and CATALOGUE[name].good is not None:
         return CATALOGUE[name].good

@@ -1,1 +1,1 @@
-"""Tasks that ask for memory and nothing else, batched, with known returns."""
+"""Tasks that need nothing but memory, batched, with known returns."""

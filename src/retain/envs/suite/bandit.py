@@ -1,4 +1,4 @@
-"""A bandit to be found out anew in every episode."""
+"""A bandit that must be explored anew in every episode."""
 
 from typing import Any
 
@@ -10,12 +10,13 @@ from retain.envs.batch import Batch, Observations
 
 
 class Bandit(Batch):
-    """Arms that pay 1 with a probability each, drawn uniformly for every episode (Duan et al.
-    2016, RL^2). The observation is the last arm and what it paid: which is best must be remembered.
+    """Arms that pay 1 with a probability each, drawn uniformly for every episode (Duan et al. 2016,
+    RL^2). The observation is the last arm and its pay, so the agent must remember which arm is
+    best.
 
     Args:
-        arms: to choose from.
-        length: pulls of an episode.
+        arms: number of arms.
+        length: pulls in an episode.
     """
 
     def __init__(self, num_envs: int, *, arms: int = 2, length: int = 50) -> None:
@@ -27,7 +28,7 @@ class Bandit(Batch):
         self._seen = np.zeros((num_envs, arms + 1), np.float32)
 
     def draw(self, index: int, generator: np.random.Generator) -> None:
-        """What every arm would pay at every pull."""
+        """Draws the pay of every arm at every pull."""
         chance = generator.random(self.arms)
         self.pays[:, index] = generator.random((self.length, self.arms)) < chance
         self._seen[index] = 0.0

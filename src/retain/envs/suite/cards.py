@@ -10,15 +10,15 @@ from retain.envs.batch import Batch, Observations
 
 
 class Cards(Batch):
-    """A card of one of several suits is shown at every step; what must be named differs.
+    """Shows a card of one of several suits at every step; subclasses decide which one to name.
 
-    A right answer earns 1 / n and a wrong one costs it, with n answers in an episode, so returns
+    A right answer earns 1 / n and a wrong one costs 1 / n, with n answers in an episode, so returns
     lie in [-1, 1]: guessing gives 2 / suits - 1.
 
     Args:
-        suits: kinds of cards, and actions.
-        flags: observation entries after the card's one-hot.
-        shown: cards drawn for an episode.
+        suits: number of suits, and of actions.
+        flags: number of observation entries after the card's one-hot.
+        shown: number of cards drawn for an episode.
     """
 
     def __init__(self, num_envs: int, *, suits: int, flags: int, shown: int) -> None:
@@ -29,7 +29,7 @@ class Cards(Batch):
         self.cards = np.zeros((shown, num_envs), dtype=np.int64)
 
     def draw(self, index: int, generator: np.random.Generator) -> None:
-        """Every card of an episode."""
+        """Draws every card of an episode."""
         self.cards[:, index] = generator.integers(0, self.suits, len(self.cards))
 
     def show(self, card: NDArray[np.int64]) -> Observations:
@@ -41,16 +41,16 @@ class Cards(Batch):
     def judge(
         self, action: NDArray[Any], card: NDArray[np.int64], asked: NDArray[np.bool_], answers: int
     ) -> NDArray[np.float64]:
-        """Reward of naming `card` where an answer is asked for."""
+        """Reward for naming `card` at steps that ask for an answer."""
         return np.where(asked, np.where(action == card, 1.0, -1.0), 0.0) / answers
 
 
 class RepeatPrevious(Cards):
-    """Name the card of k steps ago.
+    """The agent must name the card from k steps ago.
 
     Args:
-        k: steps back.
-        length: steps of an episode.
+        k: number of steps back.
+        length: steps in an episode.
     """
 
     def __init__(self, num_envs: int, *, k: int = 4, suits: int = 4, length: int = 52) -> None:
@@ -62,7 +62,7 @@ class RepeatPrevious(Cards):
         return self.show(self.cards[self.elapsed, self._each])
 
     def advance(self, action: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Judges from step k on."""
+        """Scores the answers from step k on."""
         asked = self.elapsed >= self.k
         card = self.cards[np.maximum(self.elapsed - self.k, 0), self._each]
         reward = self.judge(action, card, asked, self.length - self.k)
@@ -70,7 +70,7 @@ class RepeatPrevious(Cards):
 
 
 class RepeatFirst(Cards):
-    """Name the first card, at every step after it."""
+    """The agent must name the first card at every later step."""
 
     def __init__(self, num_envs: int, *, suits: int = 4, length: int = 52) -> None:
         super().__init__(num_envs, suits=suits, flags=1, shown=length + 1)
@@ -83,16 +83,16 @@ class RepeatFirst(Cards):
         return out
 
     def advance(self, action: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Judges after the first step."""
+        """Scores the answers after the first step."""
         reward = self.judge(action, self.cards[0], self.elapsed > 0, self.length - 1)
         return reward, self.elapsed + 1 >= self.length
 
 
 class Autoencode(Cards):
-    """Watch some cards, then name them in reverse.
+    """The agent watches some cards, then names them in reverse.
 
     Args:
-        length: cards to watch; an episode has twice as many steps.
+        length: number of cards to watch; an episode has twice as many steps.
     """
 
     def __init__(self, num_envs: int, *, suits: int = 4, length: int = 6) -> None:
@@ -100,7 +100,7 @@ class Autoencode(Cards):
         self.length = length
 
     def observe(self) -> Observations:
-        """The card to remember, or a blank one and the flag that asks for an answer."""
+        """The card to remember, or a blank card and the flag that asks for an answer."""
         watching = self.elapsed < self.length
         out = self.show(self.cards[np.minimum(self.elapsed, self.length - 1), self._each])
         out[~watching] = 0.0
@@ -108,7 +108,7 @@ class Autoencode(Cards):
         return out
 
     def advance(self, action: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Judges in the second half."""
+        """Scores the answers in the second half."""
         asked = self.elapsed >= self.length
         which = np.where(asked, 2 * self.length - 1 - self.elapsed, 0)
         reward = self.judge(action, self.cards[which, self._each], asked, self.length)

@@ -10,15 +10,15 @@ from retain.envs.batch import Batch, Observations
 
 
 class MemoryChain(Batch):
-    """Bits are shown at the first step, one of them is asked for at the last (after Osband et al.
-    2020, bsuite). With one bit it is a T-maze that is walked by itself: the cue says where to turn
-    at the junction.
+    """Shows bits at the first step and asks for one of them at the last (after Osband et al. 2020,
+    bsuite). With one bit this is a T-maze in which the agent moves automatically: the cue says
+    where to turn at the junction.
 
     The answer at the last step earns 1 or -1; nothing else counts.
 
     Args:
-        length: steps between cue and question.
-        bits: shown.
+        length: number of steps between cue and question.
+        bits: number of bits shown.
     """
 
     def __init__(self, num_envs: int, *, length: int = 20, bits: int = 1) -> None:
@@ -30,7 +30,7 @@ class MemoryChain(Batch):
         self.asked = np.zeros(num_envs, dtype=np.int64)
 
     def draw(self, index: int, generator: np.random.Generator) -> None:
-        """The bits and which of them will be asked for."""
+        """Draws the bits and the index to ask for."""
         count = self.bits.shape[1]
         self.bits[index] = generator.integers(0, 2, count)
         self.asked[index] = generator.integers(count)
@@ -46,21 +46,21 @@ class MemoryChain(Batch):
         return out
 
     def advance(self, action: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Judges the last step."""
+        """Scores the last step."""
         over = self.elapsed >= self.length
         right = action == self.bits[self._each, self.asked]
         return np.where(over, np.where(right, 1.0, -1.0), 0.0), over
 
 
 class CueTarget(Batch):
-    """Two ends of a corridor, one good and one bad; which is which is shown only at first, while
-    the agent cannot move yet, later it sees its position alone (after Pleines et al.'s
-    proof-of-concept memory task).
+    """A corridor with a good and a bad end. The agent sees which is which only at first, while it
+    cannot move yet; later it sees only its position (after Pleines et al.'s proof-of-concept memory
+    task).
 
-    The good end earns 1, the bad one costs 1, every step 0.02.
+    The good end earns 1, the bad one costs 1, and every step costs 0.02.
 
     Args:
-        show: steps that the cue is visible and the agent stands still.
+        show: steps for which the cue is visible and the agent stands still.
         reach: steps from the middle to an end.
         length: steps after which an episode is truncated.
     """
@@ -76,7 +76,7 @@ class CueTarget(Batch):
         self.position = np.zeros(num_envs, dtype=np.int64)
 
     def draw(self, index: int, generator: np.random.Generator) -> None:
-        """Which end is good; the agent stands in the middle."""
+        """Draws the good end, and puts the agent in the middle."""
         self.good[index] = 2 * generator.integers(2) - 1
         self.position[index] = 0
 
@@ -90,7 +90,7 @@ class CueTarget(Batch):
         return out
 
     def advance(self, action: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Left or right, once the cue is gone."""
+        """Moves left or right, once the cue is gone."""
         free = self.elapsed >= self.show
         self.position += np.where(free, 2 * np.asarray(action, dtype=np.int64) - 1, 0)
         over = np.abs(self.position) >= self.reach

@@ -1,1 +1,1 @@
-"""Environments in worker processes, and nothing lost when one of them dies."""
+"""Environments in worker processes; a worker that dies loses nothing."""

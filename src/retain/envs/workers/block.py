@@ -1,4 +1,4 @@
-"""The block of memory that a pool's processes share, and the arrays that lie in it."""
+"""The memory block that a pool's processes share, and the arrays in it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from retain.envs.buffers import Layout, buffers_layout
 
 ALIGN = 64
-"""Bytes; arrays begin at multiples of it, a cache line."""
+"""Alignment of arrays in bytes, a cache line."""
 
 
 def block_layout(
@@ -20,10 +20,10 @@ def block_layout(
     groups: int,
     each: int,
 ) -> Layout:
-    """What lies in the block of a pool.
+    """The layout of a pool's block.
 
     Args:
-        each: environments of a group.
+        each: number of environments in a group.
     """
     layout: Layout = dict.fromkeys(("asked", "done"), ((workers,), np.int64))
     shape, dtype = action_space.shape or (), action_space.dtype
@@ -41,13 +41,13 @@ def block_layout(
 
 
 def layout_bytes(layout: Layout) -> int:
-    """Bytes that `arrays_in` needs."""
+    """Number of bytes that `arrays_in` needs."""
     sizes = (int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
     return sum(-(-size // ALIGN) * ALIGN for size in sizes)
 
 
 def arrays_in(layout: Layout, memory: memoryview) -> dict[str, NDArray[Any]]:
-    """The arrays of a layout, one after the other in `memory`."""
+    """The arrays of a layout, placed one after the other in `memory`."""
     arrays: dict[str, NDArray[Any]] = {}
     offset = 0
     for name, (shape, dtype) in layout.items():
@@ -57,6 +57,6 @@ def arrays_in(layout: Layout, memory: memoryview) -> dict[str, NDArray[Any]]:
 
 
 def group_arrays(shared: dict[str, NDArray[Any]], group: int) -> dict[str, NDArray[Any]]:
-    """A group's arrays among all of the block's."""
+    """One group's arrays among all of the block's."""
     prefix = f"{group}."
     return {k.removeprefix(prefix): x for k, x in shared.items() if k.startswith(prefix)}

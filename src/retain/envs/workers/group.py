@@ -77,11 +77,11 @@ class Group(Backend):
         return EnvStep(out.slots[self.slot], out.reward, out.terminated, out.truncated)
 
     def info(self, index: int) -> Info:
-        """See the contract; what is no plain data stays with the worker."""
+        """See the contract; values that are not plain data stay in the worker."""
         return self.infos.get(index, {})
 
     def _cut_lost(self) -> None:
-        """Episodes that could not be played again end where they were."""
+        """Truncates episodes that could not be replayed."""
         lost, out = np.flatnonzero(self._lost), self.buffers
         for now, before in self._columns(self.slot, 1 - self.slot):
             now[lost] = before[lost]
@@ -93,13 +93,13 @@ class Group(Backend):
             self.faults.append(Fault("not deterministic", index, text))
 
     def _columns(self, *slots: int) -> list[tuple[NDArray[Any], ...]]:
-        """The observation's arrays in those slots."""
+        """The observation's arrays in these slots."""
         chosen = [self.buffers.slots[slot] for slot in slots]
         columns = [list(x.values()) if isinstance(x, dict) else [x] for x in chosen]
         return list(zip(*columns, strict=True))
 
     def episodes_of(self, rows: slice, pending: list[bytes]) -> Part:
-        """What plays some environments to the last answer they gave."""
+        """The data to replay some environments up to their last response."""
         stepping, resetting = self.step_code in pending, self.reset_code in pending
         episodes = []
         for i in range(rows.start, rows.stop):
@@ -109,7 +109,8 @@ class Group(Backend):
         return self.slot if stepping or self._playing_back else 1 - self.slot, episodes
 
     def compare(self, spare: int, rows: slice, resetting: bool) -> None:
-        """Marks as lost what did not come back, in slot `spare`, to its last observation."""
+        """Marks environments as lost if their replayed observation, in slot `spare`, differs from
+        the last one."""
         if self._playing_back:
             return
         for now, last in self._columns(spare, 1 - spare):
@@ -135,5 +136,5 @@ class Group(Backend):
         return self.buffers.slots[self.slot]
 
     def close(self) -> None:
-        """Ends the workers, of all groups."""
+        """Ends the workers of all groups."""
         self.pool.close()

@@ -1,4 +1,4 @@
-"""The parent's side of a worker, and what a group asks of the pool that has it."""
+"""The parent's side of a worker, and a group's view of its pool."""
 
 import contextlib
 import os
@@ -21,21 +21,21 @@ class Handle:
 
     number: int
     rows: list[slice]
-    """Its environments in each group."""
+    """The worker's environments in each group."""
     process: subprocess.Popen[bytes]
     command: int
     reply: int
     messages: Connection
     watch: Watch = field(init=False)
-    """Of its count of answers."""
+    """Watches the worker's count of answers."""
     pending: deque[bytes] = field(default_factory=deque)
     """Commands without an answer yet, oldest first."""
     asked: int = 0
     replaced: int = 0
-    """Times since the last answer."""
+    """Number of replacements since the last answer."""
 
     def close(self, patience: float = 0.0) -> None:
-        """Lets it end, or ends it."""
+        """Lets the worker end by itself, or kills it."""
         for end in (self.command, self.reply):
             with contextlib.suppress(OSError):
                 os.close(end)
@@ -48,10 +48,10 @@ class Handle:
 
 
 class GroupView(Protocol):
-    """What a group asks of its neighbours in the pool."""
+    """A group's view of its neighbours in the pool."""
 
     slot: int
-    """Which slot its last observations are in."""
+    """The slot of the group's last observations."""
 
 
 class PoolView(Protocol):
@@ -60,7 +60,7 @@ class PoolView(Protocol):
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
     arrays: dict[str, NDArray[Any]]
-    """Everything that lies in the shared block, by name."""
+    """All arrays of the shared block, by name."""
     handles: list[Handle]
 
     @property
@@ -68,19 +68,19 @@ class PoolView(Protocol):
         """Every group of the pool."""
 
     def ask(self, handle: Handle, code: bytes) -> None:
-        """Gives a worker a command."""
+        """Sends a worker a command."""
 
     def wait(self, handle: Handle, code: bytes) -> None:
-        """Until a worker has answered a command, and all before it."""
+        """Waits until a worker has answered a command and all commands before it."""
 
     def ask_play_back(self, handle: Handle, parts: list[Part]) -> None:
-        """Has a worker play episodes again, of each group."""
+        """Asks a worker to replay episodes of each group."""
 
     def played_back(self, handle: Handle, longest: int) -> bytes | None:
-        """Its answer, when that many steps have been played at most."""
+        """The worker's answer, once at most `longest` steps have been replayed."""
 
     def replace(self, handle: Handle, kind: Any) -> None:
-        """A new process for a worker's environments, brought to where the old one was."""
+        """Starts a new process for a worker's environments and brings them to where they were."""
 
     def close(self) -> Any:
         """Ends the workers."""

@@ -1,11 +1,11 @@
-"""Environments in worker processes, and nothing lost when one of them dies.
+"""Environments in worker processes; a worker that dies loses nothing.
 
 Observations, actions, rewards and ends live in one block of memory that all processes map; a step
 costs one byte each way over a pipe and no pickling. The block is an unlinked file and every pipe
-ends with its processes, so nothing can stay behind when the trainer is killed.
+ends with its processes, so nothing remains when the trainer is killed.
 
-A worker that dies or hangs is replaced: its environments are made anew and their episodes played
-again from seed and actions to where they were, so the run goes on bit-identically.
+A worker that dies or hangs is replaced: its environments are made anew and their episodes are
+replayed from seed and actions to where they were, so the run continues bit-identically.
 """
 
 import contextlib
@@ -34,11 +34,11 @@ from retain.envs.workers.protocol import DONE, NEWS, PLAY_BACK, News, Part, Watc
 from retain.errors import EnvironmentFailure, UsageError, notice
 
 AVAILABLE = os.name == "posix" and hasattr(select, "poll")
-"""Whether a process can hand open files to another one here, and wait for them: not on Windows."""
+"""Whether processes can pass open files to each other here and wait for them; false on Windows."""
 START_TIMEOUT = 120.0
-"""Seconds for a worker to import what it needs and make its environments."""
+"""Seconds that a worker may take to import its modules and make its environments."""
 PATIENCE = 3
-"""Times that a worker may be replaced before the same command is answered."""
+"""Number of times that a worker may be replaced before it answers the same command."""
 START = "from retain.envs.workers.process import main; main()"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -55,9 +55,9 @@ class Pool:
 
     Args:
         env: an id or a callable, as `make` takes it.
-        num_envs: of all groups together.
+        num_envs: number of environments, summed over all groups.
     Raises:
-        UsageError: an environment cannot be made; the line is the worker's.
+        UsageError: an environment cannot be made; the line comes from the worker.
     """
 
     def __init__(self, env: Any, num_envs: int, options: EnvOptions) -> None:
@@ -133,7 +133,7 @@ class Pool:
         return spaces
 
     def ask(self, handle: Handle, code: bytes) -> None:
-        """Gives a worker a command."""
+        """Sends a worker a command."""
         handle.pending.append(code)
         handle.asked += 1
         self.arrays["asked"][handle.number] = handle.asked
@@ -141,10 +141,10 @@ class Pool:
             os.write(handle.command, code)
 
     def wait(self, handle: Handle, code: bytes, seconds: float | None = None) -> None:
-        """Until a worker has answered a command, and all before it.
+        """Waits until a worker has answered a command and all commands before it.
 
         Raises:
-            EnvironmentFailure: it was replaced again and again.
+            EnvironmentFailure: the worker was replaced again and again.
         """
         limit = self.options.worker_timeout if seconds is None else seconds
         while code in handle.pending:
@@ -156,7 +156,7 @@ class Pool:
             handle.pending.popleft()
 
     def _read(self, handle: Handle, limit: float) -> bytes | None:
-        """A worker's next answer; empty when it is dead, None when it takes too long."""
+        """A worker's next answer; empty if the worker is dead, None if it takes too long."""
         if not handle.watch.reached(handle.asked - len(handle.pending) + 1):
             ready = select.poll()
             ready.register(handle.reply, select.POLLIN)
@@ -166,7 +166,7 @@ class Pool:
         return self._take_news(handle, limit) if answer == NEWS else answer
 
     def _take_news(self, handle: Handle, limit: float) -> bytes | None:
-        """Hands what a worker tells of its environments to their groups, and answers as `_read`."""
+        """Passes a worker's news of its environments to their groups; answers like `_read`."""
         try:
             if not handle.messages.poll(limit):
                 return None
@@ -181,7 +181,7 @@ class Pool:
         return DONE
 
     def replace(self, handle: Handle, kind: Any) -> None:
-        """A new process for a worker's environments, brought to where the old one was."""
+        """Starts a new process for a worker's environments and brings them to where they were."""
         pending = [code for code in handle.pending if code != PLAY_BACK]
         answer: bytes | None = b"" if kind == "worker died" else None
         while answer != DONE:
@@ -196,7 +196,7 @@ class Pool:
             handle.replaced += 1
             if handle.replaced > PATIENCE:
                 raise EnvironmentFailure(f"{text}, {PATIENCE} times in a row at the same step")
-            fault = Fault(kind, -1, f"{text}; its episodes were played again")
+            fault = Fault(kind, -1, f"{text}; its episodes were replayed")
             self.groups[0].faults.append(fault)
             self._renew(handle)
             answer = self._catch_up(handle, pending)
@@ -204,7 +204,7 @@ class Pool:
             self.ask(handle, code)
 
     def _renew(self, handle: Handle) -> None:
-        """A new process, with environments that were never reset."""
+        """Starts a new process, with environments that have never been reset."""
         handle.process.kill()
         handle.close()
         new = self._spawn(handle.number, handle.rows)
@@ -218,7 +218,8 @@ class Pool:
         handle.messages.send_bytes(pickle.dumps(self._layout))
 
     def _catch_up(self, handle: Handle, pending: list[bytes]) -> bytes | None:
-        """Plays a new worker's episodes to the last answers its predecessor gave; its answer."""
+        """Replays a new worker's episodes up to its predecessor's last answers; returns its
+        answer."""
         parts = [
             group.episodes_of(rows, pending)
             for group, rows in zip(self.groups, handle.rows, strict=True)
@@ -233,12 +234,12 @@ class Pool:
         return answer
 
     def ask_play_back(self, handle: Handle, parts: list[Part]) -> None:
-        """Has a worker play episodes again, of each group."""
+        """Asks a worker to replay episodes of each group."""
         handle.messages.send_bytes(pickle.dumps(parts))
         self.ask(handle, PLAY_BACK)
 
     def played_back(self, handle: Handle, longest: int) -> bytes | None:
-        """Its answer, when that many steps have been played at most."""
+        """The worker's answer, once at most `longest` steps have been replayed."""
         return self._read(handle, self.options.worker_timeout * (1 + longest))
 
 

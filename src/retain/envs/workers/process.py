@@ -1,10 +1,10 @@
-"""A worker process: some environments of a run, stepped on command, never importing torch.
+"""A worker process: steps some of a run's environments on command, and never imports torch.
 
 `main()` is started as `python -c "..." COMMAND REPLY MESSAGES BLOCK` with four
 inherited file descriptors: a pipe of one-byte commands, a pipe of one-byte answers, a socket for
 the rare longer messages, and the memory that all arrays live in.
 
-`protocol` says what the commands and answers are.
+`protocol` defines the commands and answers.
 """
 
 import os
@@ -34,7 +34,7 @@ from retain.errors import Notice, UsageError
 
 
 def leave_with_parent(command: int) -> None:
-    """Ends the process once nobody can write commands any more, whatever it is doing."""
+    """Ends the process once nobody can send commands any more, whatever it is doing."""
     watch = select.poll()
     watch.register(command, 0)
     watch.poll()
@@ -50,7 +50,7 @@ class Worker:
         self.infos: list[tuple[int, int, Info]] = []
 
     def build(self) -> None:
-        """Makes the environments and maps the arrays; tells the parent the spaces in between."""
+        """Makes the environments and maps the arrays; sends the parent the spaces in between."""
         start: dict[str, Any] = pickle.loads(self.messages.recv_bytes())
         sys.path[:] = start["path"]
         for name, spec in cloudpickle.loads(start["specs"]).items():
@@ -87,7 +87,7 @@ class Worker:
             self.fresh.append(cut_rows(fresh, rows))
 
     def serve(self) -> None:
-        """Answers commands until there is nobody to give any."""
+        """Answers commands until the parent is gone."""
         count = 0
         while True:
             self.asked.reached(count + 1)
@@ -111,7 +111,7 @@ class Worker:
                 self.messages.send_bytes(pickle.dumps(news))
 
     def run(self, code: int) -> None:
-        """A step or the resets of a group."""
+        """Runs a step or the resets of a group."""
         group, arrays, rows = self.groups[code // 2], self.arrays[code // 2], self.rows[code // 2]
         slot = int(arrays["slot"][0])
         if code % 2:
@@ -126,7 +126,7 @@ class Worker:
                 self.reset_ahead(code // 2, ended)
 
     def note_infos(self, number: int, ended: NDArray[np.bool_]) -> None:
-        """What environments said besides as their episodes ended, for the parent."""
+        """Collects the infos of ended episodes for the parent."""
         for index in np.flatnonzero(ended).tolist():
             info = self.groups[number].info(index)
             readable = {
@@ -136,8 +136,8 @@ class Worker:
                 self.infos.append((number, index, readable))
 
     def reset_ahead(self, number: int, ended: NDArray[np.bool_]) -> None:
-        """Begins the episodes that were announced, into rows of their own: the final observations
-        stay where they are until the parent asks for the new ones."""
+        """Begins the announced episodes, in separate rows: the final observations stay in place
+        until the parent asks for the new ones."""
         group, arrays, rows = self.groups[number], self.arrays[number], self.rows[number]
         announced, begun = arrays["announced"][rows], arrays["begun"][rows]
         for index in np.flatnonzero(ended & (announced >= 0)).tolist():
@@ -145,7 +145,7 @@ class Worker:
                 begun[index] = announced[index]
 
     def play_back(self) -> None:
-        """Plays episodes to where they were, into the slots that the message names."""
+        """Replays episodes to where they were, into the slots that the message names."""
         for group, (slot, episodes) in zip(
             self.groups, pickle.loads(self.messages.recv_bytes()), strict=True
         ):
@@ -155,7 +155,7 @@ class Worker:
 
 
 def main() -> None:
-    """The process."""
+    """The entry point of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
     worker = Worker(*map(int, sys.argv[1:]))
     threading.Thread(target=leave_with_parent, args=(worker.command,), daemon=True).start()

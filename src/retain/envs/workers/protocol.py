@@ -1,9 +1,9 @@
-"""What a pool and its worker processes say to each other.
+"""The protocol between a pool and its worker processes.
 
-A worker is told `2 * group` to step a group, `2 * group + 1` to reset where the group's mask says
-so, or `PLAY_BACK`. It answers `DONE`, or `NEWS` and then a message of faults and of what
-environments said besides as their episodes ended. The message comes second because it may be larger
-than the pipe: the parent is reading by then.
+The pool sends `2 * group` to step a group, `2 * group + 1` to reset where the group's mask says so,
+or `PLAY_BACK`. The worker answers `DONE`, or `NEWS` followed by a message with faults and the infos
+of ended episodes. The message comes second because it may be larger than the pipe: the parent is
+reading by then.
 """
 
 import os
@@ -16,20 +16,20 @@ import numpy as np
 from retain.envs.contract import Fault, Info
 
 offer_core: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))
-"""Lets another process have the core; macOS has no call of its own for it."""
+"""Offers the core to another process; macOS has no call of its own for this."""
 PLAY_BACK = b"\xff"
 DONE, NEWS = b".", b"!"
 Part = tuple[int, list[tuple[int, list[Any]]]]
-"""What `PLAY_BACK`'s message holds for a group: its slot to write to, and seed and actions of some
-environments in order."""
+"""One group's part of the `PLAY_BACK` message: the slot to write to, and the seed and actions of
+some environments in order."""
 News = tuple[list[tuple[int, Fault]], list[tuple[int, int, Info]]]
-"""What `NEWS`'s message holds: faults, each after its group, and infos, each after its group and
-the environment's place among the worker's."""
+"""The `NEWS` message: faults, each after its group, and infos, each after its group and the
+environment's index in the worker."""
 
 
 def plain(value: object) -> bool:
-    """Whether a value is numbers, text or arrays of numbers, alone or in containers: what another
-    process can read whatever it has imported."""
+    """Whether a value consists of numbers, text or arrays of numbers, alone or in containers, so
+    that another process can read it whatever it has imported."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and plain(inside) for key, inside in value.items())
     if isinstance(value, list | tuple):
@@ -40,28 +40,28 @@ def plain(value: object) -> bool:
 
 
 class Watch:
-    """Looks at a shared counter for about 50 us before a wait goes to sleep: waking a sleeper costs
-    as much. Every look is followed by an offer of the core to whoever needs it.
+    """Checks a shared counter for about 50 us before a wait goes to sleep, since waking a sleeper
+    costs as much. After every check it offers the core to other processes.
 
-    Where others take the offer for long, and not to answer, the machine is busy, and the next waits
-    sleep at once.
+    If other processes keep the core for long without answering, the machine is busy, and the next
+    waits sleep at once.
 
     Args:
         cell: the counter.
-        looks: of a wait.
+        looks: number of checks per wait.
     """
 
     LOOKS, FEW = 100, 10
-    """Looks of a wait; where there is no core to spare: whoever looks counts as busy, and two
-    workers may be put on one core."""
+    """Checks per wait: LOOKS, or FEW if there is no core to spare. A checking process counts as
+    busy, and two workers may share one core."""
     BUSY, PAUSE = 400_000, 1000
-    """Nanoseconds after which a wait was too long; waits that then only sleep."""
+    """Nanoseconds after which a wait was too long, and the number of waits that then only sleep."""
 
     def __init__(self, cell: memoryview, looks: int = LOOKS) -> None:
         self.cell, self.looks, self.pause = cell, looks, 0
 
     def reached(self, wanted: int) -> bool:
-        """Whether the counter came to `wanted` meanwhile."""
+        """Whether the counter reached `wanted` during the checks."""
         cell = self.cell
         if self.pause:
             self.pause -= 1

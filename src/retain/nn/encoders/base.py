@@ -66,10 +66,12 @@ def register_encoder(name: str) -> Callable[[Kind], Kind]:
 
     def enter(kind: Kind) -> Kind:
         if not (isinstance(kind, type) and issubclass(kind, Encoder)):
-            raise UsageError(f"{kind!r} is no encoder (expected a subclass of retain.nn.Encoder)")
+            raise UsageError(
+                f"{kind!r} is not an encoder (expected a subclass of retain.nn.Encoder)"
+            )
         before = ENCODERS.get(name)
         if name == AUTO or (before is not None and _path(before) != _path(kind)):
-            raise UsageError(f"an encoder called {name!r} exists already")
+            raise UsageError(f"an encoder called {name!r} already exists")
         ENCODERS[name] = kind
         return kind
 
@@ -131,5 +133,5 @@ def build_encoder(kind: type[Encoder], space: gym.Space[Any], **fields: Any) -> 
     wanted = inspect.signature(kind).parameters
     made = kind(space, **{k: v for k, v in fields.items() if k in wanted})
     if not isinstance(getattr(made, "features", None), int):
-        raise UsageError(f"{kind.__name__} has no width `features` (expected an int, its output's)")
+        raise UsageError(f"{kind.__name__} has no `features` (expected an int, its output's width)")
     return made

@@ -66,7 +66,7 @@ class Crew:
         for name in self.states.keys() - self.members.keys():
             if self.states[name]:
                 run.warn(
-                    f"callback {name}: it took part before and is not there now "
+                    f"callback {name}: it has saved state but is missing now "
                     "(resume(path, callbacks=[...]))"
                 )
 

@@ -21,8 +21,8 @@ class Evaluate(Callback):
         self.before = event.run.steps
         if not separate(event.run.agent):
             raise UsageError(
-                "eval_every needs environments of its own, and the one that was given cannot be "
-                "made again: pass a callable that makes one"
+                "eval_every needs separate environments, but the one that was given cannot be "
+                "copied: pass a callable that makes one"
             )
 
     def on_row(self, event: RowLogged) -> None:

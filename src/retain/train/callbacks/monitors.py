@@ -32,10 +32,10 @@ RULES = (
          lambda row, _: row["first_value_gap"] > PARITY * max(1.0, abs(row["q_mean"])), 1,
          "acting and training disagree: values differ by {:.2g} before an update's first step"),
     Rule("approx_kl", lambda row, _: row["approx_kl"] > 0.2, 5,
-         "KL {:.2g}: the policy takes too large steps; lower learning_rate or epochs"),
+         "KL {:.2g}: the policy's steps are too large; lower learning_rate or epochs"),
     Rule("approx_kl", lambda row, first: row["approx_kl"] < 0.003
          and row["entropy"] > first["entropy"], 30,
-         "KL {:.2g} and entropy above where it began: hardly anything is learned; "
+         "KL {:.2g} and entropy above its first value: hardly anything is learned; "
          "raise learning_rate or lower entropy_coef"),
     Rule("clip_fraction", lambda row, _: row["clip_fraction"] > 0.6, 5,
          "clip fraction {:.2g}: most steps leave the clip range; lower learning_rate or epochs"),

@@ -39,7 +39,7 @@ def register_callback(name: str) -> Callable[[Kind], Kind]:
     def register(kind: Kind) -> Kind:
         known = REGISTERED.get(name)
         if known is not None and known.__qualname__ != kind.__qualname__:
-            raise UsageError(f"a callback is called {name!r} already: {known.__qualname__}")
+            raise UsageError(f"a callback called {name!r} already exists: {known.__qualname__}")
         REGISTERED[name] = kind
         kind.name = name
         return kind
@@ -62,7 +62,7 @@ def make_callback(what: CallbackLike) -> Callback:
             raise UsageError(f"cannot make the callback {kind.__qualname__}: {error}") from None
     if not isinstance(kind, Callback):
         raise UsageError(
-            f"{what!r} is no callback (expected a retain.Callback, a name or module:Name)"
+            f"{what!r} is not a callback (expected a retain.Callback, a name or module:Name)"
         )
     return kind
 

@@ -38,6 +38,6 @@ def all_callbacks(
     on = {name for name, wanted in (before | after).items() if wanted}
     for user in users:
         if user.name in on:
-            raise UsageError(f"the callback {user.name!r} is there already, in every run")
+            raise UsageError(f"the callback {user.name!r} is already part of every run")
     first, last = ([make_callback(n) for n, wanted in x.items() if wanted] for x in (before, after))
     return [*first, *users, *last]

@@ -92,7 +92,8 @@ class Terminal(Callback):
 
     def _eta(self, step: float) -> str:
         rate = (step - self.first) / max(time.monotonic() - self.began, 1e-9)
-        seconds = int((self.total - step) / rate) if rate > 0 else 0
+        # A segment may end beyond the planned steps.
+        seconds = int(max(self.total - step, 0) / rate) if rate > 0 else 0
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
     def _draw(self, row: Row) -> None:
@@ -112,7 +113,7 @@ class Terminal(Callback):
 
     def _line(self, row: Row) -> None:
         self.printed = row
-        share = row["step"] / self.total
+        share = min(row["step"] / self.total, 1.0)
         values = "  ".join(f"{name} {show(row[name])}" for name in SHOWN if name in row)
         self.console.print(
             f"{self.title}  {int(row['step']):,}/{self.total:,} ({share:.0%})  {values}"

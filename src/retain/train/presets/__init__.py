@@ -1,13 +1,14 @@
-"""Settings from files: for an environment and a memory, by name or by path.
+"""Settings from files, by environment and memory; a file has a name or a path.
 
-A preset is a folder here with one TOML file for each algorithm (`tuned` applies unless another is
-asked for; `cleanrl` and `sb3` are those libraries' numbers), or a file of the user's own. There,
+A preset is a folder here with one TOML file per algorithm (`tuned` applies by default; `cleanrl`
+and `sb3` are those libraries' numbers), or a user's own file. In a file,
 
-* a table is for the environment that it is named after, or for those of its `env`; `*` matches;
-* `like = "table"` begins with what another table holds;
-* `[table.none]` holds without memory, `[table.memory]` with any, `[table.recurrent]` with one that
-  trains in sequences, `[table.lstm]` with that one; a later one of these wins over an earlier;
-* settings above all tables are for every environment.
+* a table applies to the environment that it is named after, or to those in its `env`; `*` matches;
+* `like = "table"` copies another table's settings first;
+* `[table.none]` applies without memory, `[table.memory]` with any, `[table.recurrent]` with one
+that trains in sequences, `[table.lstm]` with that one; later ones in this list win over earlier
+ones;
+* settings above all tables apply to every environment.
 """
 
 import tomllib
@@ -26,45 +27,47 @@ FOLDER = Path(__file__).parent
 TUNED = "tuned"
 """Settings that are known to work in some environments."""
 AUTO = "auto"
-"""What applies unless another is asked for: the tuned settings, and where there are none for an
-environment, those that are derived from it (`retain.train.defaults`)."""
+"""The default: the tuned settings, or for an environment without any, settings derived from it
+(`retain.train.defaults`)."""
 NONE = "none"
-"""Instead of a preset's name: the algorithm's defaults."""
+"""The name that asks for no preset: the algorithm's defaults apply."""
 KINDS = ("none", "memory", "recurrent")
-"""Tables for a kind of memory, besides those for one memory by its name."""
+"""Tables for a kind of memory, in addition to those for a single memory by name."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a file says about some environments.
+    """The part of a file about some environments.
 
     Args:
-        env: patterns of their ids.
-        layers: settings by kind of memory; "" is for all.
+        env: patterns of the environments' ids.
+        layers: settings by kind of memory; "" applies to all.
     """
 
     env: tuple[str, ...]
     layers: dict[str, Preset]
 
     def fits(self, env: str) -> bool:
-        """Whether it is about an environment; ours are known with and without their namespace."""
+        """Whether the table applies to an environment; ours match with and without their
+        namespace."""
         ids = {env, env.removeprefix("retain/")}
         return any(fnmatchcase(one, pattern) for one in ids for pattern in self.env)
 
 
 def names() -> list[str]:
-    """The presets that are here, by name."""
+    """The names of the presets in this folder."""
     return sorted({path.parent.name for path in FOLDER.glob("*/*.toml")})
 
 
 def preset(algo: str, env: str, memory: str, name: str = AUTO, *, known: Collection[str]) -> Preset:
-    """Field values for an environment and a memory; empty where the preset has none.
+    """Field values for an environment and a memory; empty if the preset has none.
 
     Args:
-        name: of a preset, "auto", "none", or the path of a TOML file.
+        name: name of a preset, "auto", "none", or the path of a TOML file.
         known: the algorithm's fields.
     Raises:
-        UsageError: there is no such preset, or its file is broken; the line names the place.
+        UsageError: there is no such preset, or its file is broken; the line names the file and
+            place.
     """
     path = _file(algo, name)
     if path is None:
@@ -81,7 +84,7 @@ def preset(algo: str, env: str, memory: str, name: str = AUTO, *, known: Collect
 
 
 def _file(algo: str, name: str) -> Path | None:
-    """The file that a preset's name means; None where it says nothing about the algorithm."""
+    """The file of a preset for an algorithm; None if the preset has none."""
     if name == NONE:
         return None
     if name == AUTO:
@@ -97,15 +100,15 @@ def _file(algo: str, name: str) -> Path | None:
 
 
 def _tables(path: Path, algo: str, known: Collection[str]) -> list[Table]:
-    """A file's tables in its order; what stands above all of them comes first.
+    """A file's tables in order; settings above all tables come first.
 
     Raises:
-        UsageError: the file is no TOML, or holds a name that means nothing; names it.
+        UsageError: the file is not TOML, or holds an unknown name; the line names it.
     """
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"preset {path} is no valid TOML: {error}") from None
+        raise UsageError(f"preset {path} is not valid TOML: {error}") from None
     general, named = _split(content)
     _check_fields(general, f"preset {path}", algo, known)
     tables = {"": Table(("*",), {"": general})}
@@ -126,7 +129,7 @@ def _tables(path: Path, algo: str, known: Collection[str]) -> list[Table]:
 
 
 def _split(content: dict[str, Any]) -> tuple[Preset, dict[str, dict[str, Any]]]:
-    """The settings and the tables among a table's entries."""
+    """Splits a table's entries into settings and inner tables."""
     tables = {key: value for key, value in content.items() if isinstance(value, dict)}
     return {key: value for key, value in content.items() if key not in tables}, tables
 
