@@ -90,7 +90,7 @@ def test_what_is_no_environment_is_one_clear_line():
     for wrong in (3, None, gym.spaces.Discrete(2)):
         with pytest.raises(UsageError, match=rf"env is {type(wrong).__name__} \(expected a gymn"):
             retain.PPO(wrong)
-    with pytest.raises(UsageError, match="env_kwargs cannot apply: CartPole-v1 is made"):
+    with pytest.raises(UsageError, match="env_kwargs cannot apply: CartPole-v1 exists"):
         retain.PPO(gym.make("CartPole-v1"), env_kwargs={"sutton_barto_reward": True})
     with pytest.raises(UsageError, match=r"env_kwargs cannot be written.*pass a callable"):
         retain.PPO("CartPole-v1", env_kwargs={"space": gym.spaces.Discrete(2)})

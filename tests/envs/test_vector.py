@@ -120,7 +120,7 @@ def test_training_on_a_vector_that_takes_no_seeds_resumes_with_new_episodes(tmp_
     assert again.collector.streams[0].reset_flags.all()
     assert again.progress["not_deterministic"] == [0, 1, 2]
     assert again.learn(24).steps == 48
-    with pytest.raises(UsageError, match="takes no seed for each episode: none can be"):
+    with pytest.raises(UsageError, match="takes no seed for each episode: episodes cannot be"):
         play_back(tmp_path / "run", env=Rows(AutoresetMode.SAME_STEP))
 
 

@@ -97,7 +97,7 @@ def test_a_run_of_an_object_resumes_bit_identically(tmp_path):
     settings = PPO | {"lr_schedule": "constant"}  # a schedule goes by the planned end
     whole = retain.PPO(Drift(), **settings).learn(128)
     retain.PPO(Drift(), **settings).learn(64, out=tmp_path / "run")
-    with pytest.raises(UsageError, match=r'object of Python.*retain.resume\("'):
+    with pytest.raises(UsageError, match=r'Python object.*retain.resume\("'):
         retain.resume(tmp_path / "run", steps=128)
     again = retain.resume(str(tmp_path / "run"), env=Drift(), steps=128)
     assert again.steps == 128

@@ -49,7 +49,7 @@ def test_the_table_names_nothing_that_does_not_exist():
         ("PPO", {"num_envs": 4, "num_steps": 100, "num_mini_batches": 8}, "batch_size 50$"),
         ("PPO", {"num_envs": 4, "frames_per_batch": 2000}, "num_steps 500 of each of num_envs 4"),
         ("SAC", {"train_freq": 4}, "update_ratio 0.25"),
-        ("PPO", {"anneal_lr": True}, "CleanRL's: say lr_schedule"),
+        ("PPO", {"anneal_lr": True}, "CleanRL's: use lr_schedule"),
         ("PPO", {"learning_rat": 1}, "'learning_rat'; did you mean 'learning_rate'"),
     ],
 )  # fmt: skip
@@ -64,7 +64,7 @@ def test_a_setting_of_another_library_is_answered_with_ours(algo, settings, mess
         ("--n-steps 5", "unknown flag '--n-steps', Stable-Baselines3's name for --num-steps"),
         ("--total-timesteps 1000", "Stable-Baselines3's name for --steps"),
         ("--env-id CartPole-v1", "CleanRL's name for --env"),
-        ("--no-anneal-lr", "CleanRL's: say --lr-schedule"),
+        ("--no-anneal-lr", "CleanRL's: use --lr-schedule"),
         (
             "--num_minibatches=8 --num-steps 64",
             "--num-steps 64 are 512 steps a segment, and 8 minib",
@@ -83,7 +83,7 @@ def test_a_flag_of_another_library_is_answered_with_ours(line, message, capsys):
 @pytest.mark.parametrize("arguments", [("MlpPolicy", "CartPole-v1"), ("MlpLstmPolicy",)])
 def test_a_policy_in_the_first_place_is_told_apart_from_an_environment(arguments):
     with pytest.raises(
-        UsageError, match=r"a policy of Stable-Baselines3's.*PPO\((env|'CartPole-v1'),"
+        UsageError, match=r"a policy of Stable-Baselines3.*PPO\((env|'CartPole-v1'),"
     ):
         retain.PPO(*arguments)
     with pytest.raises(UsageError, match=r"PPO takes only the environment by position"):

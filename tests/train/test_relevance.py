@@ -21,7 +21,7 @@ IDLE = [
     ("ppo --log-std-init -1", "the actions are Discrete(2)"),
     ("ppo --env Pendulum-v1 --sde-sample-freq 4 --no-use-sde", "use_sde is False"),
     ("ppo --precision bfloat16", "no part of the observation is an image"),
-    ("ppo --frame-stack 2", "it is for Atari"),
+    ("ppo --frame-stack 2", "it applies only to Atari"),
     ("ppo --worker-timeout 5", "workers is 0"),
     ("sac --env Pendulum-v1 --alpha 0.1 --alpha-init 2", "alpha is 0.1, a fixed weight"),
     ("dqn --priority-beta 0.5 --no-prioritized", "prioritized is False"),
