@@ -52,7 +52,6 @@ def test_the_spaces_and_the_memory_decide():
     memory = derived(memory="lstm")
     assert (memory["shortcut"], memory["previous_action"]) == (True, True)
     assert memory["sequence_length"] == 32
-    assert memory["batch_size"] % 32 == 0
     assert "normalise_reward" not in derived("sac")
     assert derived("sac")["normalise_obs"] is True
 
@@ -129,4 +128,5 @@ def test_a_run_prints_and_records_what_was_derived_and_help_shows_it(tmp_path, c
     with pytest.raises(SystemExit):
         cli.run(["train", "ppo", *line, "--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "None = all of it. (default: 16)" in shown
+    about = shown.split("--sequence-length", 1)[1]
+    assert about[: about.index("--", 1)].rstrip().endswith("(default: 16)")
