@@ -65,6 +65,6 @@ def test_an_unknown_algorithm_is_refused_with_the_nearest(own, name, message, ca
 def test_a_name_is_taken_once_and_by_algorithms_only():
     with pytest.raises(UsageError, match="'ppo' already exists"):
         retain.register_algorithm("ppo")(type("Other", (retain.OnPolicyAgent,), {}))
-    with pytest.raises(UsageError, match="no algorithm"):
+    with pytest.raises(UsageError, match="not an algorithm"):
         retain.register_algorithm("mine")(dict)
     assert "mine" not in AGENTS
