@@ -1,4 +1,4 @@
-"""Deployment: a trained agent in a loop of your own, with the carry in your hands.
+"""Deployment: a trained agent in your own loop, which keeps the carry.
 
 python examples/deployment.py
 """
@@ -13,7 +13,7 @@ import retain
 
 
 def play(agent: retain.Agent, env: gym.Env, seed: int) -> float:
-    """One episode. The carry is what the agent remembers: hand it over from step to step, and
+    """One episode. The carry is what the agent remembers: pass it from step to step, and
     start a new one with each episode."""
     obs, _ = env.reset(seed=seed)
     carry, reset, total, over = agent.initial_carry(), True, 0.0, False

@@ -1,4 +1,4 @@
-"""An algorithm of your own: what differs from its neighbour, with any memory, on any environment.
+"""Your own algorithm: define only its loss, and use any memory and any environment.
 
 python examples/own_algorithm.py                                  # trains on CartPole
 retain train own_algorithm:PenaltyPPO --env CartPoleNoVel-v1 --memory lstm   # from this folder
@@ -17,7 +17,7 @@ from retain.ops import normalise, value_loss
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyConfig(PolicyGradientConfig):
-    """Everything it reads."""
+    """Settings of the algorithm."""
 
     epochs: int = 4
     """Passes over a segment."""
@@ -52,7 +52,7 @@ class PenaltyPPO(retain.OnPolicyAgent):
 
 
 def main(steps: int = 50_000) -> None:
-    """Trains it, and has the doctor look at it."""
+    """Trains the agent, and lets the doctor examine it."""
     agent = PenaltyPPO("CartPole-v1", seed=1, learning_rate=1e-3)
     agent.learn(steps)
     print(f"PPO with a penalty: return {agent.evaluate(10).return_mean:.0f}")

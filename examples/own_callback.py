@@ -1,4 +1,4 @@
-"""A callback of your own: stops a run that has learned its task, and logs a column of its own.
+"""Your own callback: stops a run that has learned its task, and logs a new column.
 
 python examples/own_callback.py
 """
@@ -22,7 +22,7 @@ class Solved(retain.Callback):
         return self.good >= self.times
 
     def state(self):
-        """Kept in every checkpoint, so that a resumed run counts on."""
+        """State for every checkpoint, so that a resumed run continues counting."""
         return {"good": self.good}
 
     def restore(self, state):
@@ -30,7 +30,7 @@ class Solved(retain.Callback):
 
 
 class Longest(retain.Callback):
-    """A metric of its own: the longest episode since the last row."""
+    """Logs a new metric: the longest episode since the last row."""
 
     length = 0
 
@@ -43,7 +43,7 @@ class Longest(retain.Callback):
 
 
 def main(steps: int = 100_000) -> None:
-    """Trains PPO until it is solved."""
+    """Trains PPO until the task is solved."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         agent = retain.PPO("CartPole-v1", seed=1, eval_every=max(steps // 20, 256), eval_episodes=5)

@@ -1,4 +1,4 @@
-"""An encoder of your own: a class that maps an observation space to features.
+"""Your own encoder: a class that maps an observation space to features.
 
 python examples/own_encoder.py
 """
@@ -14,7 +14,7 @@ import retain
 
 @retain.register_encoder("waves")
 class Waves(retain.nn.Encoder):
-    """Sines of learned frequencies of a vector."""
+    """Encodes a vector as sines with learned frequencies."""
 
     def __init__(self, space: gym.spaces.Box, activation: str = "tanh") -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An environment of your own, trained in three ways: one at a time, in processes, as a batch.
+"""Your own environment, trained in three ways: one at a time, in processes, as a batch.
 
 The task: four signs in a row, and whoever has seen the first names it at the end.
 
@@ -17,7 +17,7 @@ SIGNS, LENGTH = 4, 4
 
 
 class FirstSign(gym.Env[Any, Any]):
-    """An ordinary gymnasium environment: nothing here knows of this library.
+    """An ordinary gymnasium environment: nothing here depends on this library.
 
     All that is random comes from `self.np_random`, which `reset(seed=...)` makes: so an episode is
     its seed and its actions, and can be played again.
@@ -65,7 +65,7 @@ class FirstSigns(retain.Backend):
 
 
 def main(steps: int) -> None:
-    """Trains each of the three, and says how often it is right."""
+    """Trains in each of the three ways, and prints how often the agent is right."""
     settings: dict[str, Any] = {"memory": "gru", "learning_rate": 2e-3, "num_envs": 8}
     for name, agent in {
         "a class": retain.PPO(FirstSign, **settings),

@@ -1,4 +1,4 @@
-"""A memory of your own: ten lines, trained by any algorithm, examined by the doctor.
+"""Your own memory: ten lines, trained by any algorithm, examined by the doctor.
 
 python examples/own_memory.py            # trains on a pole whose velocities are hidden
 """
@@ -13,7 +13,7 @@ import retain
 
 @retain.register_memory("fading")
 class Fading(retain.StepMemory):
-    """Running means of what the input says, each fading at a rate of its own."""
+    """Running means of the transformed input, each with its own rate of fading."""
 
     def __init__(self, features_in: int, *, hidden: int, slowest: float = 0.02) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Fading(retain.StepMemory):
 
 
 def main(steps: int = 50_000) -> None:
-    """Examines the memory alone, then trains PPO and SAC's cousin for Discrete actions with it."""
+    """Examines the memory alone, then trains PPO and discrete SAC with it."""
     retain.doctor.check_memory(Fading(5, hidden=8))
     agent = retain.PPO("CartPoleNoVel-v1", memory=Fading, memory_options={"slowest": 0.05}, seed=1)
     agent.learn(steps)

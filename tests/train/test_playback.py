@@ -125,7 +125,7 @@ def test_videos_are_written_and_what_cannot_be_is_one_line(tmp_path, capsys):
     retain.PPO("CartPoleNoVel-v1", **SMALL).learn(256, out=folder)
     record, _ = recorded(folder, 0)
     assert run(["playback", str(folder), "--episode", "0", "--video", str(tmp_path / "a.gif")]) == 0
-    assert "played again: the same" in capsys.readouterr().out
+    assert "the replay gave the same result" in capsys.readouterr().out
     with Image.open(tmp_path / "a.gif") as image:
         assert image.n_frames > 1
         assert image.size[0] > 100

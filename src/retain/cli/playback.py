@@ -42,9 +42,9 @@ def command(arguments: list[str]) -> int:
         print(f"video: {options.video}")
     if not result.same:
         print(
-            f"played again it came to return {result.ret:g}, length {result.length}: "
+            f"the replay gave return {result.ret:g}, length {result.length}: "
             "the environment is not deterministic given its seed"
         )
         return 1
-    print("played again: the same")
+    print("the replay gave the same result")
     return 0

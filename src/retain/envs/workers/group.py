@@ -89,7 +89,7 @@ class Group(Backend):
         self._lost[:] = False
         for index in lost.tolist():
             self.infos.pop(index, None)
-            text = "the episode, played again, came to another observation"
+            text = "the replayed episode reached another observation"
             self.faults.append(Fault("not deterministic", index, text))
 
     def _columns(self, *slots: int) -> list[tuple[NDArray[Any], ...]]:
