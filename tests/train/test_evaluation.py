@@ -95,7 +95,7 @@ def test_without_evaluation_the_best_has_a_full_window_of_episodes(tmp_path, cap
     agent = retain.PPO("CartPole-v1", **SMALL, checkpoint_every=128)
     agent.learn(700, out=tmp_path)
     assert 0 < agent.collector.statistics.total < 100
-    with pytest.raises(CheckpointError, match="no best checkpoint: that takes 100 finished"):
+    with pytest.raises(CheckpointError, match="no best checkpoint: one needs 100 finished"):
         retain.load(tmp_path, which="best")
     resume(tmp_path, steps=4000)
     assert agent.collector.statistics.total < 100 < column(tmp_path, "episodes")[-1]
@@ -124,9 +124,9 @@ def test_a_best_checkpoint_whose_copy_was_missed_is_copied_at_the_resume(tmp_pat
 
 def write_run(folder, memory, points, *, seed=0, extra=None):
     folder.mkdir(parents=True)
-    store.write_json(folder / store.CONFIG, {
-        "algo": "ppo", "env_name": "E", "ppo": {"memory": memory}, "run": {"log_info": []},
-    })  # fmt: skip
+    facts = retain.PPO("CartPole-v1").description()
+    facts |= {"env_name": "E", "ppo": facts["ppo"] | {"memory": memory}}
+    store.write_json(folder / store.CONFIG, facts)
     names = ["step", "episodes", "return_mean", *(extra or {})]
     with (folder / "metrics.csv").open("w") as file:
         print(",".join(names), file=file)
