@@ -30,7 +30,7 @@ class Fading(retain.StepMemory):
 
 
 def main(steps: int = 50_000) -> None:
-    """Examines the memory alone, then trains PPO and discrete SAC with it."""
+    """Examines the memory alone, then trains PPO with it."""
     retain.doctor.check_memory(Fading(5, hidden=8))
     agent = retain.PPO("CartPoleNoVel-v1", memory=Fading, memory_options={"slowest": 0.05}, seed=1)
     agent.learn(steps)

@@ -139,7 +139,8 @@ def test_pqns_loss_is_the_squared_error_of_what_was_done():
     advantage, target = agent.update.targets(rollout)
     obs = agent.policy.prepare(rollout.obs)
     sequences = rollout.sequences(obs=obs, advantage=advantage, target=target)
-    value, _ = agent.policy.action_values(obs, rollout.carries[0], rollout.reset)
+    previous = rollout.previous_action, rollout.previous_reward
+    value, _ = agent.policy.action_values(obs, rollout.carries[0], rollout.reset, *previous)
     expected = sum(
         (value[t, b, rollout.action[t, b]] - target[t, b]) ** 2 / 2
         for t in range(16) for b in range(4)

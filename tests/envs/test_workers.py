@@ -389,18 +389,18 @@ def test_a_watch_looks_a_while_and_sleeps_where_others_need_the_core(monkeypatch
         clock[0] += takes
         counter[0] += answers
 
-    monkeypatch.setattr(protocol.os, "sched_yield", offer)
+    monkeypatch.setattr(protocol, "offer_core", offer)
     watch = protocol.Watch(counter.data, looks=7)
     assert not watch.reached(1)
     assert len(looks) == 7
     assert watch.pause == 0
 
     # Somebody needs the core for long in order to answer: that is what the offer is for.
-    monkeypatch.setattr(protocol.os, "sched_yield", lambda: offer(True, 10**6))
+    monkeypatch.setattr(protocol, "offer_core", lambda: offer(True, 10**6))
     assert watch.reached(1)
     assert watch.pause == 0
     # For long, and there is no answer: the next waits do not look.
-    monkeypatch.setattr(protocol.os, "sched_yield", lambda: offer(False, 10**6))
+    monkeypatch.setattr(protocol, "offer_core", lambda: offer(False, 10**6))
     looks.clear()
     assert not watch.reached(2)
     assert not watch.reached(2)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import retain
-from retain.errors import UsageError
+from retain.errors import CheckpointError, UsageError
 from retain.memory import MEMORIES, Memory, make_memory, memory_class, memory_name, start_again
 from retain.memory.registry import own_settings, read_options
 
@@ -142,7 +142,9 @@ def test_the_command_line_takes_a_memory_of_a_module(tmp_path):
     assert done.returncode == 0, done.stderr
     sys.path.insert(0, str(tmp_path))
     try:
-        agent = retain.load(tmp_path / "run")
+        with pytest.raises(CheckpointError, match=r"mine.*trust"):
+            retain.load(tmp_path / "run")
+        agent = retain.load(tmp_path / "run", trust=True)
     finally:
         sys.path.remove(str(tmp_path))
     assert agent.policy.torsos[0].memory.rate == 0.5

@@ -139,7 +139,7 @@ def test_a_stopped_comparison_goes_on_and_ends_the_same(tmp_path):
     ({"settings": {"epoch": 3}}, "unknown config field 'epoch'; did you mean 'epochs'"),
     ({"settings": {"epochs": "three"}}, "epochs is 'three'"),
     ({"settings": {"seed": 3}}, "seed cannot be set"),
-    ({"variants": variants_of("memory", ["none", "lstn"])}, "memory is 'lstn'"),
+    ({"variants": variants_of("memory", ["none", "lstn"])}, "unknown memory 'lstn'"),
 ])  # fmt: skip
 def test_what_cannot_be_compared_is_refused_before_anything_is_trained(tmp_path, changes, message):
     with pytest.raises(UsageError, match=message):

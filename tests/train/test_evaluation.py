@@ -124,9 +124,9 @@ def test_a_best_checkpoint_whose_copy_was_missed_is_copied_at_the_resume(tmp_pat
 
 def write_run(folder, memory, points, *, seed=0, extra=None):
     folder.mkdir(parents=True)
-    store.write_json(folder / store.CONFIG, {
-        "algo": "ppo", "env_name": "E", "ppo": {"memory": memory}, "run": {"log_info": []},
-    })  # fmt: skip
+    facts = retain.PPO("CartPole-v1").description()
+    facts |= {"env_name": "E", "ppo": facts["ppo"] | {"memory": memory}}
+    store.write_json(folder / store.CONFIG, facts)
     names = ["step", "episodes", "return_mean", *(extra or {})]
     with (folder / "metrics.csv").open("w") as file:
         print(",".join(names), file=file)

@@ -41,7 +41,7 @@ def test_a_metric_out_of_range_for_long_enough_is_told_once(rule):
 
 
 def test_a_resumed_run_neither_forgets_nor_repeats():
-    rule = next(rule for rule in RULES if rule.rows > 5)
+    rule = next(rule for rule in RULES if rule.metric == "value_clip_fraction")
     bad = ROW | {rule.metric: BAD[rule.metric]}
     before, after = Monitor(), Monitor()
     list(before.watch(ROW))

@@ -51,6 +51,8 @@ OFF_POLICY = {
 
 
 def start(folder, memory, steps, env="CartPoleNoVel-v1", algo="ppo", settings=SMALL):
+    if memory == "none":  # a setting that would do nothing is refused
+        settings = {name: value for name, value in settings.items() if name != "memory_hidden"}
     command = [sys.executable, "-m", "retain.cli", "train", algo, "--env", env, "--memory", memory,
                "--steps", str(steps), "--out", str(folder), *flags(settings)]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

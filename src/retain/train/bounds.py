@@ -88,13 +88,12 @@ def row_bytes(space: gym.Space[Any]) -> int:
 
 def parameters(observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any) -> int:
     """Number of parameters of one network, as a lower estimate."""
-    hidden = getattr(config, "memory_hidden", 0)
-    layers, memory = getattr(config, "memory_layers", 1), getattr(config, "memory", "none")
-    encoder = _widths(config, "encoder")
+    hidden, layers = getattr(config, "memory_hidden", 0), getattr(config, "memory_layers", 1)
+    encoder = _widths(config, "encoder_hidden")
     wide = [width(observation_space), *encoder]
     count = sum(a * b for a, b in pairwise(wide))
     last = wide[-1]
-    if memory != "none":
+    if getattr(config, "remembers", False):
         count += hidden * last + layers * hidden * hidden
         last = hidden
     heads = [last, *_widths(config, "hidden"), one_hot(action_space) or 1]

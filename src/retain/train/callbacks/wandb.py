@@ -28,8 +28,11 @@ class WandB(Callback):
     def on_start(self, event: Started) -> None:
         """Begins a tracked run, or continues it."""
         run = event.run
+        # Beside the run folder, not in it: its files link to a cache elsewhere.
+        beside = None if run.folder is None else run.folder.parent
+        home = os.environ.get("WANDB_DIR", beside)
         self.run = self.wandb.init(
-            project=self.project, name=title(run), group=run.agent.name, dir=run.folder,
+            project=self.project, name=title(run), group=run.agent.name, dir=home,
             config=settings_of(run), id=self.id, resume="allow" if self.id else None,
         )  # fmt: skip
         self.id = self.run.id
