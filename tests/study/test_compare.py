@@ -123,7 +123,7 @@ def test_a_stopped_comparison_goes_on_and_ends_the_same(tmp_path):
     said, _ = stopped.communicate(timeout=60)
     assert stopped.returncode in (0, 130)
     if stopped.returncode == 130:
-        assert "the same command goes on" in said
+        assert "the same command continues" in said
     subprocess.run([*command, "--out", str(out)], capture_output=True, check=True)
     for path in (tmp_path / "whole").glob("*/seed*/outcome.json"):
         one = json.loads(path.read_text())

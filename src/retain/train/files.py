@@ -40,7 +40,7 @@ def refuse_links(folder: Path) -> None:
             path = Path(parent) / name
             mode = path.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                kind = "a symbolic link" if stat.S_ISLNK(mode) else "no plain file"
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a plain file"
                 raise CheckpointError(f"{path} is {kind} (expected plain files in a run folder)")
 
 
