@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def train(tree: Path, arguments: str, out: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(tree / "src")}
+    environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
     code = "from retain.cli.main import main; main()"
     command = [sys.executable, "-c", code, "train", *arguments.split(), "--out", str(out)]
     done = subprocess.run(command, env=environment, cwd=tree, capture_output=True, text=True)

@@ -164,7 +164,7 @@ def test_ale_pys_own_vector_environment_is_the_same_timeline(mode):
         "breakout", 2, autoreset_mode=mode, reward_clipping=False, max_num_frames_per_episode=160
     )
     theirs, ours = Vector(vector), make(GAME, 2, EnvOptions(time_limit=40))
-    assert theirs.replays
+    assert theirs.plays_back
     assert theirs.fresh(2) is None  # there is no single version of it
     dice, ends = np.random.default_rng(0), 0
     for backend in (ours, theirs):

@@ -38,7 +38,7 @@ def played(backend, steps=20):
 def test_every_mode_is_the_same_timeline(kind, mode, recwarn):
     """Final observations are the true ones, and each episode begins with its own seed."""
     vector = Vector(kind(factories(), autoreset_mode=mode))
-    assert vector.replays
+    assert vector.plays_back
     wanted = played(InProcess(factories()))
     for ours, theirs in zip(wanted, played(vector), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -96,9 +96,9 @@ def test_a_vector_that_takes_no_seeds_says_so_and_shows_its_own_episodes():
         vector = Vector(Rows(AutoresetMode.SAME_STEP))
     assert [str(w.message) for w in said] == [
         "Rows: say left out of the observations, since nothing can read it",
-        "Rows takes no seed for each episode: episodes cannot be replayed, and a resumed run begins new ones",
+        "Rows takes no seed for each episode: episodes cannot be played back, and a resumed run begins new ones",
     ]
-    assert not vector.replays
+    assert not vector.plays_back
     first = vector.reset(EVERY, np.arange(3))["n"][0, 0]
     for t in range(1, 4):
         out = vector.step(np.zeros(3, dtype=np.int64))

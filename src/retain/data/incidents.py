@@ -1,4 +1,4 @@
-"""Faults in a run's environments, with the data to replay them."""
+"""Faults in a run's environments, with the data to play them back."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -163,7 +163,7 @@ class Stream:
     def restore(
         self, tensors: dict[str, Tensor], facts: dict[str, Any], play: bool = True
     ) -> NDArray[np.bool_]:
-        """Restores what `state` returned and replays every current episode to where it was.
+        """Restores what `state` returned and plays back every current episode to where it was.
 
         Args:
             play: if false, these episodes are over, and new ones begin.
@@ -196,10 +196,10 @@ class Stream:
         return self._come_back(self.episodes.restore(inside, facts["episodes"]), saved)
 
     def _come_back(self, obs: ObsArray, saved: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
-        """Continues the replayed episodes; cuts those that reached other observations than the
-        saved ones."""
+        """Continues the episodes that were played back; cuts those that reached other observations
+        than the saved ones."""
         self.obs = obs
-        differs = np.full(self.num_envs, not self.backend.replays)
+        differs = np.full(self.num_envs, not self.backend.plays_back)
         for key, now in (obs if isinstance(obs, dict) else {"": obs}).items():
             same = now == saved[key]
             differs |= ~same.reshape(self.num_envs, -1).all(axis=1)
@@ -218,7 +218,7 @@ class Stream:
     @contextmanager
     def lent(self) -> Iterator[Returned]:
         """Lends the backend for other episodes inside the block; afterwards the current ones are
-        replayed to where they were."""
+        played back to where they were."""
         backend, returned = self.backend, Returned()
         history, faults = backend.history, list(backend.faults)
         obs = self.obs if isinstance(self.obs, dict) or self.obs is None else {"": self.obs}

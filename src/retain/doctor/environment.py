@@ -154,7 +154,7 @@ def _deterministic(
         "determinism", not differs,
         "same seed, same actions: same episode" if not differs
         else f"same seed and actions, another episode from step {min(differs)} on",
-        "Episodes cannot be replayed: no exact resume, no recovery of a killed worker.",
+        "Episodes cannot be played back: no exact resume, no recovery of a killed worker.",
         "Draw every random number from self.np_random, which reset(seed=...) makes; keep clocks "
         "and global state out.",
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The contract between the collector and a batch of environments, `retain.Backend`.
 
 Autoreset is off in every backend. The collector resets finished environments itself, each episode
-with its own seed, so an episode *is* its seed and its actions and can always be replayed.
+with its own seed, so an episode *is* its seed and its actions and can always be played back.
 """
 
 from abc import ABC, abstractmethod
@@ -42,8 +42,8 @@ class Fault:
     kind: Literal["raised", "unusable", "worker died", "worker hung", "not deterministic"]
     """The kind of fault. raised: the environment raised an exception. unusable: its response was
     not finite or allowed no action. In both cases its episode is truncated. worker died, worker
-    hung: the worker was replaced and its episodes were replayed. not deterministic: a replayed
-    episode did not reach the same state, and is truncated."""
+    hung: the worker was replaced and its episodes were played back. not deterministic:
+    an episode that was played back did not reach the same state, and is truncated."""
     index: int
     """Index of the environment in its backend; -1 if the fault belongs to a worker."""
     text: str
@@ -65,8 +65,8 @@ class Backend(ABC):
 
     name = ""
     """The name for presets, messages and run folders; "" stands for the name of the class."""
-    replays = True
-    """Whether an episode is determined by its seed and its actions. If not, nothing is replayed,
+    plays_back = True
+    """Whether an episode is determined by its seed and its actions. If not, nothing is played back,
     and a resumed run begins new episodes."""
     resets_ahead = False
     """Whether the backend uses `announce`."""
@@ -140,8 +140,8 @@ class Backend(ABC):
 
     def fresh(self, num_envs: int) -> "Backend | None":
         """Separate environments of the same kind, for evaluation; None if there can be none.
-        Evaluation then borrows this backend between two updates, and replays the current episodes
-        to where they were."""
+        Evaluation then borrows this backend between two updates, and plays the current episodes
+        back to where they were."""
         return None
 
     def _play_back(self) -> ObsArray:

@@ -1,4 +1,4 @@
-"""The seeds and actions from which the current episodes can be replayed."""
+"""The seeds and actions from which the current episodes can be played back."""
 
 from typing import Any
 

@@ -46,7 +46,7 @@ class Vector(Backend):
     With autoreset DISABLED, the vector is used directly. With NEXT_STEP, an explicit reset of ended
     environments comes before its own. With SAME_STEP, the final observation is taken from `info`.
     If the vector takes `reset_mask` and one seed per environment, every episode has its own seed
-    and can be replayed. If not, one notice says so, and `replays` is false.
+    and can be played back. If not, one notice says so, and `plays_back` is false.
 
     Raises:
         UsageError: the vector's mode is unknown, it can neither reset single environments nor does
@@ -70,7 +70,7 @@ class Vector(Backend):
         self._masked = self.num_envs > 1 and self._heeds_mask()
         self._waiting[:] = False  # whatever was tried, training begins with its own seeds
         alone = self.num_envs == 1 and self._seeding is TOGETHER[0]
-        self.replays = alone or (self._seeding in EACH and (self._masked or self.num_envs == 1))
+        self.plays_back = alone or (self._seeding in EACH and (self._masked or self.num_envs == 1))
         if not self._masked and not self._same_step and self.num_envs > 1:
             raise UsageError(
                 f"{type(env.unwrapped).__name__} takes no reset_mask, and begins an episode only "
@@ -79,10 +79,10 @@ class Vector(Backend):
             )
         if dropped:
             notice(left_out(self.name, dropped))
-        if not self.replays:
+        if not self.plays_back:
             notice(
                 f"{type(env.unwrapped).__name__} takes no seed for each episode: episodes "
-                "cannot be replayed, and a resumed run begins new ones"
+                "cannot be played back, and a resumed run begins new ones"
             )
 
     def _find_seeding(self) -> Seeding:
@@ -136,7 +136,7 @@ class Vector(Backend):
         return np.array(obs, dtype=self.observation_space.dtype)
 
     def _reset(self, mask: Rows, seeds: Seeds) -> ObsArray:
-        ready = mask & self._waiting & (not self.replays)
+        ready = mask & self._waiting & (not self.plays_back)
         anew = mask & ~ready
         if anew.all():
             self._whole(self._seeding, seeds)
@@ -196,7 +196,7 @@ class Vector(Backend):
         }
 
     def _play_back(self) -> ObsArray:
-        if self.replays:
+        if self.plays_back:
             return super()._play_back()
         self._whole(self._seeding, self.history.seeds)
         return self._obs

@@ -310,7 +310,7 @@ class Agent(Acting):
     @contextmanager
     def lent(self) -> Iterator[Backend]:
         """Lends the first training environments for other episodes. After the block, the current
-        episodes are replayed to where they were, or truncated if that is impossible."""
+        episodes are played back to where they were, or truncated if that is impossible."""
         if self._collector is None:
             yield self.backends[0]
         else:
@@ -319,7 +319,7 @@ class Agent(Acting):
 
     @property
     def collector(self) -> Driver:
-        """The driver that acts in the training environments; it replays a loaded agent's
+        """The driver that acts in the training environments; it plays back a loaded agent's
         episodes."""
         if self._collector is None:
             self._collector = self._make_collector()
@@ -375,7 +375,7 @@ class Agent(Acting):
         """Plays whole episodes in fresh environments; training is not affected.
 
         If the environment is an object that cannot be copied, the evaluation borrows it. The
-        current training episodes are then replayed to where they were, or truncated if that is
+        current training episodes are then played back to where they were, or truncated if that is
         impossible.
 
         Args:

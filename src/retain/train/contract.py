@@ -39,7 +39,7 @@ class Progress(TypedDict, total=False):
     callbacks: dict[str, State]
     """Each callback's state, by the callback's name."""
     not_deterministic: list[int]
-    """Environments whose replayed episodes did not reach the same state."""
+    """Environments whose episodes, played back, did not reach the same state."""
 
 
 class Player(Protocol):

@@ -103,13 +103,13 @@ def _backend(env: EnvLike, options: EnvOptions) -> Backend:
     """One environment, or the object that was given.
 
     Raises:
-        UsageError: the environment's episodes cannot be replayed.
+        UsageError: the environment's episodes cannot be played back.
     """
     backend = fresh(env, 1, options)
     if backend is None:
         backend = make(env, env.num_envs if isinstance(env, Backend) else 1, options)
-    if not backend.replays:
+    if not backend.plays_back:
         raise UsageError(
-            f"{env_name(env)} takes no seed for each episode: episodes cannot be replayed"
+            f"{env_name(env)} takes no seed for each episode: episodes cannot be played back"
         )
     return backend

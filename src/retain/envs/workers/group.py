@@ -81,7 +81,7 @@ class Group(Backend):
         return self.infos.get(index, {})
 
     def _cut_lost(self) -> None:
-        """Truncates episodes that could not be replayed."""
+        """Truncates episodes that could not be played back."""
         lost, out = np.flatnonzero(self._lost), self.buffers
         for now, before in self._columns(self.slot, 1 - self.slot):
             now[lost] = before[lost]
@@ -89,7 +89,7 @@ class Group(Backend):
         self._lost[:] = False
         for index in lost.tolist():
             self.infos.pop(index, None)
-            text = "the replayed episode reached another observation"
+            text = "the episode that was played back reached another observation"
             self.faults.append(Fault("not deterministic", index, text))
 
     def _columns(self, *slots: int) -> list[tuple[NDArray[Any], ...]]:
@@ -109,8 +109,8 @@ class Group(Backend):
         return self.slot if stepping or self._playing_back else 1 - self.slot, episodes
 
     def compare(self, spare: int, rows: slice, resetting: bool) -> None:
-        """Marks environments as lost if their replayed observation, in slot `spare`, differs from
-        the last one."""
+        """Marks environments as lost if the observation they were played back to, in slot `spare`,
+        differs from the last one."""
         if self._playing_back:
             return
         for now, last in self._columns(spare, 1 - spare):

@@ -77,7 +77,7 @@ class PoolView(Protocol):
         """Asks a worker to replay episodes of each group."""
 
     def played_back(self, handle: Handle, longest: int) -> bytes | None:
-        """The worker's answer, once at most `longest` steps have been replayed."""
+        """The worker's answer, once at most `longest` steps have been played back."""
 
     def replace(self, handle: Handle, kind: Any) -> None:
         """Starts a new process for a worker's environments and brings them to where they were."""

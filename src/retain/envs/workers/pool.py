@@ -5,7 +5,7 @@ costs one byte each way over a pipe and no pickling. The block is an unlinked fi
 ends with its processes, so nothing remains when the trainer is killed.
 
 A worker that dies or hangs is replaced: its environments are made anew and their episodes are
-replayed from seed and actions to where they were, so the run continues bit-identically.
+played back from seed and actions to where they were, so the run continues bit-identically.
 """
 
 import contextlib
@@ -196,7 +196,7 @@ class Pool:
             handle.replaced += 1
             if handle.replaced > PATIENCE:
                 raise EnvironmentFailure(f"{text}, {PATIENCE} times in a row at the same step")
-            fault = Fault(kind, -1, f"{text}; its episodes were replayed")
+            fault = Fault(kind, -1, f"{text}; its episodes were played back")
             self.groups[0].faults.append(fault)
             self._renew(handle)
             answer = self._catch_up(handle, pending)
@@ -239,7 +239,7 @@ class Pool:
         self.ask(handle, PLAY_BACK)
 
     def played_back(self, handle: Handle, longest: int) -> bytes | None:
-        """The worker's answer, once at most `longest` steps have been replayed."""
+        """The worker's answer, once at most `longest` steps have been played back."""
         return self._read(handle, self.options.worker_timeout * (1 + longest))
 
 

@@ -6,7 +6,7 @@ from retain.train.callbacks.base import Callback, RowLogged
 from retain.train.callbacks.registry import register_callback
 
 FILE = "incidents.jsonl"
-"""File with one line per fault in an environment, including what replays it."""
+"""File with one line per fault in an environment, including what plays it back."""
 
 
 @register_callback("incidents")
