@@ -88,7 +88,7 @@ TASKS = (
     Task("CartPoleNoVel-v1", "none", 100_000, 100, 5, "", "DQN", below=True),
     Task("CartPole-v1", "none", 500_000, 500, None, "rl-zoo 500", "A2C"),
     Task("CartPoleNoVel-v1", "lstm", 200_000, 475, None, "", "A2C"),
-    Task("CartPole-v1", "none", 100_000, 500, None, "rl-zoo PPO 500", "VTrace"),
+    Task("CartPole-v1", "none", 200_000, 500, None, "rl-zoo PPO 500 at 100k", "VTrace"),
     Task("CartPoleNoVel-v1", "lstm", 200_000, 475, None, "", "VTrace"),
     Task("CartPole-v1", "none", 200_000, 500, None, "rl-zoo DQN 500 at 50k", "PQN"),
     Task("CartPoleNoVel-v1", "lstm", 300_000, 475, None, "", "PQN"),

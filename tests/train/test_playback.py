@@ -114,7 +114,7 @@ def test_a_difference_is_told(tmp_path):
     record, _ = recorded(tmp_path / "run", 0)
     actions = recorded_actions(tmp_path / "run", record, agent.action_space, 4)
     assert set(actions.tolist()) <= {-1, 0}
-    with pytest.raises(UsageError, match="was an Python object"):
+    with pytest.raises(UsageError, match="was a Python object"):
         play_back(tmp_path / "run")
 
 

@@ -51,8 +51,8 @@ def columns(run: Path) -> list[str]:
     path = run / "metrics.csv"
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return next(csv.reader(file), [])
+    with fitting(path):
+        return next(csv.reader(read_bytes(path).decode().splitlines()), [])
 
 
 def group_name(run: Path) -> str:
