@@ -249,3 +249,23 @@ def test_the_command_line_says_it_in_a_table_and_in_json(capsys):
     out = capsys.readouterr().out
     assert "reset isolation" in out
     assert "mend" in out
+
+
+class Signs(gym.Env):
+    """Four signs: an episode may well end on the one it began with."""
+
+    observation_space = action_space = gym.spaces.Discrete(4)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.signs = 0, self.np_random.integers(4, size=6)
+        return self.signs[0], {}
+
+    def step(self, action):
+        self.t += 1
+        return self.signs[self.t], 0.0, self.t == 5, False, {}
+
+
+def test_a_chance_return_to_a_first_observation_is_no_autoreset():
+    results = {result.name: result for result in retain.doctor(Signs).results}
+    assert results["autoreset"].verdict == "ok"
