@@ -252,13 +252,13 @@ def test_the_command_line_says_it_in_a_table_and_in_json(capsys):
 
 
 class Signs(gym.Env):
-    """Four signs: an episode may well end on the one it began with."""
+    """Two signs: an episode may well end on the one it began with."""
 
-    observation_space = action_space = gym.spaces.Discrete(4)
+    observation_space = action_space = gym.spaces.Discrete(2)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.t, self.signs = 0, self.np_random.integers(4, size=6)
+        self.t, self.signs = 0, self.np_random.integers(2, size=6)
         return self.signs[0], {}
 
     def step(self, action):
