@@ -8,14 +8,15 @@ and documented in the class itself, and set with `memory_options` (`--memory-opt
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
-from retain.errors import UsageError, nearest, unknown
+from retain.errors import UsageError, nearest
 from retain.memory.base import Memory
+from retain.registry import Kind, Registry
 from retain.typed import describe_type, fits, read, write
 
-MEMORIES: dict[str, type[Memory]] = {}
+_REGISTRY = Registry[Memory]("a memory", Memory, "retain.memory.Memory")  # type: ignore[type-abstract]
+MEMORIES = _REGISTRY.classes
 """Every registered memory by its name."""
 
 FIELDS = {
@@ -26,11 +27,6 @@ FIELDS = {
 }
 """Constructor parameters that take the value of a field of the network's configuration."""
 
-Kind = TypeVar("Kind", bound=type[Memory])
-
-_given: dict[str, type[Memory]] = {}
-"""Classes that were passed as objects, by `module:name`."""
-
 
 def register_memory(name: str) -> Callable[[Kind], Kind]:
     """A decorator that makes a `Memory` class known by `name` (`--memory name`).
@@ -38,23 +34,7 @@ def register_memory(name: str) -> Callable[[Kind], Kind]:
     Raises:
         UsageError: another class has the name, or the class is not a `Memory`.
     """
-
-    def enter(kind: Kind) -> Kind:
-        if not (isinstance(kind, type) and issubclass(kind, Memory)):
-            raise UsageError(
-                f"{kind!r} is not a memory (expected a subclass of retain.memory.Memory)"
-            )
-        before = MEMORIES.get(name)
-        if before is not None and _path(before) != _path(kind):
-            raise UsageError(f"a memory called {name!r} already exists: {_path(before)}")
-        MEMORIES[name] = kind
-        return kind
-
-    return enter
-
-
-def _path(kind: type[Any]) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return _REGISTRY.register(name)
 
 
 def memory_name(memory: object) -> str:
@@ -78,11 +58,7 @@ def memory_name(memory: object) -> str:
             f"memory is {memory!r} (expected a name, one of {', '.join(sorted(MEMORIES))}, "
             "'module:name', or a subclass of retain.memory.Memory)"
         )
-    for name, known in MEMORIES.items():
-        if known is memory:
-            return name
-    _given[_path(memory)] = memory
-    return _path(memory)
+    return _REGISTRY.name_of(memory)
 
 
 def memory_class(name: str) -> type[Memory]:
@@ -91,32 +67,7 @@ def memory_class(name: str) -> type[Memory]:
     Raises:
         UsageError: there is no such memory; the line gives the nearest.
     """
-    if name in MEMORIES:
-        return MEMORIES[name]
-    if name in _given:
-        return _given[name]
-    if ":" not in name:
-        raise unknown("memory", name, MEMORIES)
-    module, _, path = name.partition(":")
-    try:
-        found: Any = import_module(module)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"cannot import {error.name!r} for the memory {name!r}") from None
-    if path in MEMORIES:  # the module registered it under that name
-        return MEMORIES[path]
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    if not (isinstance(found, type) and issubclass(found, Memory)):
-        names = [k for k, v in vars(import_module(module)).items() if _is_memory(v)]
-        raise UsageError(
-            f"{module} has no memory {path!r}{nearest(path, names)} (expected a subclass of "
-            "retain.memory.Memory)"
-        )
-    return found
-
-
-def _is_memory(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, Memory) and value is not Memory
+    return _REGISTRY.find(name)
 
 
 def own_settings(kind: type[Memory]) -> dict[str, tuple[Any, Any]]:

@@ -4,13 +4,13 @@ way."""
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import gymnasium as gym
 from torch import Tensor, nn
 
-from retain.errors import UsageError, unknown
+from retain.errors import UsageError
+from retain.registry import Kind, Registry
 from retain.types import Obs
 
 ACTION_MASK = "action_mask"
@@ -46,15 +46,11 @@ class Encoder(nn.Module, ABC):
         return out
 
 
-Kind = TypeVar("Kind", bound=type[Encoder])
-
-ENCODERS: dict[str, type[Encoder]] = {}
-"""Every registered encoder by its name."""
 AUTO = "auto"
 """The encoder that suits the space."""
-
-_given: dict[str, type[Encoder]] = {}
-"""Classes that were passed as objects, by `module:name`."""
+_REGISTRY = Registry[Encoder]("an encoder", Encoder, "retain.nn.Encoder", reserved=(AUTO,))  # type: ignore[type-abstract]
+ENCODERS = _REGISTRY.classes
+"""Every registered encoder by its name."""
 
 
 def register_encoder(name: str) -> Callable[[Kind], Kind]:
@@ -63,23 +59,7 @@ def register_encoder(name: str) -> Callable[[Kind], Kind]:
     Raises:
         UsageError: another class has the name, or the class is not an `Encoder`.
     """
-
-    def enter(kind: Kind) -> Kind:
-        if not (isinstance(kind, type) and issubclass(kind, Encoder)):
-            raise UsageError(
-                f"{kind!r} is not an encoder (expected a subclass of retain.nn.Encoder)"
-            )
-        before = ENCODERS.get(name)
-        if name == AUTO or (before is not None and _path(before) != _path(kind)):
-            raise UsageError(f"an encoder called {name!r} already exists")
-        ENCODERS[name] = kind
-        return kind
-
-    return enter
-
-
-def _path(kind: type[Any]) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return _REGISTRY.register(name)
 
 
 def encoder_name(encoder: object) -> str:
@@ -95,11 +75,7 @@ def encoder_name(encoder: object) -> str:
             f"encoder is {encoder!r} (expected a name, one of {', '.join((AUTO, *ENCODERS))}, "
             "'module:name', or a subclass of retain.nn.Encoder; MLP widths are encoder_hidden)"
         )
-    for name, kind in ENCODERS.items():
-        if kind is encoder:
-            return name
-    _given[_path(encoder)] = encoder
-    return _path(encoder)
+    return _REGISTRY.name_of(encoder)
 
 
 def encoder_class(name: str) -> type[Encoder] | None:
@@ -108,24 +84,7 @@ def encoder_class(name: str) -> type[Encoder] | None:
     Raises:
         UsageError: there is no such encoder; the line gives the nearest.
     """
-    if name == AUTO:
-        return None
-    if name in ENCODERS:
-        return ENCODERS[name]
-    if name in _given:
-        return _given[name]
-    if ":" not in name:
-        raise unknown("encoder", name, (AUTO, *ENCODERS))
-    module, _, path = name.partition(":")
-    try:
-        found: Any = import_module(module)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"cannot import {error.name!r} for the encoder {name!r}") from None
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    if not (isinstance(found, type) and issubclass(found, Encoder)):
-        raise UsageError(f"{module} has no encoder {path!r} (expected a retain.nn.Encoder class)")
-    return found
+    return None if name == AUTO else _REGISTRY.find(name)
 
 
 def build_encoder(kind: type[Encoder], space: gym.Space[Any], **fields: Any) -> Encoder:
