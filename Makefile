@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 CORE   := $(VENV)/.core
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check learn faults bench clean
+.PHONY: demo test check learn faults trackio bench clean
 
 $(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,12 @@ learn: $(STAMP)  ## the slow learning tests, several seeds each
 faults: $(STAMP)  ## kill and starve runs: prints how many of 100 kills ended bit-identical
 	$(BIN)/python tests/faults/drive.py --kills 100
 	$(BIN)/python -m pytest -m faults tests/faults
+
+trackio:  ## the Trackio callback, in an environment of its own: it wants another pillow
+	$(PYTHON) -m venv $(VENV)-trackio
+	$(VENV)-trackio/bin/python -m pip install --quiet torch -c constraints.txt
+	$(VENV)-trackio/bin/python -m pip install --quiet -e '.[trackio]' pytest
+	$(VENV)-trackio/bin/python -m pytest -m trackio tests/train/test_trackers.py
 
 bench: $(STAMP)  ## throughput against Stable-Baselines3, on- and off-policy, and the fused unroll
 	$(PIP) -e '.[dev,bench]'

@@ -54,7 +54,8 @@ def test_the_command_line_trains_and_evaluates_a_strangers_algorithm(own, tmp_pa
         ("pq", "unknown algorithm 'pq'; did you mean 'pqn'"),
         ("own_algorithm:PenaltyPO", "did you mean 'PenaltyPPO'"),
         ("nowhere:Mine", "cannot import 'nowhere' for the algorithm"),
-        ("retain.train.agent:Agent", "expected a class with @retain.register_algorithm"),
+        ("retain.train.agent:Agent", "expected a subclass of retain.OnPolicyAgent"),
+        ("retain.train.on_policy:OnPolicyAgent", "is not registered"),
     ],
 )
 def test_an_unknown_algorithm_is_refused_with_the_nearest(own, name, message, capsys):

@@ -244,8 +244,8 @@ def test_one_that_is_missing_after_a_resume_is_named(tmp_path, capsys):
     [
         ("wandbb", "unknown callback 'wandbb'; did you mean 'wandb'"),
         ("nowhere_at_all:X", "cannot import 'nowhere_at_all' for the callback"),
-        ("json:Nothing", "json has no 'Nothing' for the callback"),
-        ("json:dumps", "is not a callback"),
+        ("json:Nothing", "json has no callback 'Nothing'"),
+        ("json:dumps", "json has no callback 'dumps'"),
         (len, "is not a callback"),
         (StopsAt, "cannot make the callback StopsAt: .*steps"),
         ("csv", "the callback 'csv' is already part of every run"),

@@ -65,7 +65,6 @@ def tracked(files, kind):
 
 
 def test_wandb_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
     from wandb.proto.wandb_internal_pb2 import Record
 
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -87,7 +86,6 @@ def test_wandb_offline(tmp_path, monkeypatch):
 
 
 def test_mlflow_in_a_local_store(tmp_path, monkeypatch):
-    pytest.importorskip("mlflow")
     from mlflow import MlflowClient
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its default store needs all of mlflow
@@ -109,7 +107,6 @@ def test_mlflow_in_a_local_store(tmp_path, monkeypatch):
 
 def test_mlflow_is_sent_no_row_twice(tmp_path, monkeypatch):
     """A run killed after its checkpoint had sent rows that its resume trains again."""
-    pytest.importorskip("mlflow")
     from mlflow import MlflowClient
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -126,8 +123,8 @@ def test_mlflow_is_sent_no_row_twice(tmp_path, monkeypatch):
     assert [m.step for m in client.get_metric_history(found.info.run_id, "episodes")] == STEPS
 
 
+@pytest.mark.trackio
 def test_trackio_in_a_local_file(tmp_path, monkeypatch):
-    pytest.importorskip("trackio")
     import trackio.sqlite_storage
     import trackio.utils
 

@@ -12,16 +12,18 @@ module:Mine` anywhere.
 """
 
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any, TypeVar
 
-from retain.errors import UsageError, nearest, unknown
+from retain.errors import UsageError
+from retain.registry import Kind, Registry
 from retain.train.agent import Agent
 
-AGENTS: dict[str, type[Agent]] = {}
+_REGISTRY = Registry[Agent](
+    "an algorithm",
+    Agent,  # type: ignore[type-abstract]
+    "retain.OnPolicyAgent, retain.OffPolicyAgent or retain.Agent",
+)
+AGENTS = _REGISTRY.classes
 """Every registered algorithm by its name."""
-
-Kind = TypeVar("Kind", bound=type[Agent])
 
 
 def register_algorithm(name: str) -> Callable[[Kind], Kind]:
@@ -32,46 +34,21 @@ def register_algorithm(name: str) -> Callable[[Kind], Kind]:
     """
 
     def enter(kind: Kind) -> Kind:
-        if not (isinstance(kind, type) and issubclass(kind, Agent)):
-            raise UsageError(
-                f"{kind!r} is not an algorithm (expected a subclass of retain.OnPolicyAgent, "
-                "retain.OffPolicyAgent or retain.Agent)"
-            )
-        before = AGENTS.get(name)
-        if before is not None and algorithm_path(before) != algorithm_path(kind):
-            raise UsageError(f"an algorithm called {name!r} already exists: {before.__module__}")
+        _REGISTRY.register(name)(kind)
         kind.algo = name
-        AGENTS[name] = kind
         return kind
 
     return enter
-
-
-def algorithm_path(kind: type[Agent]) -> str:
-    """The `module:name` that imports the class."""
-    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def algorithm_class(name: str) -> type[Agent]:
     """The algorithm called `name`, or the one that `module:name` imports.
 
     Raises:
-        UsageError: there is no such algorithm; the line gives the nearest.
+        UsageError: there is no such algorithm (the line gives the nearest), or nobody registered
+            it.
     """
-    if name in AGENTS:
-        return AGENTS[name]
-    if ":" not in name:
-        raise unknown("algorithm", name, AGENTS)
-    module, _, attribute = name.partition(":")
-    try:
-        found: Any = vars(import_module(module))
-    except ModuleNotFoundError as error:
-        raise UsageError(f"cannot import {error.name!r} for the algorithm {name!r}") from None
-    kind = found.get(attribute)
+    kind = _REGISTRY.find(name)
     if kind not in AGENTS.values():
-        known = [key for key, value in found.items() if value in AGENTS.values()]
-        raise UsageError(
-            f"{module} has no algorithm {attribute!r}{nearest(attribute, known)} (expected a class "
-            "with @retain.register_algorithm)"
-        )
-    return kind  # type: ignore[no-any-return]
+        raise UsageError(f"{name} is not registered (expected @retain.register_algorithm on it)")
+    return kind

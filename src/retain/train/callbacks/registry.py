@@ -2,31 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from retain.errors import UsageError, unknown
+from retain.registry import Kind, Registry
 from retain.train.callbacks.base import Callback
 
 CallbackLike: TypeAlias = Callback | type[Callback] | str
 """A callback, a class that needs no arguments, a registered name, or `module:Name`."""
-Kind = TypeVar("Kind", bound=type[Callback])
+OURS = (
+    "best", "csv", "curve", "evaluation", "incidents", "mlflow", "monitors", "recorder",
+    "tensorboard", "terminal", "trackio", "wandb",
+)  # fmt: skip
+"""Names of this package's callbacks and of the modules that register them, each imported on first
+use."""
 
-HOMES = {
-    "best": "best",
-    "csv": "csv",
-    "curve": "curve",
-    "evaluation": "evaluation",
-    "incidents": "incidents",
-    "mlflow": "mlflow",
-    "monitors": "monitors",
-    "recorder": "recorder",
-    "tensorboard": "tensorboard",
-    "terminal": "terminal",
-    "trackio": "trackio",
-    "wandb": "wandb",
-}
-"""Modules of this package that register callbacks; each is imported on first use."""
-REGISTERED: dict[str, type[Callback]] = {}
+_REGISTRY = Registry[Callback]("a callback", Callback, "retain.Callback")
+REGISTERED = _REGISTRY.classes
+"""Every registered callback whose module is imported, by its name."""
 
 
 def register_callback(name: str) -> Callable[[Kind], Kind]:
@@ -36,15 +29,12 @@ def register_callback(name: str) -> Callable[[Kind], Kind]:
         UsageError: another class has the name.
     """
 
-    def register(kind: Kind) -> Kind:
-        known = REGISTERED.get(name)
-        if known is not None and known.__qualname__ != kind.__qualname__:
-            raise UsageError(f"a callback called {name!r} already exists: {known.__qualname__}")
-        REGISTERED[name] = kind
+    def enter(kind: Kind) -> Kind:
+        _REGISTRY.register(name)(kind)
         kind.name = name
         return kind
 
-    return register
+    return enter
 
 
 def make_callback(what: CallbackLike) -> Callback:
@@ -67,22 +57,14 @@ def make_callback(what: CallbackLike) -> Callback:
     return kind
 
 
-def _class_of(name: str) -> object:
-    if name in HOMES and name not in REGISTERED:
-        import_module(f"retain.train.callbacks.{HOMES[name]}")
-    if name in REGISTERED:
-        return REGISTERED[name]
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        raise unknown("callback", name, [*HOMES, *REGISTERED, "module:Name"])
-    try:
-        return getattr(import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"cannot import {error.name!r} for the callback {name!r}") from None
-    except AttributeError:
-        raise UsageError(f"{module} has no {attribute!r} for the callback {name!r}") from None
+def _class_of(name: str) -> type[Callback]:
+    if name in OURS and name not in REGISTERED:
+        import_module(f"retain.train.callbacks.{name}")
+    if name not in REGISTERED and ":" not in name:
+        raise unknown("callback", name, [*OURS, *REGISTERED, "module:Name"])
+    return _REGISTRY.find(name)
 
 
 def from_outside(names: Sequence[str]) -> list[str]:
     """The names that would import modules from outside this package."""
-    return [name for name in names if name not in HOMES and name not in REGISTERED]
+    return [name for name in names if name not in OURS and name not in REGISTERED]
