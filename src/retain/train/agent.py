@@ -2,8 +2,7 @@
 algorithm."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,35 +14,28 @@ from torch import Tensor
 from retain._version import __version__
 from retain.algos.contract import Update
 from retain.algos.schedules import schedule_name
-from retain.data.stream import Driver
-from retain.envs.contract import Backend
 from retain.envs.given import EnvLike, env_name, given
-from retain.envs.groups import make_groups
-from retain.envs.options import EnvOptions
-from retain.envs.spaces import check_spaces
-from retain.errors import UsageError
 from retain.memory import memory_name
 from retain.memory.registry import write_options
 from retain.nn.encoders import encoder_name
 from retain.nn.torso import NetworkConfig
 from retain.train import checkpoint as store
-from retain.train.acting import Acting
 from retain.train.allocator import keep_freed_memory
 from retain.train.bounds import check_device, check_memory, check_sizes
 from retain.train.callbacks.registry import CallbackLike
 from retain.train.changes import guard, refuse_assignment
 from retain.train.config import (
     RunConfig,
-    build,
     check_names,
     field_names,
     parts_of,
     to_json,
     values_of,
 )
-from retain.train.contract import NO_ENV, Progress
+from retain.train.contract import Progress
 from retain.train.defaults import Derived
 from retain.train.evaluate import Evaluation, evaluate
+from retain.train.inhabiting import Inhabiting
 from retain.train.misuse import check_first, explained
 from retain.train.presets import AUTO
 from retain.train.relevance import Situation, check_relevant, irrelevant
@@ -56,7 +48,7 @@ from retain.train.validation import fitting
 from retain.types import under_prefix, with_prefix
 
 
-class Agent(Acting):
+class Agent(Inhabiting):
     """A policy, the update that trains it, and the environments that it learns in.
 
     Args:
@@ -80,8 +72,6 @@ class Agent(Acting):
     """The update that trains the policy; each kind of agent has its own collector."""
     derived: tuple[Derived, ...] = ()
     """Settings derived from the task, if no preset knows the task."""
-    no_env = NO_ENV
-    """The reason why a loaded agent has no environment."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -165,9 +155,7 @@ class Agent(Acting):
         config: NetworkConfig | Callable[..., NetworkConfig],
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> None:
-        self.env, self.run_settings = env, run
-        self._backends: list[Backend] | None = None
-        self._collector: Driver | None = None
+        self._move_in(env, run)
         self.device = check_device(run.device)
         if spaces is None:
             first = self.backends[0]
@@ -179,21 +167,16 @@ class Agent(Acting):
         keep_freed_memory()
         seeds = np.random.SeedSequence(run.seed).generate_state(3)
         self._seeds = [int(seed) for seed in seeds]
-        # The initial weights come of sums whose order goes by the number of threads.
+        # Initial weights are computed with sums, whose order depends on the number of threads.
         with torch.random.fork_rng(devices=[]), cpu_threads(run.threads):
             torch.manual_seed(run.seed)
             self._build()
         self.act_generator = torch.Generator(self.device).manual_seed(self._seeds[1])
-        self._pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self.progress: Progress = {}
 
     @abstractmethod
     def _build(self) -> None:
         """Makes the policy and its update, after seeding torch's global generator."""
-
-    @abstractmethod
-    def _make_collector(self) -> Driver:
-        """Makes the driver that acts in the training environments."""
 
     @abstractmethod
     def iterate(
@@ -256,86 +239,6 @@ class Agent(Acting):
     def settings(self) -> dict[str, Any]:
         """Every setting, in the form that the constructor takes."""
         return values_of(self.run_settings, self.config)
-
-    @property
-    def backends(self) -> list[Backend]:
-        """The training environments, one backend per group; made on first use."""
-        if self._backends is None:
-            if self.env is None:
-                raise UsageError(self.no_env)
-            self._backends = self._make_backends(self.env, self.run_settings)
-        return self._backends
-
-    def _make_backends(self, env: EnvLike, run: RunConfig) -> list[Backend]:
-        """New training environments with the spaces that the agent knows."""
-        backends = make_groups(env, run.num_envs, run.env_options())
-        if hasattr(self, "observation_space"):
-            try:
-                check_spaces(backends[0], self.observation_space, self.action_space)
-            except UsageError:
-                backends[0].close()
-                raise
-        return backends
-
-    def set_env(self, env: EnvLike, **settings: Any) -> "Agent":
-        """From now on, learns in another environment with the same spaces, as in a curriculum.
-
-        The parameters, the counters and the replay stay. The current episodes end here, truncated,
-        and new episodes begin with the next call of `learn`.
-
-        Args:
-            env: the environment, as in the constructor, for the same number of environments.
-            settings: environment settings: env_kwargs, time_limit, hide, ... Without env_kwargs the
-                new environment gets none; other settings keep their values.
-        Raises:
-            UsageError: the spaces or the number of environments differ, or a setting is unknown.
-        """
-        check_names(settings, field_names(EnvOptions))
-        env, decided = given(env, {"num_envs": self.run_settings.num_envs})
-        values = values_of(self.run_settings) | {"env_kwargs": {}} | decided | settings
-        run = build(RunConfig, values | {"num_envs": self.run_settings.num_envs})
-        backends = self._make_backends(env, run)
-        for backend in self._backends or ():
-            if not isinstance(self.env, gym.Env | Backend):  # those are their owner's to close
-                backend.close()
-        self.env, self.run_settings, self._backends = env, run, backends
-        if self._collector is not None:
-            self._collector.move(backends, run)
-        elif self._pending is not None:
-            self._collector = self._make_collector()
-            self._collector.restore(*self._pending, play=False)
-            self._pending = None
-        return self
-
-    @contextmanager
-    def lent(self) -> Iterator[Backend]:
-        """Lends the first training environments for other episodes. After the block, the current
-        episodes are played back to where they were, or truncated if that is impossible."""
-        if self._collector is None:
-            yield self.backends[0]
-        else:
-            with self._collector.lent() as backend:
-                yield backend
-
-    @property
-    def collector(self) -> Driver:
-        """The driver that acts in the training environments; it plays back a loaded agent's
-        episodes."""
-        if self._collector is None:
-            self._collector = self._make_collector()
-            if self._pending is not None:
-                with fitting("the saved state of the environments"):
-                    differs = self._collector.restore(*self._pending)
-                self._pending = None
-                self.progress["not_deterministic"] = np.flatnonzero(differs).tolist()
-        return self._collector
-
-    @property
-    def steps(self) -> int:
-        """Environment steps learned from so far."""
-        if self._collector is None and self._pending is not None:
-            return int(self._pending[1]["steps"])
-        return self._collector.steps if self._collector is not None else 0
 
     @explained("agent.learn(100_000)")
     def learn(
@@ -418,10 +321,10 @@ class Agent(Acting):
         update_tensors, update_facts = self.learner_state()
         training = with_prefix("update.", update_tensors)
         facts: dict[str, Any] = {"update": update_facts}
-        if self._pending is not None or self._collector is not None:
-            tensors, collector = self._pending or self.collector.state()
-            training |= with_prefix("collector.", tensors)
-            facts["collector"] = collector
+        here = self._environment_state()
+        if here is not None:
+            training |= with_prefix("collector.", here[0])
+            facts["collector"] = here[1]
         store.save_checkpoint(
             path,
             config=self.description(),
@@ -441,9 +344,11 @@ class Agent(Acting):
         with fitting(folder / store.TRAINING):
             self._restore_learner(under_prefix("update.", training), state["update"])
             self._restore_large(folder, state)
-        self._collector = None
-        if "collector" in state:
-            self._pending = (under_prefix("collector.", training), state["collector"])
+        self._await_state(
+            (under_prefix("collector.", training), state["collector"])
+            if "collector" in state
+            else None
+        )
         self.progress = state["progress"]
         return self.progress
 
