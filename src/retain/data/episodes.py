@@ -159,7 +159,7 @@ class Episodes:
         return tensors, {"seed": self.seed}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> ObsArray:
-        """Replays every current episode to where it was; returns all environments' observations.
+        """Plays every current episode back to where it was; returns all environments' observations.
 
         Raises:
             CheckpointError: the saved episodes do not fit these environments.

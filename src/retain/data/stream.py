@@ -74,14 +74,14 @@ class Returned:
     """What happened to the episodes of a backend that was lent."""
 
     differs: NDArray[np.bool_] | None = None
-    """`[B]` true where an episode was cut, because its replay reached another observation."""
+    """`[B]` true where an episode was cut, because playing it back reached another observation."""
 
 
 class Stream:
     """The environments of one backend and everything that a policy carries through them.
 
     The stream holds the state between two steps (carry, reset flags, last observation, episode
-    counters); the backend's history holds the data to replay the current episodes.
+    counters); the backend's history holds the data to play back the current episodes.
 
     Args:
         seed: the run's seed; every episode's own seed derives from it.

@@ -122,7 +122,7 @@ class Backend(ABC):
     def play_back(
         self, seeds: NDArray[np.int64], length: NDArray[np.int64], actions: NDArray[Any]
     ) -> ObsArray:
-        """Replays episodes to where they were, in place of the current ones.
+        """Plays episodes back to where they were, in place of the current ones.
 
         Args:
             seeds, length: `[B]` seed and length of each episode.
@@ -135,7 +135,8 @@ class Backend(ABC):
         return self.rewind()
 
     def rewind(self) -> ObsArray:
-        """Replays the episodes in `history` to where they were; returns the final observations."""
+        """Plays the episodes in `history` back to where they were; returns the final
+        observations."""
         return self._play_back()
 
     def fresh(self, num_envs: int) -> "Backend | None":
@@ -145,7 +146,7 @@ class Backend(ABC):
         return None
 
     def _play_back(self) -> ObsArray:
-        """Replays `history`. The episodes are aligned at their ends, so one pass plays all of them;
+        """Plays `history` back. The episodes are aligned at their ends, so one pass plays all;
         an environment that starts later plays throw-away episodes until then."""
         history, actions = self.history, self.history.actions()
         began = history.began - (history.clock - len(actions))

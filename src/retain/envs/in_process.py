@@ -164,7 +164,7 @@ class InProcess(Backend):
         return self._obs
 
     def play_back_one(self, index: int, seed: int, actions: Sequence[Any]) -> None:
-        """Replays one environment's episode to where it was, into the current slot.
+        """Plays one environment's episode back to where it was, into the current slot.
 
         An exception on the way leaves a fault; the observation then differs from the expected one.
         """

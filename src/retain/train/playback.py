@@ -1,4 +1,4 @@
-"""Replays any episode of a run from its seed and its actions."""
+"""Plays back any episode of a run from its seed and its actions."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +43,7 @@ def play_back(
     env: EnvLike | None = None,
     trust: bool = False,
 ) -> PlayedBack:
-    """Replays an episode of a run.
+    """Plays back an episode of a run.
 
     Args:
         number: the episode's number in order of ending, from 0, or from -1 backwards.

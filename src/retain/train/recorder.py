@@ -1,4 +1,4 @@
-"""Records every episode of a run as its seed and actions, to replay it for a video or a bug.
+"""Records every episode of a run as its seed and actions, to play it back for a video or a bug.
 
 `episodes.jsonl` has one line per finished episode. `actions.bin` holds the actions of every step of
 all environments, one row `[B, ...]` per step, in the space's own dtype or in bytes if those

@@ -99,7 +99,7 @@ class Group(Backend):
         return list(zip(*columns, strict=True))
 
     def episodes_of(self, rows: slice, pending: list[bytes]) -> Part:
-        """The data to replay some environments up to their last response."""
+        """The data to play some environments back up to their last response."""
         stepping, resetting = self.step_code in pending, self.reset_code in pending
         episodes = []
         for i in range(rows.start, rows.stop):

@@ -74,7 +74,7 @@ class PoolView(Protocol):
         """Waits until a worker has answered a command and all commands before it."""
 
     def ask_play_back(self, handle: Handle, parts: list[Part]) -> None:
-        """Asks a worker to replay episodes of each group."""
+        """Asks a worker to play back episodes of each group."""
 
     def played_back(self, handle: Handle, longest: int) -> bytes | None:
         """The worker's answer, once at most `longest` steps have been played back."""

@@ -218,7 +218,7 @@ class Pool:
         handle.messages.send_bytes(pickle.dumps(self._layout))
 
     def _catch_up(self, handle: Handle, pending: list[bytes]) -> bytes | None:
-        """Replays a new worker's episodes up to its predecessor's last answers; returns its
+        """Plays a new worker's episodes back up to its predecessor's last answers; returns its
         answer."""
         parts = [
             group.episodes_of(rows, pending)
@@ -234,7 +234,7 @@ class Pool:
         return answer
 
     def ask_play_back(self, handle: Handle, parts: list[Part]) -> None:
-        """Asks a worker to replay episodes of each group."""
+        """Asks a worker to play back episodes of each group."""
         handle.messages.send_bytes(pickle.dumps(parts))
         self.ask(handle, PLAY_BACK)
 

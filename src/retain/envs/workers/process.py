@@ -145,7 +145,7 @@ class Worker:
                 begun[index] = announced[index]
 
     def play_back(self) -> None:
-        """Replays episodes to where they were, into the slots that the message names."""
+        """Plays episodes back to where they were, into the slots that the message names."""
         for group, (slot, episodes) in zip(
             self.groups, pickle.loads(self.messages.recv_bytes()), strict=True
         ):
