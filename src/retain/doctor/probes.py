@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retain.doctor.report import Result, judged
+from retain.doctor.report import Result, Verdict, judged
 from retain.envs.options import BARE
 from retain.train.agent import Agent
 
@@ -149,11 +149,17 @@ def _right(agent: Agent, plan: Plan) -> float:
 
 
 def _near(
-    name: str, got: list[float], wanted: list[float], close: float, meaning: str, mend: str
+    name: str,
+    got: list[float],
+    wanted: list[float],
+    close: float,
+    meaning: str,
+    mend: str,
+    otherwise: Verdict = "fail",
 ) -> Result:
     gap = max(abs(a - b) for a, b in zip(got, wanted, strict=True))
     shown = ", ".join(f"{a:.2f} for {b:.2f}" for a, b in zip(got, wanted, strict=True))
-    return judged(f"probe: {name}", gap < close, shown, meaning, mend)
+    return judged(f"probe: {name}", gap < close, shown, meaning, mend, otherwise=otherwise)
 
 
 def probe_results(agent: Agent) -> Iterator[Result]:
@@ -253,6 +259,8 @@ def _memory_probes(agent: Agent) -> Iterator[Result]:
         got = [float(values(agent_, plan, c)[-1]) for c in (-1, 1)]
         yield _near(
             "a cue from before the segment", got, [-1.0, 1.0], 0.5,
-            "The agent forgets what it saw in the previous segment.",
-            "Carry the state across segments, and store it for training.",
+            "The agent does not use what it saw in the previous segment. If acting and training "
+            "carry the state on (an invariant above), the memory fades, or learns to hold only "
+            "what a gradient reaches.",
+            "A memory that holds longer, or longer sequences.", otherwise="warn",
         )  # fmt: skip
