@@ -3,6 +3,7 @@
 python examples/own_memory.py            # trains on a pole whose velocities are hidden
 """
 
+import math
 import sys
 
 import torch
@@ -13,13 +14,13 @@ import retain
 
 @retain.register_memory("fading")
 class Fading(retain.StepMemory):
-    """Running means of the transformed input, each with its own rate of fading."""
+    """Running means of the transformed input; each fades at its own rate, from `slowest` to 1."""
 
     def __init__(self, features_in: int, *, hidden: int, slowest: float = 0.02) -> None:
         super().__init__()
         self.features_in, self.features = features_in, hidden
         self.read = nn.Linear(features_in, hidden)
-        self.register_buffer("rate", torch.logspace(0, 1, hidden) * slowest, persistent=False)
+        self.register_buffer("rate", torch.logspace(math.log10(slowest), 0, hidden), persistent=False)
 
     def initial_carry(self, batch_size: int) -> Tensor:
         return torch.zeros(batch_size, self.features)

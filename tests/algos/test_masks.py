@@ -141,8 +141,7 @@ def test_sacs_target_entropy_is_of_the_actions_that_are_allowed():
     for _ in range(2):
         agent.iterate(lambda: 0.0)
     batch = agent.update.batch(0.0)
-    agent.update.actor_loss(batch, agent.update.actor_features(batch))
-    assert agent.update._goal.item() == pytest.approx(0.89 * np.log(2))
+    assert agent.update.goal(batch).item() == pytest.approx(0.89 * np.log(2))
 
 
 class MaskedBox(Masked):

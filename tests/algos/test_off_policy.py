@@ -487,12 +487,10 @@ def test_means_are_over_the_steps_that_count():
     acted = torch.ones(8, 2, dtype=torch.bool)
     acted[2:] = False
     acted[1, 1] = False
-    batch.sample = replace(batch.sample, acted=acted, slot=np.array([0, 1]))
+    batch.sample = replace(batch.sample, acted=acted)
     value, target = torch.full((1, 8, 2), 1e6), torch.zeros(8, 2)
     value[0, :2, 0] = torch.tensor([1.0, 3.0])
     value[0, 0, 1] = 2.0
     assert batch.mean(value).item() == pytest.approx((1 + 3 + 2) / 3)
-    seen = []
-    agent.replay.set_priorities = lambda slot, priority: seen.append(priority.tolist())
-    update._reprioritise(batch, value, target)
-    assert seen == [pytest.approx([0.9 * 3 + 0.1 * 2, 0.9 * 2 + 0.1 * 2])]
+    priority = update.priority(batch, value, target)
+    assert priority.tolist() == pytest.approx([0.9 * 3 + 0.1 * 2, 0.9 * 2 + 0.1 * 2])

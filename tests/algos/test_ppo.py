@@ -100,7 +100,8 @@ def test_steps_of_one_environment_stay_together_through_the_cut():
     rollout = agent.collector.collect(32)
     tags = torch.arange(32 * 4, dtype=torch.float32).view(32, 4)  # t * 4 + environment
     sequences = rollout.sequences(obs=tags, advantage=tags, target=tags)
-    shuffled = list(sequences.minibatches(3, torch.Generator().manual_seed(0)))
+    order = sequences.order(3, torch.Generator().manual_seed(0))
+    shuffled = list(sequences.minibatches(3, order))
     assert sum(len(part) for part in shuffled) == 16
     seen = torch.cat([part.obs for part in shuffled], dim=1)
     assert torch.all(seen[1:] - seen[:-1] == 4)  # next step, same environment
@@ -114,8 +115,8 @@ def test_minibatches_are_reshuffled_and_cover_everything():
     sequences = rollout.sequences(obs=tags, advantage=tags, target=tags)
     generator = torch.Generator().manual_seed(0)
     first, second = (
-        torch.cat([part.obs[0] for part in sequences.minibatches(50, generator)]).tolist()
-        for _ in range(2)
+        torch.cat([part.obs[0] for part in sequences.minibatches(50, order)]).tolist()
+        for order in (sequences.order(50, generator), sequences.order(50, generator))
     )
     assert sorted(first) == sorted(second) == list(range(128))
     assert first != second
@@ -213,13 +214,14 @@ def test_every_parameter_has_exactly_one_optimizer():
 def test_gradient_norm_is_clipped_to_the_bound():
     module = torch.nn.Linear(3, 1)
     step = SafeStep(module, Adam(module.parameters(), lr=0.0, eps=1e-8), 0.5)
-    norm = step(100 * module(torch.ones(1, 3)).sum(), {})
+    norms, norm = step(100 * module(torch.ones(1, 3)).sum(), 0.0)
     after = torch.cat([p.grad.flatten() for p in module.parameters()]).norm()
-    assert norm == pytest.approx(200.0)
+    assert norm.item() == pytest.approx(200.0)
+    assert norms.tolist() == pytest.approx([100 * 3**0.5, 100.0])
     assert after.item() == pytest.approx(0.5, abs=1e-5)
     moment = [slot["exp_avg"].clone() for slot in step.optimizer.state.values()]
-    for _ in range(2):  # the quick path's own clipping
-        step(100 * module(torch.ones(1, 3)).sum(), {})
+    for _ in range(2):
+        step(100 * module(torch.ones(1, 3)).sum(), 0.0)
         after = torch.cat([p.grad.flatten() for p in module.parameters()]).norm()
         assert after.item() == pytest.approx(0.5, abs=1e-5)
         for p, slot, before in zip(
@@ -227,7 +229,10 @@ def test_gradient_norm_is_clipped_to_the_bound():
         ):
             before.lerp_(p.grad, 0.1)
             torch.testing.assert_close(slot["exp_avg"], before)
-    assert step(0.01 * module(torch.ones(1, 3)).sum(), {}) == pytest.approx(0.02)  # left alone
+    _, norm = step(0.01 * module(torch.ones(1, 3)).sum(), 0.0)
+    assert norm.item() == pytest.approx(0.02)
+    after = torch.cat([p.grad.flatten() for p in module.parameters()]).norm()
+    assert after.item() == pytest.approx(0.02)  # left alone
 
 
 @pytest.mark.parametrize("alone", [None, 0, 2])
@@ -251,7 +256,7 @@ def test_quick_adam_steps_as_torchs_does(alone):
         if number == 3:  # a checkpoint in between
             quick.load_state_dict(quick.state_dict())
         quick.param_groups[0]["lr"] = plain.param_groups[0]["lr"] = 0.1 / (number + 1)
-        quick.quick_step([p.grad for p in ours.parameters() if p.grad is not None])
+        quick.quick_step([p.grad for p in ours.parameters()], rate=0.1 / (number + 1))
         plain.step()
         assert torch.equal(ours.weight, theirs.weight)
         assert torch.equal(ours.bias, theirs.bias)

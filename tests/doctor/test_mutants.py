@@ -160,10 +160,10 @@ def pad_leaks(patch):
 
 
 def double_step(patch):
-    def step(real, self, loss, parts):
-        norm = real(self, loss, parts)
+    def step(real, self, loss, rate, **named):
+        norms = real(self, loss, rate, **named)
         self.optimizer.step()
-        return norm
+        return norms
 
     wrap(patch, optim.SafeStep, "__call__", step)
 

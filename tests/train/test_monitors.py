@@ -95,11 +95,10 @@ def test_value_errors_are_split_at_the_beginning_of_episodes():
 
 def test_the_memorys_share_saturation_and_drift():
     whole = torch.nn.ModuleDict({"memory": torch.nn.Linear(2, 1), "head": torch.nn.Linear(1, 1)})
-    for parameter, value in zip(whole.parameters(), (3.0, 0.0, 4.0, 0.0), strict=True):
-        parameter.grad = torch.full_like(parameter, value)
-    share = diagnostics.memory_share(whole, [whole["memory"]])
-    assert share == pytest.approx(math.sqrt(18 / (18 + 16)))
-    assert math.isnan(diagnostics.memory_share(whole, []))
+    norms = torch.tensor([3.0, 0.0, 4.0, 0.0])  # of each one's weight and bias
+    share = diagnostics.memory_share(whole.parameters(), [whole["memory"]], norms)
+    assert share == pytest.approx(3 / 5)
+    assert math.isnan(diagnostics.memory_share(whole.parameters(), [], norms))
     carry = ((torch.tensor([[[0.99, 0.1, -0.98, 0.5]]]), torch.full((1, 1, 4), 9.0)),)
     lstm = make_memory("lstm", 3, 4)
     assert diagnostics.memory_metrics([lstm], carry) == {"memory_saturation": 0.5}

@@ -1,7 +1,7 @@
 """Diagnostics of an update besides its losses; computed once per update at almost no cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,34 +28,46 @@ def steps_since_reset(reset: Tensor) -> Tensor:
     return t - last
 
 
-def value_errors(rollout: Rollout, target: Tensor) -> dict[str, float]:
+def read(metrics: Mapping[str, float | Tensor]) -> dict[str, float]:
+    """Numbers for metrics, of which some are scalars on the device: copies them all at once."""
+    scalars = [value for value in metrics.values() if isinstance(value, Tensor)]
+    numbers = iter(torch.stack(scalars).tolist() if scalars else ())
+    return {k: next(numbers) if isinstance(v, Tensor) else float(v) for k, v in metrics.items()}
+
+
+def value_errors(rollout: Rollout, target: Tensor) -> dict[str, Tensor]:
     """Mean |target - value| in the first steps of episodes and later, and both standard
     deviations."""
     error = (target - rollout.value).abs()
     early = (steps_since_reset(rollout.reset) < EARLY).to(error.dtype)
     count, total = early.sum(), error.sum()
     at_first = (error * early).sum()
-    numbers = torch.stack((
-        at_first / count, (total - at_first) / (error.numel() - count), target.std(),
-        rollout.value.std(),
-    )).tolist()  # fmt: skip
-    names = ("value_error_early", "value_error_late", "target_std", "value_std")
-    return dict(zip(names, numbers, strict=True))
+    return {
+        "value_error_early": at_first / count,
+        "value_error_late": (total - at_first) / (error.numel() - count),
+        "target_std": target.std(),
+        "value_std": rollout.value.std(),
+    }
 
 
-def memory_share(whole: nn.Module, memories: Sequence[nn.Module]) -> float:
-    """The memories' share of the last gradient's norm, in [0, 1]; NaN if they have no
-    parameters."""
-    learns = [p for m in memories for p in m.parameters()]
-    own = [p.grad for p in learns if p.grad is not None]
+def memory_share(
+    trained: Iterable[nn.Parameter], memories: Sequence[nn.Module], norms: Tensor
+) -> float | Tensor:
+    """The memories' share of a gradient's norm, in [0, 1]; NaN if they have no parameters.
+
+    Args:
+        trained: P parameters.
+        norms: `[P]` norm of each one's gradient.
+    """
+    own = {id(parameter) for memory in memories for parameter in memory.parameters()}
     if not own:
-        return 0.0 if learns else math.nan
-    every = [p.grad for p in whole.parameters() if p.grad is not None]
-    norms = [torch.stack(torch._foreach_norm(part)).norm() for part in (own, every)]
-    return float(norms[0] / norms[1].clamp_min(1e-20))
+        return math.nan
+    parts = [norm for p, norm in zip(trained, norms, strict=True) if id(p) in own]
+    share: Tensor = torch.stack(parts).norm() / norms.norm().clamp_min(1e-20)
+    return share
 
 
-def memory_metrics(memories: Sequence[Memory], carry: Carry) -> dict[str, float]:
+def memory_metrics(memories: Sequence[Memory], carry: Carry) -> dict[str, float | Tensor]:
     """The memories' own metrics (`Memory.metrics`), as `memory_NAME`; averaged over several
     memories.
 
@@ -66,14 +78,15 @@ def memory_metrics(memories: Sequence[Memory], carry: Carry) -> dict[str, float]
     return {f"memory_{name}": sum(one[name] for one in told) / len(told) for name in told[0]}
 
 
-def drift(stored: Carry, now: Carry) -> float:
+def drift(stored: Carry, now: Carry) -> float | Tensor:
     """|stored - now| / |stored| for two carries, such as what acting left and what the current
     parameters would have left; NaN if there is no carry."""
     pairs = list(zip(tree_leaves(stored), tree_leaves(now), strict=True))
     if not pairs:
         return math.nan
     gap = torch.stack([(a - b).norm() for a, b in pairs]).norm()
-    return float(gap / torch.stack([a.norm() for a, _ in pairs]).norm().clamp_min(1e-20))
+    share: Tensor = gap / torch.stack([a.norm() for a, _ in pairs]).norm().clamp_min(1e-20)
+    return share
 
 
 def where_largest(log_ratio: Tensor, batch: Sequences) -> str:
@@ -97,39 +110,45 @@ class Diagnostics:
         self.policy = policy
         self.disagreement: str | None = None
         """The place where acting and training disagreed most, once they did."""
-        self.updates, self.drift = 0, math.nan
+        self.updates = 0
+        self.drift: float | Tensor = math.nan
 
-    def compare(self, log_ratio: Tensor, batch: Sequences) -> None:
-        """Checks an update's first minibatch, on which the ratio must still be 1."""
-        if float(log_ratio.abs().max()) > DISAGREE:
-            self.disagreement = where_largest(log_ratio, batch)
-
-    def look(self, rollout: Rollout, obs: Obs, target: Tensor) -> dict[str, float]:
+    @torch.no_grad()
+    def look(
+        self,
+        rollout: Rollout,
+        obs: Obs,
+        target: Tensor,
+        trained: Iterable[nn.Parameter],
+        norms: Tensor,
+    ) -> dict[str, float | Tensor]:
         """Metrics of a finished update.
 
         Args:
             obs: `[T, B, ...]` prepared observations.
             target: `[T, B]` value targets.
+            trained: P parameters.
+            norms: `[P]` norm of each one's last gradient.
         """
-        found = value_errors(rollout, target)
+        found: dict[str, float | Tensor] = {**value_errors(rollout, target)}
         if not self.policy.recurrent:
             return found
         if self.updates % DRIFT_EVERY == 0:
             previous = rollout.previous_action, rollout.previous_reward
-            with torch.no_grad():
-                _, _, now = self.policy(obs, rollout.carries[0], rollout.reset, *previous)
+            _, _, now = self.policy(obs, rollout.carries[0], rollout.reset, *previous)
             self.drift = drift(rollout.carry_out, now)
         self.updates += 1
         memories = [torso.memory for torso in self.policy.torsos]
         return found | {
-            "memory_gradient": memory_share(self.policy, memories),
+            "memory_gradient": memory_share(trained, memories, norms),
             "carry_drift": self.drift,
             **memory_metrics(memories, rollout.carry_out),
         }
 
     def state(self) -> dict[str, Any]:
         """The state as JSON."""
-        return {"updates": self.updates, "drift": None if math.isnan(self.drift) else self.drift}
+        drift = float(self.drift)
+        return {"updates": self.updates, "drift": None if math.isnan(drift) else drift}
 
     def restore(self, facts: dict[str, Any]) -> None:
         """Restores what `state` returned."""

@@ -10,23 +10,30 @@ target networks hold a slow copy of every torso that their values depend on.
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
 from retain.algos.contract import Update
-from retain.algos.optim import Adam, SafeStep, check_ownership
+from retain.algos.optim import Adam, SafeStep, check_ownership, new_flag
 from retain.algos.pieces import Batch, pieces_of
 from retain.algos.schedules import scheduled
 from retain.data.experience import Experience
 from retain.data.replay import Replay
 from retain.errors import NonFiniteError, UsageError
+from retain.nn.noise import Source
 from retain.nn.q_networks import Actor, OffPolicyNets
 from retain.nn.torso import Torso
 from retain.ops import n_step_return, q_loss
 from retain.types import Carry, Obs, restore_generator, under_prefix, with_prefix
+
+Rates: TypeAlias = Mapping[str, float | Tensor]
+"""Step sizes by the name of the optimizer: numbers or scalars."""
+
+PRIORITY = "priority"
+"""Key of the new priorities among the metrics of a gradient step."""
 
 
 class OffPolicyUpdate(Update[Experience]):
@@ -68,6 +75,11 @@ class OffPolicyUpdate(Update[Experience]):
         self.config, self.nets = config, nets
         self.pieces = pieces_of(config, nets.receptive_field, unrolls=nets.unrolls)
         self.generator = torch.Generator(next(nets.parameters()).device).manual_seed(seed)
+        self.source: Source = self.generator
+        """The origin of the noise that a loss samples with."""
+        self.broken = new_flag(self.generator.device)
+        self._unread: list[Batch] = []
+        """Batches of gradient steps that nobody has asked yet whether they were finite."""
         self._optimizers: dict[str, Adam] = {}
         self.steps: dict[str, SafeStep] = {}
         actor_rate = config.actor_learning_rate
@@ -83,6 +95,7 @@ class OffPolicyUpdate(Update[Experience]):
         """Number of updates that the steps so far have earned and that are still to be done."""
         self._ready = False
         self._pairs = self._target_pairs()
+        self._take = self.gradient_step
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
@@ -179,8 +192,15 @@ class OffPolicyUpdate(Update[Experience]):
         """Whether this update steps the actor."""
         return self.nets.actor is not None
 
-    def after_update(self) -> dict[str, Tensor]:
-        """Makes the update's further changes; returns metrics about them."""
+    def after_update(
+        self, batch: Batch, terms: Mapping[str, Tensor], rates: Rates
+    ) -> dict[str, Tensor]:
+        """Makes the update's further changes; returns metrics about them.
+
+        Args:
+            terms: the metrics of the actor's loss; empty if it was not due.
+            rates: the step size of each optimizer.
+        """
         return {}
 
     def predicted(self, batch: Batch) -> Tensor:
@@ -191,7 +211,9 @@ class OffPolicyUpdate(Update[Experience]):
     def _own(self, name: str, module: torch.nn.Module, rate: float) -> None:
         self._rates[name] = rate
         self._optimizers[name] = Adam(module.parameters(), lr=rate, eps=self.config.adam_eps)
-        self.steps[name] = SafeStep(module, self._optimizers[name], self.config.max_grad_norm)
+        self.steps[name] = SafeStep(
+            module, self._optimizers[name], self.config.max_grad_norm, self.broken
+        )
 
     def _target_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
         online, target = list(self.nets.critic.parameters()), []
@@ -225,6 +247,7 @@ class OffPolicyUpdate(Update[Experience]):
             share = progress()
             random = collector.steps < config.learning_starts
             collector.step(scale=self.scale(share), random=random)
+            self._check()
             if collector.steps < config.learning_starts or not self.ready():
                 continue
             self.due += config.update_ratio * collector.num_envs
@@ -232,6 +255,7 @@ class OffPolicyUpdate(Update[Experience]):
                 self.due -= 1.0
                 for name, value in self.update(share).items():
                     seen[name].append(value)
+        self._check()
         if self.nets.normaliser is not None:
             rows = self.replay.read(*self.replay.rows_since(before))
             self.nets.normaliser.update(collector.as_step(rows))
@@ -269,40 +293,89 @@ class OffPolicyUpdate(Update[Experience]):
             NonFiniteError: a loss or gradient was not finite; that optimizer did not step, and the
                 error carries the sample as `batch`.
         """
-        config = self.config
-        for name, rate in self._rates.items():
-            now = scheduled(rate, config.lr_schedule, progress)
-            self._optimizers[name].param_groups[0]["lr"] = now
-        batch = self.batch(progress)
+        rates = self._set_rates(progress)
+        batch = self.draw(progress)
+        self.gradient_steps += 1
+        metrics = self._take(batch, rates, self.actor_due())
+        if (priority := metrics.pop(PRIORITY, None)) is not None:
+            self.replay.set_priorities(batch.sample.slot, priority.cpu().numpy())
+        self._unread.append(batch)
+        if self.broken.device.type == "cpu":  # reading costs nothing there
+            self._check()
+        return metrics
+
+    def gradient_step(self, batch: Batch, rates: Rates, actor_due: bool) -> dict[str, Tensor]:
+        """The losses on a batch, their gradients, the optimizers' steps, and the target networks'.
+        Reads and writes tensors on the device only, and compiles as one graph."""
+        self.perceive(batch)
         target = self.target(batch)
         value = self.predicted(batch)
-        weight = batch.sample.weight
         loss = self.critic_loss(batch, value, target)
         metrics = {"critic_loss": loss, "q_mean": batch.mean(value.detach())}
         if batch.mask is not None:
             metrics["masked_fraction"] = 1.0 - batch.mask.float().mean()
-        try:
-            norm = self.steps["critic"](loss, {"critic_loss": loss})
-            metrics["grad_norm"] = torch.tensor(norm)
-            if weight is not None:
-                self._reprioritise(batch, value.detach(), target)
-            self.gradient_steps += 1
-            if self.actor_due():
-                actor_loss, terms = self.actor_loss(batch, self.actor_features(batch))
-                self.steps["actor"](actor_loss, {"actor_loss": actor_loss})
-                metrics |= {"actor_loss": actor_loss, **terms}
-            metrics |= self.after_update()
-        except NonFiniteError as error:
-            sample = batch.sample
-            error.batch = {"action": sample.action, "reward": sample.reward, "target": target}
-            raise
-        online, slow = self._pairs
-        with torch.no_grad():
-            torch._foreach_lerp_(slow, online, config.tau)
+        _, metrics["grad_norm"] = self.steps["critic"](loss, rates["critic"])
+        if batch.sample.weight is not None:
+            metrics[PRIORITY] = self.priority(batch, value.detach(), target)
+        terms: dict[str, Tensor] = {}
+        if actor_due:
+            actor_loss, terms = self.actor_loss(batch, self.actor_features(batch))
+            self.steps["actor"](actor_loss, rates["actor"])
+            metrics |= {"actor_loss": actor_loss, **terms}
+        metrics |= self.after_update(batch, terms, rates)
+        self._follow()
         return {name: value.detach() for name, value in metrics.items()}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Moves the target networks towards the online ones, unless a step was not finite."""
+        online, slow = self._pairs
+        share = self.config.tau * (1 - self.broken)
+        torch._foreach_lerp_(slow, online, [share] * len(slow))
+
+    def _set_rates(self, progress: float) -> Rates:
+        """The step sizes at `progress` of the run, which the optimizers show as well."""
+        rates: dict[str, float] = {}
+        for name, rate in self._rates.items():
+            rates[name] = scheduled(rate, self.config.lr_schedule, progress)
+            self._optimizers[name].param_groups[0]["lr"] = rates[name]
+        return rates
+
+    def _check(self) -> None:
+        """Raises NonFiniteError if a gradient step since the last check was not finite."""
+        batches, self._unread = self._unread, []
+        if not batches or not bool(self.broken):
+            return
+        self.broken.zero_()
+        for number, batch in enumerate(batches):
+            target, name = self._diagnosis(batch)
+            if name is None and number < len(batches) - 1:
+                continue
+            self.gradient_steps -= len(batches) - number
+            sample = batch.sample
+            error = NonFiniteError(name or "a loss or its gradient was not finite")
+            error.batch = {"action": sample.action, "reward": sample.reward, "target": target}
+            raise error
+
+    def _diagnosis(self, batch: Batch) -> tuple[Tensor, str | None]:
+        """The targets of a batch, and the name of what is not finite in its losses."""
+        self.perceive(batch)
+        target = self.target(batch)
+        loss = self.critic_loss(batch, self.predicted(batch), target)
+        name = self.steps["critic"].diagnosis(loss, {"critic_loss": loss})
+        if name is None and self.nets.actor is not None:
+            loss, _ = self.actor_loss(batch, self.actor_features(batch))
+            name = self.steps["actor"].diagnosis(loss, {"actor_loss": loss})
+        return target, name
 
     def batch(self, progress: float) -> Batch:
         """Draws a sample at `progress` of the run, and computes the critic's features."""
+        batch = self.draw(progress)
+        self.perceive(batch)
+        return batch
+
+    def draw(self, progress: float) -> Batch:
+        """Draws a sample at `progress` of the run."""
         config, pieces = self.config, self.pieces
         length, before = pieces.length, pieces.history
         beta = config.priority_beta + (1 - config.priority_beta) * progress
@@ -317,13 +390,15 @@ class OffPolicyUpdate(Update[Experience]):
             carries = self.nets.initial_carry(sample.reset.shape[1])
         obs = self.nets.prepare(sample.obs)
         alone = length == 1 and not pieces.stored
-        batch = Batch(sample, obs, previous, carries, before, length, alone)
-        rows = length + config.n_step * self.reads_after
-        features = self._unroll(self.nets.critic.torso, batch, carries[0], rows)
-        batch.features = features[:length]
+        return Batch(sample, obs, previous, carries, before, length, alone)
+
+    def perceive(self, batch: Batch) -> None:
+        """Computes the critic's features of a batch."""
+        rows = batch.length + self.config.n_step * self.reads_after
+        features = self._unroll(self.nets.critic.torso, batch, batch.carries[0], rows)
+        batch.features = features[: batch.length]
         if self.reads_after:
             batch.features_after = features[1:].detach()
-        return batch
 
     def actor_features(self, batch: Batch) -> Tensor:
         """`[length, N, F]` the actor's inputs, with the gradient that belongs to the actor."""
@@ -381,16 +456,15 @@ class OffPolicyUpdate(Update[Experience]):
         """One number from the critics' output `[K, ...]`: the smallest."""
         return value.amin(0)
 
-    def _reprioritise(self, batch: Batch, value: Tensor, target: Tensor) -> None:
-        """Sets priorities from the error. A sequence gets 0.9 of the largest and 0.1 of the mean
+    def priority(self, batch: Batch, value: Tensor, target: Tensor) -> Tensor:
+        """`[N]` priorities from the errors. A sequence gets 0.9 of the largest and 0.1 of the mean
         error (Kapturowski et al. 2019, R2D2) over the steps that count."""
         error = self.error(value, target)
         mean = error.mean(0)
         if batch.mask is not None:
             error = error.masked_fill(~batch.mask, 0.0)
             mean = error.sum(0) / batch.mask.sum(0).clamp(min=1)
-        mixed = 0.9 * error.amax(0) + 0.1 * mean
-        self.replay.set_priorities(batch.sample.slot, mixed.cpu().numpy())
+        return 0.9 * error.amax(0) + 0.1 * mean
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Optimizers and generator: tensors, and JSON for the rest."""

@@ -10,7 +10,8 @@ of it that begins with the carry that acting left there.
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -18,12 +19,13 @@ import torch
 from torch import Tensor
 
 from retain.algos.contract import Update
-from retain.algos.diagnostics import Diagnostics
+from retain.algos.diagnostics import DISAGREE, Diagnostics, read, where_largest
 from retain.algos.optim import Adam, SafeStep
 from retain.algos.schedules import check_schedule, scheduled
 from retain.data.collector import Collector
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import NonFiniteError, UsageError, check_range
+from retain.nn.noise import Source
 from retain.nn.normaliser import RewardNormaliser
 from retain.nn.policy import SegmentPolicy
 from retain.nn.torso import NetworkConfig
@@ -138,12 +140,39 @@ class Loss:
 
 @dataclass
 class Minibatch:
-    """What a gradient step records for the metrics."""
+    """What a gradient step leaves for the metrics, all of it still on the device."""
 
     terms: dict[str, Tensor]
+    total: Tensor
     gap: Tensor
     """The gaps, flat."""
-    grad_norm: float | None = None
+    norms: Tensor
+    """`[P]` norm of each parameter's gradient, before clipping."""
+    norm: Tensor
+    """Norm of the whole gradient, before clipping."""
+    stop: Tensor | None
+    """Bool scalar, true if the loss ended the update and this step was left out."""
+
+
+@dataclass
+class Pass:
+    """One pass over a segment's sequences, and what its gradient steps left."""
+
+    sequences: Sequences
+    size: int
+    """Sequences in a minibatch."""
+    order: Tensor | None
+    done: list[Minibatch] = field(default_factory=list)
+    stopped: bool = False
+    """Whether the last minibatch ended the update without a step."""
+
+    def batch(self, place: int) -> Sequences:
+        """One minibatch again."""
+        return next(islice(self.sequences.minibatches(self.size, self.order), place, None))
+
+
+BROKEN = "broken"
+"""Key of a step's flag in the metrics until they are read."""
 
 
 class OnPolicyUpdate(Update[Collector]):
@@ -163,7 +192,10 @@ class OnPolicyUpdate(Update[Collector]):
 
     def __init__(self, config: Any, policy: SegmentPolicy, *, seed: int, num_envs: int) -> None:
         self.config, self.policy = config, policy
-        self.generator = torch.Generator().manual_seed(seed)
+        device = next(policy.parameters()).device
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.source: Source = self.generator
+        """The origin of the noise that a loss samples with."""
         self.optimizer = Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_eps)
         self.step = SafeStep(policy, self.optimizer, config.max_grad_norm)
         self.reward_normaliser = (
@@ -171,6 +203,7 @@ class OnPolicyUpdate(Update[Collector]):
         )
         self.gradient_steps = 0
         self.diagnostics = Diagnostics(policy)
+        self._take = self.gradient_step
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
@@ -209,13 +242,14 @@ class OnPolicyUpdate(Update[Collector]):
     def loss(self, batch: Sequences, progress: float) -> Loss:
         """The loss on a minibatch of sequences."""
 
-    def enough(self, loss: Loss) -> bool:
-        """Whether the update ends now, before this minibatch's step."""
-        return False
+    def enough(self, loss: Loss) -> Tensor | None:
+        """Bool scalar, whether the update ends now, before this minibatch's step; None if a loss
+        never ends it."""
+        return None
 
-    def statistics(self, gap: Tensor, progress: float) -> dict[str, float]:
-        """Metrics from the gaps of every trained step, flat."""
-        return {f"max_{self.GAP}": gap.abs().max().item()}
+    def statistics(self, gap: Tensor, progress: float) -> Mapping[str, float | Tensor]:
+        """Metrics from the gaps of every trained step, flat; numbers or scalars."""
+        return {f"max_{self.GAP}": gap.abs().max()}
 
     def scale(self, progress: float) -> float:
         """How much acting explores at `progress` in [0, 1] of the run; 1 samples the policy."""
@@ -249,69 +283,101 @@ class OnPolicyUpdate(Update[Collector]):
                 error carries the minibatch as `batch`.
         """
         config = self.config
-        learning_rate = scheduled(config.learning_rate, config.lr_schedule, progress)
-        self.optimizer.param_groups[0]["lr"] = learning_rate
+        rate = scheduled(config.learning_rate, config.lr_schedule, progress)
+        self.optimizer.param_groups[0]["lr"] = rate
         if self.reward_normaliser is not None:
             ended = rollout.terminated | rollout.truncated
             rollout = replace(rollout, reward=self.reward_normaliser(rollout.reward, ended))
         advantage, target = self.targets(rollout)
         obs = self.policy.prepare(rollout.obs)
         sequences = self.cut(rollout, obs, advantage, target)
-        done: list[Minibatch] = []
+        passes: list[Pass] = []
         for epoch in range(config.epochs):
             if epoch and config.refresh_carries:
                 sequences = self.cut(self._refreshed(rollout, obs), obs, advantage, target)
-            if not self._epoch(sequences, progress, done):
+            size = self.size(sequences)
+            passes.append(Pass(sequences, size, sequences.order(size, self.generator)))
+            self._train(passes[-1], progress, rate)
+            if passes[-1].stopped:
                 break
         if self.policy.normaliser is not None:
             # Only now: acting and training on this segment saw the same statistics.
             self.policy.normaliser.update(rollout.obs)
-        metrics = self._metrics(done, progress) | self.diagnostics.look(rollout, obs, target)
-        return metrics | {
-            "explained_variance": explained_variance(value=rollout.value, target=target).item(),
-            "learning_rate": learning_rate,
-            "gradient_steps": float(self.gradient_steps),
-        }
+        row = read(self._metrics(passes, progress) | self._look(rollout, obs, target, passes))
+        if row.pop(BROKEN):
+            raise self._failure(passes, progress)
+        if row[f"first_{self.GAP}"] > DISAGREE:
+            self.diagnostics.disagreement = where_largest(passes[0].done[0].gap, passes[0].batch(0))
+        return row | {"learning_rate": rate, "gradient_steps": float(self.gradient_steps)}
+
+    def size(self, sequences: Sequences) -> int:
+        """Sequences in a minibatch."""
+        if self.config.batch_size is None:
+            return len(sequences)
+        return max(1, int(self.config.batch_size) // int(self.config.sequence))
 
     def cut(self, rollout: Rollout, obs: Obs, advantage: Tensor, target: Tensor) -> Sequences:
         """The segment as sequences, with everything that the loss reads."""
         return rollout.sequences(obs=obs, advantage=advantage, target=target)
 
-    def _epoch(self, sequences: Sequences, progress: float, done: list[Minibatch]) -> bool:
-        """Trains once on every sequence; false if the loss ended the update."""
-        config = self.config
-        size = len(sequences)
-        if config.batch_size is not None:
-            size = max(1, config.batch_size // config.sequence)
-        for batch in sequences.minibatches(size, self.generator):
-            loss = self.loss(batch, progress)
-            terms = {name: term.detach() for name, term in loss.terms.items()}
-            minibatch = Minibatch(terms, loss.gap.flatten())
-            done.append(minibatch)
-            if len(done) == 1:
-                self.diagnostics.compare(loss.gap, batch)
-            if self.enough(loss):
-                return False
-            try:
-                minibatch.grad_norm = self.step(loss.total, loss.terms)
-            except NonFiniteError as error:
-                error.batch = _tensors(batch)
-                raise
-            self.gradient_steps += 1
-        return True
+    def gradient_step(self, batch: Sequences, progress: float, rate: float | Tensor) -> Minibatch:
+        """The loss of a minibatch, its gradient, and the optimizer's step. Reads and writes tensors
+        on the device only, and compiles as one graph."""
+        loss = self.loss(batch, progress)
+        stop = self.enough(loss)
+        norms, norm = self.step(loss.total, rate, skip=stop)
+        terms = {name: term.detach() for name, term in loss.terms.items()}
+        return Minibatch(terms, loss.total.detach(), loss.gap, norms, norm, stop)
 
-    def _metrics(self, done: list[Minibatch], progress: float) -> dict[str, float]:
+    def _train(self, one: Pass, progress: float, rate: float) -> None:
+        """Takes a gradient step on every minibatch of a pass, or up to the one that ends it."""
+        for batch in one.sequences.minibatches(one.size, one.order):
+            minibatch = self._take(batch, progress, rate)
+            one.done.append(minibatch)
+            if minibatch.stop is not None and bool(minibatch.stop):
+                one.stopped = True
+                return
+            self.gradient_steps += 1
+
+    def _metrics(self, passes: list[Pass], progress: float) -> dict[str, float | Tensor]:
         """The terms' means over the minibatches, and the statistics of all their gaps."""
+        done = [minibatch for one in passes for minibatch in one.done]
         names = list(done[0].terms)
         values = torch.stack([minibatch.terms[name] for minibatch in done for name in names])
-        mean = values.view(len(done), len(names)).mean(0).tolist()
-        norms = [m.grad_norm for m in done if m.grad_norm is not None]
+        mean = values.view(len(done), len(names)).mean(0).unbind()
+        stepped = done[: len(done) - passes[-1].stopped]
+        norm = torch.stack([m.norm for m in stepped]).mean() if stepped else 0.0
         return {
             **dict(zip(names, mean, strict=True)),
-            **self.statistics(torch.cat([minibatch.gap for minibatch in done]), progress),
-            f"first_{self.GAP}": done[0].gap.abs().max().item(),
-            "grad_norm": sum(norms) / max(len(norms), 1),
+            **self.statistics(torch.cat([one.gap.flatten() for one in done]), progress),
+            f"first_{self.GAP}": done[0].gap.abs().max(),
+            "grad_norm": norm,
+            BROKEN: self.step.broken,
         }
+
+    def _look(
+        self, rollout: Rollout, obs: Obs, target: Tensor, passes: list[Pass]
+    ) -> dict[str, float | Tensor]:
+        """The diagnostics of the values and the memory."""
+        norms = passes[-1].done[-1].norms
+        found = self.diagnostics.look(rollout, obs, target, self.step.parameters, norms)
+        fit = explained_variance(value=rollout.value, target=target)
+        return found | {"explained_variance": fit}
+
+    def _failure(self, passes: list[Pass], progress: float) -> NonFiniteError:
+        """Names what was not finite first, and takes back the count of the steps skipped since."""
+        self.step.broken.zero_()
+        done = [(one, place) for one in passes for place in range(len(one.done))]
+        whole = torch.stack([one.done[i].norm + one.done[i].total for one, i in done])
+        first = int(whole.isfinite().logical_not().nonzero()[0])
+        self.gradient_steps -= len(done) - first
+        one, place = done[first]
+        batch = one.batch(place)
+        loss = self.loss(batch, progress)
+        name = self.step.diagnosis(loss.total, loss.terms)
+        error = NonFiniteError(name or "a loss or its gradient was not finite")
+        error.batch = _tensors(batch)
+        return error
 
     @torch.no_grad()
     def _refreshed(self, rollout: Rollout, obs: Obs) -> Rollout:

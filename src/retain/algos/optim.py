@@ -1,12 +1,13 @@
 """The common part around every loss: ownership of parameters, and the safe step."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from retain.errors import NonFiniteError, UsageError
+from retain.errors import UsageError
 
 
 def falling(first: float, last: float, fraction: float, progress: float) -> float:
@@ -44,48 +45,83 @@ class Adam(torch.optim.Adam):
     """torch's Adam (Kingma and Ba 2015, arXiv:1412.6980), with a step at a third of the cost.
 
     `quick_step` calls the same fused kernel on the same state, without `step`'s hooks and groupings
-    in Python, which at these network sizes cost more than the update.
+    in Python, which at these network sizes cost more than the update. It waits for nothing: whether
+    a step is skipped is decided on the device.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, eps: float) -> None:
         super().__init__(parameters, lr=lr, eps=eps, fused=True)
         self._lists: tuple[list[Tensor], ...] | None = None
+        self._given: list[bool] = []
+        self._begin()
 
-    def quick_step(self, gradients: list[Tensor], divisor: Tensor | None = None) -> None:
+    def _begin(self) -> None:
+        """Gives every parameter the state of an optimizer that has not stepped yet."""
+        for parameter in self.param_groups[0]["params"]:
+            if not self.state[parameter]:
+                self.state[parameter] = {
+                    "step": torch.zeros((), device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                    "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                }
+
+    @torch.no_grad()
+    def quick_step(
+        self,
+        gradients: Sequence[Tensor | None],
+        *,
+        rate: float | Tensor,
+        divisor: Tensor | None = None,
+        skip: Tensor | None = None,
+    ) -> None:
         """Takes one step.
 
         Args:
-            gradients: gradients of the parameters, in order, with None left out.
-            divisor: divides every gradient first, in the same pass over memory.
+            gradients: gradients of the parameters, in order; None leaves a parameter as it is.
+            rate: the step size, a number or a scalar.
+            divisor: scalar that divides every gradient first.
+            skip: scalar, 1 to change nothing, 0 to step.
         """
+        parameters, means, squares, steps, counts = self._used(gradients)
+        given = [gradient for gradient in gradients if gradient is not None]
+        if skip is None:
+            torch._foreach_add_(counts, 1)
+        else:
+            torch._foreach_add_(counts, [1 - skip] * len(counts))
         group = self.param_groups[0]
-        if self._lists is None or len(gradients) != len(group["params"]):
-            if divisor is not None:
-                torch._foreach_div_(gradients, divisor)
-            for slot in self.state.values():
-                slot["step"] = slot["step"].clone()
-            self.step()
-            self._lists = self._of_all() if len(gradients) == len(group["params"]) else None
+        beta1, beta2 = group["betas"]
+        if torch.compiler.is_compiling():
+            written_out_adam(
+                parameters, given, means, squares, steps[0], rate=rate, beta1=beta1, beta2=beta2,
+                eps=group["eps"], divisor=divisor, skip=skip,
+            )  # fmt: skip
             return
-        means, squares, steps, counts = self._lists
-        torch._foreach_add_(counts, 1)
         torch._fused_adam_(
-            group["params"], gradients, means, squares, [], steps,
-            lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
+            parameters, given, means, squares, [], steps, lr=rate, beta1=beta1, beta2=beta2,
             weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False, grad_scale=divisor,
+            found_inf=skip,
         )  # fmt: skip
 
-    def _of_all(self) -> tuple[list[Tensor], ...]:
-        """The state's tensors by kind, and the step counts to add to: a single count for all
-        parameters that were always stepped together."""
-        slots = [self.state[parameter] for parameter in self.param_groups[0]["params"]]
+    def _used(self, gradients: Sequence[Tensor | None]) -> tuple[list[Tensor], ...]:
+        """Parameters, moments and steps of those with a gradient, and the step counts to add to: a
+        single count for all parameters as long as they are always stepped together."""
+        used = [gradient is not None for gradient in gradients]
+        if self._lists is None or self._given != used:
+            self._given, self._lists = used, self._of(used)
+        return self._lists
+
+    def _of(self, used: list[bool]) -> tuple[list[Tensor], ...]:
+        parameters = list(compress(self.param_groups[0]["params"], used))
+        for slot in self.state.values():
+            slot["step"] = slot["step"].clone()
+        slots = [self.state[parameter] for parameter in parameters]
         counts = [slot["step"] for slot in slots]
-        if all(float(count) == float(counts[0]) for count in counts):
+        if all(used) and all(float(count) == float(counts[0]) for count in counts):
             del counts[1:]
             for slot in slots:
                 slot["step"] = counts[0]
         kinds = ("exp_avg", "exp_avg_sq", "step")
-        return *([slot[key] for slot in slots] for key in kinds), counts
+        return parameters, *([slot[key] for slot in slots] for key in kinds), counts
 
     def tensors(self) -> dict[str, Tensor]:
         """The state as `index.key` -> tensor."""
@@ -112,52 +148,122 @@ class Adam(torch.optim.Adam):
         """Like torch's; the next step looks up its tensors again."""
         super().load_state_dict(state_dict)
         self._lists = None
+        self._begin()
+
+
+def written_out_adam(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    step: Tensor,
+    *,
+    rate: float | Tensor,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    divisor: Tensor | None,
+    skip: Tensor | None,
+) -> None:
+    """Adam's step in plain operations, which a compiler can fuse with its neighbours; the fused
+    kernel is opaque to it. The numbers agree to rounding."""
+    size = rate / (1 - beta1**step)
+    root = (1 - beta2**step).sqrt()
+    kept = None if skip is None else skip > 0
+    for parameter, gradient, mean, square in zip(
+        parameters, gradients, means, squares, strict=True
+    ):
+        if divisor is not None:
+            gradient = gradient / divisor
+        first = torch.lerp(mean, gradient, 1 - beta1)
+        second = beta2 * square + (1 - beta2) * gradient * gradient
+        moved = parameter - size * first / (second.sqrt() / root + eps)
+        for old, new in ((parameter, moved), (mean, first), (square, second)):
+            old.copy_(new if kept is None else torch.where(kept, old, new))
 
 
 class SafeStep:
     """Clips the gradient norm and steps, unless a loss or gradient is not finite.
 
+    Nothing here waits for the device: the norm is clipped by a divisor of at least 1, and a step
+    with a loss or gradient that is not finite is skipped on the device, as are all later ones until
+    somebody reads `broken` and asks `diagnosis` for the name.
+
     Args:
         max_norm: the largest global L2 norm of the gradient; None leaves the gradient unchanged.
+        broken: scalar that becomes 1 when a step was skipped; steps may share it.
     """
 
-    def __init__(self, module: nn.Module, optimizer: Adam, max_norm: float | None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: Adam,
+        max_norm: float | None,
+        broken: Tensor | None = None,
+    ) -> None:
         check_ownership(module, optimizer)
         self.module, self.optimizer, self.max_norm = module, optimizer, max_norm
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.parameters: list[nn.Parameter] = optimizer.param_groups[0]["params"]
+        self.broken = new_flag(next(module.parameters()).device) if broken is None else broken
 
-    def __call__(self, loss: Tensor, parts: dict[str, Tensor]) -> float:
+    def __call__(
+        self, loss: Tensor, rate: float | Tensor, *, skip: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Runs backward, checks, clips and steps.
 
         Args:
             loss: scalar to minimise.
-            parts: the loss's terms by name, to name one that is not finite.
+            rate: the step size, a number or a scalar.
+            skip: bool scalar, true to leave out this step only.
         Returns:
-            The global gradient norm before clipping.
-        Raises:
-            NonFiniteError: raised before the optimizer steps; names the tensor.
+            The gradient's norms before clipping: `[P]` each trained parameter's, 0 for one that the
+            loss does not reach, and the global one.
         """
+        gradients = self._gradients(loss)
+        given = [gradient for gradient in gradients if gradient is not None]
+        sizes = list(torch._foreach_norm(given))
+        norm = torch.linalg.vector_norm(torch.stack(sizes))
+        whole = norm + loss.detach()
+        bad = (whole - whole).ne(0).to(self.broken.dtype)  # NaN or infinite
+        self.broken.copy_(torch.maximum(self.broken, bad))
+        skipped = self.broken if skip is None else torch.maximum(self.broken, skip.to(bad.dtype))
+        divisor = None if self.max_norm is None else (norm / self.max_norm).clamp(min=1.0)
+        self.optimizer.quick_step(gradients, rate=rate, divisor=divisor, skip=skipped)
+        if len(given) < len(gradients):
+            found, nothing = iter(sizes), torch.zeros_like(norm)
+            sizes = [nothing if gradient is None else next(found) for gradient in gradients]
+        return torch.stack(sizes), norm
+
+    def _gradients(self, loss: Tensor) -> list[Tensor | None]:
+        if torch.compiler.is_compiling():
+            return list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+        # Not autograd.grad: gradients in a parameter's slot also have its memory layout, which the
+        # fused kernel takes for granted.
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        size: float
-        value: float
-        size, value = torch.stack((norm, loss.detach())).tolist()
-        if size - size != 0.0 or value - value != 0.0:  # NaN or infinite
-            raise NonFiniteError(self._diagnosis(parts))
-        clips = self.max_norm is not None and size > self.max_norm
-        self.optimizer.quick_step(gradients, norm / self.max_norm if clips else None)
-        return size
+        return [parameter.grad for parameter in self.parameters]
 
-    def _diagnosis(self, parts: dict[str, Tensor]) -> str:
-        term = named_non_finite(parts.items())
-        gradients = ((n, p.grad) for n, p in self.module.named_parameters())
-        gradient = named_non_finite(gradients)
+    def diagnosis(self, loss: Tensor, terms: Mapping[str, Tensor]) -> str | None:
+        """The name of what is not finite in a minibatch's loss, its gradient or the parameters;
+        None if all are finite.
+
+        Args:
+            loss: the loss, computed again with the parameters as they are.
+            terms: the loss's terms by name.
+        """
         parameter = named_non_finite(self.module.named_parameters())
         if parameter is not None:
             return f"parameter {parameter} is not finite"
+        gradients = dict(zip(self.parameters, self._gradients(loss), strict=True))
+        named = ((n, gradients.get(p)) for n, p in self.module.named_parameters())
+        gradient = named_non_finite(named)
+        term = named_non_finite(terms.items())
         if term is not None:
             return f"{term} is not finite (gradient of {gradient or 'none'})"
-        return f"the gradient of {gradient} is not finite"
+        return None if gradient is None else f"the gradient of {gradient} is not finite"
+
+
+def new_flag(device: torch.device) -> Tensor:
+    """A scalar for `SafeStep.broken`."""
+    return torch.zeros((), device=device)

@@ -5,6 +5,7 @@ L = L_policy + c_v L_value - c_e H(pi)
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,21 +104,18 @@ class PolicyGradientUpdate(OnPolicyUpdate):
         log_prob = dist.log_prob(batch.action)
         policy, critic, more = self.parts(batch, log_prob, value, progress)
         bonus = scheduled(config.entropy_coef, config.entropy_schedule, progress)
-        entropy = self._entropy(dist, bonus > 0)
+        entropy = self._entropy(dist, config.entropy_coef > 0)
         total = policy + config.value_coef * critic
-        if bonus > 0:
+        if config.entropy_coef > 0:
             total = total - bonus * entropy
         terms = {"policy_loss": policy, "value_loss": critic, "entropy": entropy, **more}
         return Loss(total, terms, (log_prob - batch.log_prob).detach())
 
     def _entropy(self, dist: Distribution, learned: bool) -> Tensor:
         with torch.set_grad_enabled(learned):
-            return dist.entropy(self.generator).mean()
+            return dist.entropy(self.source).mean()
 
-    def statistics(self, gap: Tensor, progress: float) -> dict[str, float]:
+    def statistics(self, gap: Tensor, progress: float) -> Mapping[str, float | Tensor]:
         """How far the policy has moved from the one that acted."""
         ratios = ratio_statistics(log_ratio=gap, clip=(1.0, torch.inf))
-        return {
-            "approx_kl": ratios.approx_kl.item(),
-            "max_log_ratio": ratios.max_log_ratio.item(),
-        }
+        return {"approx_kl": ratios.approx_kl, "max_log_ratio": ratios.max_log_ratio}

@@ -10,9 +10,11 @@ L = L_policy + c_v L_value - c_e H(pi)
 The single loss trains every parameter, including the memory's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from retain.algos.on_policy import Loss
@@ -91,18 +93,20 @@ class PPOUpdate(PolicyGradientUpdate):
         )
         return policy.loss, critic.loss, {"value_clip_fraction": critic.clip_fraction}
 
-    def enough(self, loss: Loss) -> bool:
+    def enough(self, loss: Loss) -> Tensor | None:
         """Whether the policy has moved too far from the one that acted."""
         bound = self.config.target_kl
-        return bound is not None and _kl(loss.gap) > 1.5 * bound
+        if bound is None:
+            return None
+        return approx_kl(log_prob=loss.gap, old_log_prob=torch.zeros_like(loss.gap)) > 1.5 * bound
 
-    def statistics(self, gap: Tensor, progress: float) -> dict[str, float]:
+    def statistics(self, gap: Tensor, progress: float) -> Mapping[str, float | Tensor]:
         """How far the policy has moved, and the share of steps beyond the clip range."""
         ratios = ratio_statistics(log_ratio=gap, clip=self.clip(progress))
         return {
-            "approx_kl": ratios.approx_kl.item(),
-            "clip_fraction": ratios.clip_fraction.item(),
-            "max_log_ratio": ratios.max_log_ratio.item(),
+            "approx_kl": ratios.approx_kl,
+            "clip_fraction": ratios.clip_fraction,
+            "max_log_ratio": ratios.max_log_ratio,
         }
 
     def clip(self, progress: float) -> tuple[float, float]:
@@ -111,8 +115,3 @@ class PPOUpdate(PolicyGradientUpdate):
         low, high = config.clip_range, config.clip_range_high or config.clip_range
         schedule = config.clip_schedule
         return scheduled(low, schedule, progress), scheduled(high, schedule, progress)
-
-
-def _kl(log_ratio: Tensor) -> float:
-    """KL(old || new) of a minibatch."""
-    return approx_kl(log_prob=log_ratio, old_log_prob=log_ratio.new_zeros(())).item()

@@ -9,13 +9,14 @@ exactly.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from retain.algos.off_policy import OffPolicyUpdate
+from retain.algos.off_policy import OffPolicyUpdate, Rates
 from retain.algos.off_policy_config import OffPolicyConfig
 from retain.algos.pieces import Batch
 from retain.errors import check_range
@@ -71,7 +72,6 @@ class SACUpdate(OffPolicyUpdate):
         self.reads_after = config.memory_owner == "critic"
         chosen = config.target_entropy
         self.target_entropy = entropy_target(nets.coder) if chosen is None else chosen
-        self._goal: Tensor | float = self.target_entropy
         # With the networks, so that it is saved with the model.
         nets.temperature = Temperature(config.alpha_init).to(self.generator.device)
         self.temperature = nets.temperature
@@ -87,13 +87,13 @@ class SACUpdate(OffPolicyUpdate):
     def alpha(self) -> Tensor:
         """The weight of the entropy, a scalar without gradient."""
         if self.config.alpha is not None:
-            return torch.tensor(self.config.alpha)
+            return torch.tensor(self.config.alpha, device=self.generator.device)
         return self.temperature.log_alpha.detach().exp()
 
     def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
         """min Q'(s', a') - alpha log pi(a'|s')."""
         dist = self.policy(batch.features_after if actor_after is None else actor_after)
-        action = dist.sample(self.generator)
+        action = dist.sample(self.source)
         value = self.nets.target_critic.forward(after, torch.tanh(action)).amin(0)
         soft: Tensor = value - self.alpha * dist.log_prob(action)
         return soft
@@ -101,14 +101,13 @@ class SACUpdate(OffPolicyUpdate):
     def actor_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """alpha log pi - min Q; its gradient does not reach the critics."""
         dist = self.policy(features)
-        action = dist.reparameterised(self.generator)
+        action = dist.reparameterised(self.source)
         log_prob = dist.log_prob(action)
         critic = self.nets.critic
         features = batch.features.detach()
         value = self.estimate(critic.forward(features, torch.tanh(action), frozen=True))
-        self._entropy = -masked_mean(log_prob, batch.mask).detach()
         loss = masked_mean(self.alpha * log_prob - value, batch.mask)
-        return loss, {"entropy": self._entropy}
+        return loss, {"entropy": -masked_mean(log_prob, batch.mask).detach()}
 
     def policy(self, features: Tensor) -> SquashedGaussian:
         """The online actor's distribution."""
@@ -116,10 +115,16 @@ class SACUpdate(OffPolicyUpdate):
         dist: SquashedGaussian = self.nets.actor.forward(features)
         return dist
 
-    def after_update(self) -> dict[str, Tensor]:
+    def goal(self, batch: Batch) -> Tensor | float:
+        """The entropy that alpha holds the policy at."""
+        return self.target_entropy
+
+    def after_update(
+        self, batch: Batch, terms: Mapping[str, Tensor], rates: Rates
+    ) -> dict[str, Tensor]:
         """Moves alpha towards the target entropy."""
         used = self.alpha
         if self.config.alpha is None:
-            loss = self.temperature.log_alpha * (self._entropy - self._goal)
-            self.steps["alpha"](loss, {"alpha_loss": loss})
+            loss = self.temperature.log_alpha * (terms["entropy"] - self.goal(batch))
+            self.steps["alpha"](loss, rates["alpha"])
         return {"alpha": used}

@@ -31,12 +31,11 @@ class DiscreteSACUpdate(SACUpdate):
         """sum_a pi(a|s) (alpha log pi(a|s) - min Q(s, a)), over the actions that s allows."""
         probs, log_probs = self._choices(features, batch.allowed)
         value = self.nets.critic.forward(batch.features.detach(), frozen=True).amin(0).detach()
-        self._entropy = -masked_mean((probs * log_probs).sum(-1), batch.mask).detach()
-        self._goal = self._target_entropy(batch)
         loss = (probs * (self.alpha * log_probs - value)).sum(-1)
-        return masked_mean(loss, batch.mask), {"entropy": self._entropy}
+        entropy = -masked_mean((probs * log_probs).sum(-1), batch.mask).detach()
+        return masked_mean(loss, batch.mask), {"entropy": entropy}
 
-    def _target_entropy(self, batch: Batch) -> Tensor | float:
+    def goal(self, batch: Batch) -> Tensor | float:
         """The target entropy, adapted to the allowed actions where some are not allowed."""
         if batch.allowed is None or self.config.target_entropy is not None:
             return self.target_entropy

@@ -6,11 +6,11 @@ action, and updates the actor only every other time.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from retain.algos.ddpg import DDPGConfig, DDPGUpdate
 from retain.errors import check_range
+from retain.nn.noise import standard_normal
 from retain.settings import setting
 
 
@@ -42,8 +42,8 @@ class TD3Update(DDPGUpdate):
         """mu'(s') + clip(noise)."""
         action = super().next_action(features)
         spread, clip = self.config.target_noise, self.config.target_noise_clip
-        noise = torch.empty_like(action).normal_(0, spread, generator=self.generator)
-        return (action + noise.clamp_(-clip, clip)).clamp_(-1, 1)
+        noise = (spread * standard_normal(action, self.source)).clamp(-clip, clip)
+        return (action + noise).clamp(-1, 1)
 
     def actor_due(self) -> bool:
         """True at every `policy_delay`-th update."""

@@ -66,7 +66,7 @@ class TQCUpdate(SACUpdate):
         """`[length + n - 1, N, K (M - d)]` the remaining pooled quantiles, with the entropy
         term."""
         dist = self.policy(batch.features_after if actor_after is None else actor_after)
-        action = dist.sample(self.generator)
+        action = dist.sample(self.source)
         quantiles = self.nets.target_critic.forward(after, torch.tanh(action))
         pooled = quantiles.movedim(0, -2).flatten(-2).sort(-1).values
         kept = pooled[..., : len(quantiles) * (self.config.quantiles - self.config.drop)]

@@ -46,16 +46,19 @@ class Sequences:
         """The sequences at `index` `[M]`, in that order."""
         return self._map(lambda x: x.index_select(1, index), lambda x: x.index_select(0, index))
 
-    def minibatches(self, size: int, generator: torch.Generator) -> Iterator[Self]:
-        """Yields all sequences once, in a fresh random order, `size` at a time (the last may be
-        smaller)."""
+    def order(self, size: int, generator: torch.Generator) -> Tensor | None:
+        """A fresh random order for minibatches of `size` sequences; None if one holds them all."""
         total = len(self)
         if size >= total:
+            return None
+        return torch.randperm(total, generator=generator, device=self.reset.device)
+
+    def minibatches(self, size: int, order: Tensor | None) -> Iterator[Self]:
+        """Yields all sequences once in that order, `size` at a time (the last may be smaller)."""
+        if order is None:
             yield self
             return
-        device = self.reset.device
-        order = torch.randperm(total, generator=generator).to(device)
-        shuffled = self.index(order)
+        total, shuffled = len(self), self.index(order)
         for first in range(0, total, size):
             count = min(size, total - first)
             yield shuffled._map(

@@ -128,13 +128,13 @@ class BandedAttention(Memory):
         return self._unroll(x, carry, reset, outputs=False)[1]
 
     @torch.no_grad()
-    def metrics(self, carry: Carry) -> dict[str, float]:
+    def metrics(self, carry: Carry) -> dict[str, float | Tensor]:
         """The distance biases' attention under equal contents: the heads' entropy in nats, from 0
         to log L, and the mean number of steps that it lies back."""
         log_weight = torch.cat([block.bias for block in self.blocks]).log_softmax(-1)
         weight = log_weight.exp()
         distance = torch.arange(self.length, device=weight.device, dtype=weight.dtype)
         return {
-            "attention_entropy": float(-(weight * log_weight).sum(-1).mean()),
-            "attention_distance": float((weight * distance).sum(-1).mean()),
+            "attention_entropy": -(weight * log_weight).sum(-1).mean(),
+            "attention_distance": (weight * distance).sum(-1).mean(),
         }

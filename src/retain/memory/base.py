@@ -53,7 +53,7 @@ class Memory(nn.Module, ABC):
         """The carry after T steps, without the outputs; same arguments as `forward`."""
         return self.forward(x, carry, reset)[1]
 
-    def metrics(self, carry: Carry) -> dict[str, float]:
+    def metrics(self, carry: Carry) -> dict[str, float | Tensor]:
         """Measurements of the memory, logged as `memory_NAME`; the names must be the same each
         time.
 

@@ -101,7 +101,7 @@ class GatedDelta(Memory):
         return x, (torch.stack(ends, dim=1), before)
 
     @torch.no_grad()
-    def metrics(self, carry: Carry) -> dict[str, float]:
+    def metrics(self, carry: Carry) -> dict[str, float | Tensor]:
         """The geometric mean of the matrices' horizons under silent input, in steps."""
         kept = [block.asks.bias[-2 * self.heads : -self.heads] for block in self.blocks]
-        return {"horizon": float((1 + torch.cat(kept).exp()).log().mean().exp())}
+        return {"horizon": (1 + torch.cat(kept).exp()).log().mean().exp()}

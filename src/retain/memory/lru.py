@@ -128,7 +128,7 @@ class LRU(Memory):
         return x, (torch.stack(ends, dim=1),)
 
     @torch.no_grad()
-    def metrics(self, carry: Carry) -> dict[str, float]:
+    def metrics(self, carry: Carry) -> dict[str, float | Tensor]:
         """The geometric mean of the states' horizons 1 / (1 - |lambda|), in steps."""
         rates = torch.cat([layer.log_rate for layer in self.rotations]).exp()
-        return {"horizon": float((-torch.expm1(-rates)).log().mean().neg().exp())}
+        return {"horizon": (-torch.expm1(-rates)).log().mean().neg().exp()}

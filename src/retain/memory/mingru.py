@@ -135,7 +135,7 @@ class MinGRU(Memory):
         return x.unsqueeze(0), (torch.cat((*ends, before), dim=1),)
 
     @torch.no_grad()
-    def metrics(self, carry: Carry) -> dict[str, float]:
+    def metrics(self, carry: Carry) -> dict[str, float | Tensor]:
         """The geometric mean of the channels' horizons under silent input."""
         bias = torch.cat([block.gates.bias[: self.features] for block in self.blocks])
-        return {"horizon": float((1 + (-bias).exp()).log().mean().exp())}
+        return {"horizon": (1 + (-bias).exp()).log().mean().exp()}

@@ -111,10 +111,10 @@ class Recurrent(Memory):
             return x, tuple(leaf.unsqueeze(1) for leaf in ends[0])
         return x, tuple(torch.stack(leaf, dim=1) for leaf in zip(*ends, strict=True))
 
-    def metrics(self, carry: Carry) -> dict[str, float]:
+    def metrics(self, carry: Carry) -> dict[str, float | Tensor]:
         """`saturation`: the share of the state h whose gates hardly move any more."""
         h = tree_leaves(carry)[0]
-        return {"saturation": float((h.abs() > SATURATED).float().mean())}
+        return {"saturation": (h.abs() > SATURATED).float().mean()}
 
     @abstractmethod
     def _call(

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from retain.nn.noise import Source, standard_normal
 from retain.ops.entropy import reparameterised_entropy
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -36,7 +37,7 @@ class Distribution(ABC):
         """`[...]` log-probability (or density) of actions."""
 
     @abstractmethod
-    def entropy(self, generator: Generator | None = None) -> Tensor:
+    def entropy(self, source: Source = None) -> Tensor:
         """`[...]` entropy in nats; the generator is used only where it must be estimated."""
 
     @abstractmethod
@@ -88,7 +89,7 @@ class Categorical(Distribution):
         """`[...]` log-probability of int64 actions `[...]`."""
         return self.log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
-    def entropy(self, generator: Generator | None = None) -> Tensor:
+    def entropy(self, source: Source = None) -> Tensor:
         """`[...]` entropy in closed form."""
         return -(self.log_probs.exp() * self.finite_log_probs).sum(-1)
 
@@ -142,7 +143,7 @@ class MultiCategorical(Distribution):
         pairs = zip(self.parts, action.unbind(-1), strict=True)
         return torch.stack([part.log_prob(one) for part, one in pairs]).sum(0)
 
-    def entropy(self, generator: Generator | None = None) -> Tensor:
+    def entropy(self, source: Source = None) -> Tensor:
         """`[...]` entropy in closed form."""
         return torch.stack([part.entropy() for part in self.parts]).sum(0)
 
@@ -176,7 +177,7 @@ class Bernoulli(Distribution):
         """`[...]` log-probability of bits `[..., K]` of any dtype."""
         return F.logsigmoid(torch.where(action.bool(), self.logits, -self.logits)).sum(-1)
 
-    def entropy(self, generator: Generator | None = None) -> Tensor:
+    def entropy(self, source: Source = None) -> Tensor:
         """`[...]` entropy in closed form."""
         probability = torch.sigmoid(self.logits)
         return (F.softplus(self.logits) - probability * self.logits).sum(-1)
@@ -204,14 +205,14 @@ class DiagonalGaussian(Distribution):
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
         self.mean, self.log_std = mean, log_std
 
-    def sample(self, generator: Generator | None = None) -> Tensor:
+    def sample(self, source: Source = None) -> Tensor:
         """`[..., A]` float."""
         with torch.no_grad():
-            return self.reparameterised(generator)
+            return self.reparameterised(source)
 
-    def reparameterised(self, generator: Generator | None) -> Tensor:
+    def reparameterised(self, source: Source) -> Tensor:
         """`[..., A]` a sample whose gradient reaches the parameters."""
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        noise = standard_normal(self.mean, source)
         return torch.addcmul(self.mean, noise, self.log_std.exp())
 
     def mode(self) -> Tensor:
@@ -227,7 +228,7 @@ class DiagonalGaussian(Distribution):
         z = (action - self.mean) * torch.exp(-self.log_std)
         return torch.addcmul(self.log_std, z, z, value=0.5)
 
-    def entropy(self, generator: Generator | None = None) -> Tensor:
+    def entropy(self, source: Source = None) -> Tensor:
         """`[...]` entropy in closed form."""
         log_std = self.log_std
         if log_std.shape[-1:] != self.mean.shape[-1:]:  # one for all: it counts A times
@@ -274,10 +275,10 @@ class SquashedGaussian(DiagonalGaussian):
         constant = (HALF_LOG_2PI + 2 * math.log(2)) * self.mean.shape[-1]
         return torch.sub(2 * log_cosh, self._surprise(action)).sum(-1) - constant
 
-    def entropy(self, generator: Generator | None = None) -> Tensor:
+    def entropy(self, source: Source = None) -> Tensor:
         """A one-sample estimate, since no closed form exists; reparameterised, so its gradient is
         unbiased."""
-        return reparameterised_entropy(self.log_prob(self.reparameterised(generator)))
+        return reparameterised_entropy(self.log_prob(self.reparameterised(source)))
 
 
 class StateDependentGaussian(DiagonalGaussian):
