@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 CORE   := $(VENV)/.core
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check learn faults trackio bench clean
+.PHONY: demo test check learn faults compiled trackio bench clean
 
 $(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,9 @@ learn: $(STAMP)  ## the slow learning tests, several seeds each
 faults: $(STAMP)  ## kill and starve runs: prints how many of 100 kills ended bit-identical
 	$(BIN)/python tests/faults/drive.py --kills 100
 	$(BIN)/python -m pytest -m faults tests/faults
+
+compiled: $(STAMP)  ## gradient steps under torch.compile: the numbers, other processes, resuming
+	$(BIN)/python -m pytest -m compiled tests/algos/test_compiled.py
 
 trackio:  ## the Trackio callback, in an environment of its own: it wants another pillow
 	$(PYTHON) -m venv $(VENV)-trackio

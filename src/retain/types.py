@@ -6,7 +6,7 @@ One step of the timeline, the same from the environment to the loss (docs/timeli
     reset[t+1] = terminated[t] | truncated[t]
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, Union
 
 from torch import Generator, Tensor
@@ -59,3 +59,9 @@ def tree_leaves(tree: Any) -> list[Tensor]:
     if isinstance(tree, dict):
         return [leaf for branch in tree.values() for leaf in tree_leaves(branch)]
     return [tree]
+
+
+def tree_like(tree: Any, leaves: Sequence[Tensor]) -> Any:
+    """`tree` with other leaves, in the order of `tree_leaves`."""
+    rest = iter(leaves)
+    return tree_map(lambda _: next(rest), tree)

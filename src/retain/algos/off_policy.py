@@ -10,12 +10,14 @@ target networks hold a slow copy of every torso that their values depend on.
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
+from retain.algos.compiled import CompiledStep
 from retain.algos.contract import Update
 from retain.algos.optim import Adam, SafeStep, check_ownership, new_flag
 from retain.algos.pieces import Batch, pieces_of
@@ -95,7 +97,9 @@ class OffPolicyUpdate(Update[Experience]):
         """Number of updates that the steps so far have earned and that are still to be done."""
         self._ready = False
         self._pairs = self._target_pairs()
-        self._take = self.gradient_step
+        self._take: Callable[..., dict[str, Tensor]] = self.gradient_step
+        if config.compile:
+            self._take = CompiledStep(self, nets, self.gradient_step, size=lambda batch: 1)
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
@@ -307,6 +311,7 @@ class OffPolicyUpdate(Update[Experience]):
     def gradient_step(self, batch: Batch, rates: Rates, actor_due: bool) -> dict[str, Tensor]:
         """The losses on a batch, their gradients, the optimizers' steps, and the target networks'.
         Reads and writes tensors on the device only, and compiles as one graph."""
+        batch = replace(batch)  # features with a gradient must not leave a compiled graph
         self.perceive(batch)
         target = self.target(batch)
         value = self.predicted(batch)

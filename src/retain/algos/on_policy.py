@@ -18,6 +18,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from retain.algos.compiled import CompiledStep
 from retain.algos.contract import Update
 from retain.algos.diagnostics import DISAGREE, Diagnostics, read, where_largest
 from retain.algos.optim import Adam, SafeStep
@@ -203,7 +204,9 @@ class OnPolicyUpdate(Update[Collector]):
         )
         self.gradient_steps = 0
         self.diagnostics = Diagnostics(policy)
-        self._take = self.gradient_step
+        self._take: Callable[..., Minibatch] = self.gradient_step
+        if config.compile:
+            self._take = CompiledStep(self, policy, self.gradient_step, size=len)
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:

@@ -51,8 +51,6 @@ class Adam(torch.optim.Adam):
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, eps: float) -> None:
         super().__init__(parameters, lr=lr, eps=eps, fused=True)
-        self._lists: tuple[list[Tensor], ...] | None = None
-        self._given: list[bool] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -64,6 +62,8 @@ class Adam(torch.optim.Adam):
                     "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
                     "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 }
+        self._given = [True] * len(self.param_groups[0]["params"])
+        self._lists = self._of(self._given)
 
     @torch.no_grad()
     def quick_step(
@@ -88,17 +88,16 @@ class Adam(torch.optim.Adam):
             torch._foreach_add_(counts, 1)
         else:
             torch._foreach_add_(counts, [1 - skip] * len(counts))
-        group = self.param_groups[0]
-        beta1, beta2 = group["betas"]
+        (beta1, beta2), eps = self.defaults["betas"], self.defaults["eps"]
         if torch.compiler.is_compiling():
             written_out_adam(
                 parameters, given, means, squares, steps[0], rate=rate, beta1=beta1, beta2=beta2,
-                eps=group["eps"], divisor=divisor, skip=skip,
+                eps=eps, divisor=divisor, skip=skip,
             )  # fmt: skip
             return
         torch._fused_adam_(
             parameters, given, means, squares, [], steps, lr=rate, beta1=beta1, beta2=beta2,
-            weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False, grad_scale=divisor,
+            weight_decay=0.0, eps=eps, amsgrad=False, maximize=False, grad_scale=divisor,
             found_inf=skip,
         )  # fmt: skip
 
@@ -106,7 +105,7 @@ class Adam(torch.optim.Adam):
         """Parameters, moments and steps of those with a gradient, and the step counts to add to: a
         single count for all parameters as long as they are always stepped together."""
         used = [gradient is not None for gradient in gradients]
-        if self._lists is None or self._given != used:
+        if self._given != used:
             self._given, self._lists = used, self._of(used)
         return self._lists
 
@@ -147,7 +146,6 @@ class Adam(torch.optim.Adam):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Like torch's; the next step looks up its tensors again."""
         super().load_state_dict(state_dict)
-        self._lists = None
         self._begin()
 
 

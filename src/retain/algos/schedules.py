@@ -3,7 +3,10 @@
 import math
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, overload
+
+import torch
+from torch import Tensor
 
 from retain.errors import UsageError, unknown
 
@@ -16,6 +19,12 @@ SCHEDULES: dict[str, Schedule] = {
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
 }
 """Schedules by the name that a configuration stores."""
+
+SCALAR_SCHEDULES: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + torch.cos(math.pi * progress)),
+}
+"""The same for progress as a scalar on the device."""
 
 _given: dict[str, Schedule] = {}
 """Functions that were passed as objects, by `module:name`."""
@@ -42,13 +51,23 @@ def check_schedule(name: str) -> None:
         raise unknown("schedule", name, SCHEDULES)
 
 
-def scheduled(value: float, schedule: str, progress: float) -> float:
-    """`value` times the schedule's factor at `progress` in [0, 1] of the run.
+@overload
+def scheduled(value: float, schedule: str, progress: float) -> float: ...
+
+
+@overload
+def scheduled(value: float, schedule: str, progress: float | Tensor) -> float | Tensor: ...
+
+
+def scheduled(value: float, schedule: str, progress: float | Tensor) -> float | Tensor:
+    """`value` times the schedule's factor at `progress` in [0, 1] of the run, a number or a scalar.
 
     Raises:
         UsageError: the function cannot be found, or its factor is not a finite number of at least
             0.
     """
+    if isinstance(progress, Tensor):  # inside a compiled step
+        return value if schedule == "constant" else value * SCALAR_SCHEDULES[schedule](progress)
     factor = (SCHEDULES.get(schedule) or _found(schedule))(progress)
     if not 0.0 <= factor < math.inf:
         raise UsageError(

@@ -7,7 +7,6 @@ dimensions and return `[...]`. Samples are drawn from an explicit generator.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Self
 
 import torch
@@ -62,11 +61,14 @@ class Categorical(Distribution):
     def __init__(self, logits: Tensor, mask: Tensor | None = None) -> None:
         self.logits = logits if mask is None else logits.masked_fill(~mask, -torch.inf)
         self.mask = mask
+        self._log_probs: Tensor | None = None
 
-    @cached_property
+    @property
     def log_probs(self) -> Tensor:
         """`[..., n]`, -inf where forbidden."""
-        return F.log_softmax(self.logits, dim=-1)
+        if self._log_probs is None:
+            self._log_probs = F.log_softmax(self.logits, dim=-1)
+        return self._log_probs
 
     @property
     def finite_log_probs(self) -> Tensor:

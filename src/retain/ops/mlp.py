@@ -41,7 +41,7 @@ def _from_sigmoid(sigmoid: Tensor) -> Tensor:
 
 def tanh(x: Tensor) -> Tensor:
     """Hyperbolic tangent; gives the same numbers with and without a gradient."""
-    if x.is_cuda:
+    if x.is_cuda or torch.compiler.is_compiling():
         return torch.tanh(x)
     if torch.is_grad_enabled():
         out: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
@@ -153,6 +153,15 @@ class _LayersApart(torch.autograd.Function):
         return None, None, *of_x, *(None if one[0] is None else _together(one) for one in rest)
 
 
+def _plain(x: Tensor, parameters: Sequence[Tensor], activations: Sequence[str]) -> Tensor:
+    """The layers in torch's own operations, whose derivatives a compiler knows."""
+    for layer, activation in enumerate(activations):
+        weight, bias = parameters[2 * layer], parameters[2 * layer + 1]
+        x = torch.baddbmm(bias, x, weight) if x.dim() == 3 else torch.addmm(bias, x, weight)
+        x = x if activation == "none" else x.relu() if activation == "relu" else x.tanh()
+    return x
+
+
 def layers_apart(
     xs: Sequence[Tensor], activations: Sequence[str], parameters: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
@@ -163,6 +172,9 @@ def layers_apart(
     Returns:
         K tensors `[N, out]`
     """
+    if torch.compiler.is_compiling():
+        each = zip(xs, zip(*(p.unbind(0) for p in parameters), strict=True), strict=True)
+        return tuple(_plain(x, own, activations) for x, own in each)
     if torch.is_grad_enabled():
         out: tuple[Tensor, ...] = _LayersApart.apply(  # type: ignore[no-untyped-call]
             activations, len(xs), *xs, *parameters
@@ -187,6 +199,8 @@ def layers(
     """
     if is_large(x, x.shape[1], widest):
         return _together(layers_apart(x.unbind(0), activations, parameters))
+    if torch.compiler.is_compiling():
+        return _plain(x, parameters, activations)
     if torch.is_grad_enabled():
         out: Tensor = _Layers.apply(x, activations, *parameters)  # type: ignore[no-untyped-call]
         return out

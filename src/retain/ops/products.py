@@ -82,8 +82,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         `[..., out]`
     """
     rows = x.numel() // x.shape[-1]
-    mixed = torch.is_autocast_enabled(x.device.type)
-    if mixed or not is_large(x, rows, weight.numel()):
+    own = torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling()
+    if own or not is_large(x, rows, weight.numel()):
         return F.linear(x, weight, bias)
     out: Tensor = _Linear.apply(x.reshape(rows, -1), weight, bias)  # type: ignore[no-untyped-call]
     return out.view(*x.shape[:-1], -1)

@@ -236,6 +236,11 @@ class Agent(Inhabiting):
         )
 
     @property
+    def compiles(self) -> bool:
+        """See `Learner.compiles`."""
+        return bool(self.config.compile)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Every setting, in the form that the constructor takes."""
         return values_of(self.run_settings, self.config)

@@ -84,6 +84,10 @@ class Learner(Player, Protocol):
         """The name of a run folder of this agent."""
 
     @property
+    def compiles(self) -> bool:
+        """Whether the gradient step is compiled, which takes a while at its first call."""
+
+    @property
     def steps(self) -> int:
         """Environment steps learned from so far."""
 

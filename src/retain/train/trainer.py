@@ -195,6 +195,8 @@ class Loop:
         settings, collector = agent.run_settings, agent.collector
         if agent.progress.pop("not_deterministic", None):
             run.warn("not deterministic given its seed: the current episode was cut (environment)")
+        if agent.compiles:
+            run.warn("compiling the gradient step: about 20 s, or 3 s from torch's cache")
         began, before, first = time.monotonic(), agent.progress["seconds"], collector.steps
         if not run.resumed:
             self._checkpoint()
