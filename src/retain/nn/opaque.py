@@ -27,6 +27,13 @@ _unrolled: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
 """Outputs and inputs of unrolls that wait for their gradient, by number."""
 
 
+def _own(x: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """`x`, contiguous and not one of an operation's inputs, as the compiler takes for granted."""
+    x = x.detach()
+    shared = any(x.data_ptr() == one.data_ptr() for one in inputs)
+    return x.clone(memory_format=torch.contiguous_format) if shared else x.contiguous()
+
+
 @torch.library.custom_op("retain::unroll", mutates_args=())
 def _unroll(
     x: Tensor,
@@ -44,7 +51,7 @@ def _unroll(
     outputs, number = [out, *tree_leaves(after)], next(_numbers)
     if learns:
         _unrolled[number] = outputs, [*inputs, *_memories[memory].parameters()]
-    fresh = [leaf.detach().clone(memory_format=torch.contiguous_format) for leaf in outputs]
+    fresh = [_own(leaf, inputs) for leaf in outputs]
     return [*fresh, torch.tensor(number)]
 
 
@@ -72,7 +79,7 @@ def _backward(number: Tensor, gradients: Sequence[Tensor], like: Sequence[Tensor
             [out for out, _ in pairs], inputs, [g for _, g in pairs], allow_unused=True
         )
     return [
-        torch.zeros(one.shape) if g is None else g.clone(memory_format=torch.contiguous_format)
+        torch.zeros(one.shape) if g is None else _own(g, gradients)
         for one, g in zip(inputs, found, strict=True)
     ]
 
