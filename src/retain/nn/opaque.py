@@ -27,11 +27,18 @@ _unrolled: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
 """Outputs and inputs of unrolls that wait for their gradient, by number."""
 
 
-def _own(x: Tensor, inputs: Sequence[Tensor]) -> Tensor:
-    """`x`, contiguous and not one of an operation's inputs, as the compiler takes for granted."""
-    x = x.detach()
-    shared = any(x.data_ptr() == one.data_ptr() for one in inputs)
-    return x.clone(memory_format=torch.contiguous_format) if shared else x.contiguous()
+def _own(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs, contiguous, and none of them sharing memory with an input or another output, as
+    the compiler takes for granted."""
+    taken = {x.untyped_storage().data_ptr() for x in inputs}
+    fresh = []
+    for x in outputs:
+        whole = x.detach().contiguous()
+        if whole.untyped_storage().data_ptr() in taken:
+            whole = whole.clone()
+        taken.add(whole.untyped_storage().data_ptr())
+        fresh.append(whole)
+    return fresh
 
 
 @torch.library.custom_op("retain::unroll", mutates_args=())
@@ -51,8 +58,7 @@ def _unroll(
     outputs, number = [out, *tree_leaves(after)], next(_numbers)
     if learns:
         _unrolled[number] = outputs, [*inputs, *_memories[memory].parameters()]
-    fresh = [_own(leaf, inputs) for leaf in outputs]
-    return [*fresh, torch.tensor(number)]
+    return [*_own(outputs, inputs), torch.tensor(number)]
 
 
 @_unroll.register_fake
@@ -78,10 +84,8 @@ def _backward(number: Tensor, gradients: Sequence[Tensor], like: Sequence[Tensor
         found = torch.autograd.grad(
             [out for out, _ in pairs], inputs, [g for _, g in pairs], allow_unused=True
         )
-    return [
-        torch.zeros(one.shape) if g is None else _own(g, gradients)
-        for one, g in zip(inputs, found, strict=True)
-    ]
+    whole = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+    return _own(whole, gradients)
 
 
 @_backward.register_fake
