@@ -172,3 +172,22 @@ def test_an_environment_that_does_not_replay_is_noticed_and_its_episode_cut():
     differs = two.collector.restore(tensors, facts)
     assert np.array_equal(differs, two.collector.streams[0].obs[:, 1] < 1)
     assert two.collector.streams[0].reset_flags[differs].all()
+
+
+@pytest.mark.parametrize(("every", "draws"), [(-1, 2), (4, 8), (5, 8)])
+def test_shared_noise_is_drawn_at_each_segments_start_and_as_often_as_asked(
+    every, draws, monkeypatch
+):
+    one = retain.PPO("Pendulum-v1", use_sde=True, sde_sample_freq=every, num_envs=2, num_steps=16,
+                     batch_size=32, hidden=(8,), preset="none")  # fmt: skip
+    drawn = []
+    draw = one.policy.head.draw_exploration
+
+    def spy(*args):
+        drawn.append(1)
+        return draw(*args)
+
+    monkeypatch.setattr(one.policy.head, "draw_exploration", spy)
+    for _ in range(2):
+        one.collector.collect(16)
+    assert len(drawn) == draws

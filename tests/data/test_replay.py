@@ -243,3 +243,18 @@ def test_the_least_capacity_always_holds_a_piece_and_no_smaller_one_is_taken(str
     for _ in range(3 * least // B):
         world.run(1)
         world.replay.sample(4, span - before, before=before)
+
+
+def test_a_piece_is_found_wherever_it_is():
+    """Only the last environment's second row has an action: the only piece of one step."""
+    replay = Replay(SPACE, (), torch.int64, num_envs=B, capacity=30)
+    replay.begin(np.zeros((B, 3)), np.ones(B, dtype=bool))
+    assert not replay.can_sample(1)
+    nowhere = np.zeros(B, dtype=bool)
+    for _ in range(2):
+        replay.add(torch.zeros(B, dtype=torch.int64), np.zeros(B), nowhere, nowhere,
+                   np.zeros((B, 3)))  # fmt: skip
+    replay.flags[0] = 0
+    replay.flags[1, :-1] = 0
+    assert replay.can_sample(1)
+    assert (replay.sample(5, 1).slot == 2 * B - 1).all()

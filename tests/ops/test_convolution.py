@@ -96,3 +96,12 @@ def test_even_what_is_not_a_number_stays_in_its_episode():
     dirty, dirty_end = causal_convolution(**parts)
     assert torch.equal(clean[6:], dirty[6:])
     assert torch.equal(end, dirty_end)
+
+
+@pytest.mark.parametrize("T", [1, 5])
+def test_a_window_of_the_current_step_alone_leaves_nothing(T):
+    parts = problem(T, 1)
+    out, end = causal_convolution(**parts)
+    B, H = parts["input"].shape[1:]
+    torch.testing.assert_close(out, parts["input"] * parts["weight"][0])
+    assert end.shape == (B, 0, H)

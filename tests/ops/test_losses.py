@@ -286,3 +286,9 @@ def test_quantile_regression_finds_the_quantiles():
         quantile_huber_loss(value=value, target=sample, huber=None).backward()
         optimizer.step()
     assert value.flatten().tolist() == pytest.approx([12.5, 37.5, 62.5, 87.5], abs=1.0)
+
+
+def test_two_steps_that_count_have_the_spread_of_two():
+    x = torch.tensor([1.0, 3.0, 100.0])
+    found = normalise(x, torch.tensor([True, True, False]))
+    torch.testing.assert_close(found[:2], torch.tensor([-1.0, 1.0]) / 2**0.5)

@@ -1,6 +1,7 @@
 """What an environment says as an episode ends: the same from every backend, logged and evaluated."""
 
 import csv
+import math
 
 import gymnasium as gym
 import numpy as np
@@ -166,3 +167,15 @@ def test_an_environment_without_infos_gets_no_column(tmp_path):
     retain.PPO("CartPole-v1", **SMALL).learn(256, out=tmp_path)
     assert "is_success" not in rows(tmp_path)[-1]
     assert info_means([], ()) == {}
+
+
+def test_numbers_of_any_kind_count_and_other_things_do_not():
+    info = {"a": np.array([2.0]), "b": np.float32(3.0), "c": True, "d": 4, "no": "5",
+            "many": np.zeros(2), "none": np.zeros(0)}  # fmt: skip
+    assert numbers(info) == {"a": 2.0, "b": 3.0, "c": 1.0, "d": 4.0}
+
+
+def test_an_entry_that_no_episode_has_is_not_a_number_and_success_is_left_out():
+    found = info_means([], ["lap_time"])
+    assert list(found) == ["lap_time"]
+    assert math.isnan(found["lap_time"])

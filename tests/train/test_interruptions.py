@@ -153,3 +153,14 @@ def test_no_room_while_writing_keeps_the_older_checkpoint(tmp_path, monkeypatch)
         agent.learn(1000, out=tmp_path / "run")
     assert len(store.checkpoints(tmp_path / "run")) == 2
     assert time.monotonic() - began < 60
+
+
+def test_the_remains_of_interrupted_writes_go_with_the_next_checkpoint(tmp_path):
+    agent = trained(tmp_path / "run")
+    checkpoints = tmp_path / "run" / store.FOLDER
+    for name in (".step_99.tmp-1", ".best.old-2"):
+        (checkpoints / name).mkdir()
+    store.prune(tmp_path / "run", 2)
+    assert not [path for path in checkpoints.iterdir() if path.name.startswith(".")]
+    assert store.checkpoints(tmp_path / "run")
+    assert agent.steps

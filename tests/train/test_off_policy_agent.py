@@ -118,3 +118,29 @@ def test_a_replay_that_cannot_be_read_is_never_taken_for_an_empty_one(tmp_path):
     for _ in range(2):
         with pytest.raises(CheckpointError, match=rows.name):
             agent.learn(50)
+
+
+def test_each_entry_of_a_dict_observation_is_normalised_by_its_own_statistics():
+    class Two(gym.Env):
+        observation_space = gym.spaces.Dict(
+            near=gym.spaces.Box(-np.inf, np.inf, (1,), np.float32),
+            far=gym.spaces.Box(-np.inf, np.inf, (1,), np.float32),
+        )
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.seen(), {}
+
+        def seen(self):
+            draw = self.np_random.normal(size=2).astype(np.float32)
+            return {"near": draw[:1], "far": 50.0 + 10.0 * draw[1:]}
+
+        def step(self, action):
+            return self.seen(), 0.0, False, self.np_random.random() < 0.1, {}
+
+    agent = retain.DQN(Two, normalise_obs=True, num_envs=2, learning_starts=400, num_steps=200,
+                       hidden=(8,), threads=0)  # fmt: skip
+    agent.iterate(lambda: 0.0)
+    means = sorted(float(entry.mean) for entry in agent.policy.normaliser.entries.values())
+    assert means == pytest.approx([0.0, 50.0], abs=2.0)

@@ -11,7 +11,7 @@ from PIL import Image
 import retain
 from retain.errors import CheckpointError, UsageError
 from retain.train.playback import play_back
-from retain.train.recorder import recorded, recorded_actions
+from retain.train.recorder import EPISODES, recorded, recorded_actions
 from retain.train.resume import resume
 
 SMALL = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "epochs": 1, "hidden": (8,),
@@ -144,3 +144,13 @@ def test_videos_are_written_and_what_cannot_be_is_one_line(tmp_path, capsys):
     with pytest.raises(CheckpointError, match="no record of episodes"):
         play_back(tmp_path / "quiet")
     assert record.length > 0
+
+
+def test_a_damaged_record_names_its_line(tmp_path):
+    retain.PPO("CartPole-v1", **SMALL).learn(256, out=tmp_path / "run")
+    path = tmp_path / "run" / EPISODES
+    lines = path.read_text().splitlines()
+    lines[2] = '{"seed": "none"}'
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(CheckpointError, match=r"episodes\.jsonl, line 3"):
+        recorded(tmp_path / "run", 2)

@@ -54,7 +54,7 @@ class Recorder:
             after its checkpoint.
     """
 
-    def __init__(self, run: Path, driver: Driver, offsets: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, run: Path, driver: Driver, offsets: tuple[int, int]) -> None:
         self.driver = driver
         self.files = []
         for name, offset in zip((EPISODES, ACTIONS), offsets, strict=True):
