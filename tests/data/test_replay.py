@@ -258,3 +258,11 @@ def test_a_piece_is_found_wherever_it_is():
     replay.flags[1, :-1] = 0
     assert replay.can_sample(1)
     assert (replay.sample(5, 1).slot == 2 * B - 1).all()
+
+
+def test_its_bytes_include_the_carries():
+    sizes = [
+        Replay(SPACE, (), torch.int64, num_envs=B, capacity=30, stride=2, carry=carry).nbytes()
+        for carry in (None, (torch.zeros(B, 4),))
+    ]
+    assert sizes[1] - sizes[0] == 5 * B * 4 * 4
