@@ -9,7 +9,7 @@ from torch import Tensor
 
 from retain.types import Carry, Obs
 
-Acting = TypeVar("Acting")
+Acting = TypeVar("Acting", contravariant=True)
 """The driver that acts in the training environments."""
 
 

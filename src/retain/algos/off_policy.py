@@ -19,6 +19,7 @@ from torch import Tensor
 
 from retain.algos.compiled import CompiledStep
 from retain.algos.contract import Update
+from retain.algos.off_policy_config import OffPolicyConfig
 from retain.algos.optim import Adam, SafeStep, check_ownership, new_flag
 from retain.algos.pieces import Batch, pieces_of
 from retain.algos.schedules import scheduled
@@ -68,12 +69,12 @@ class OffPolicyUpdate(Update[Experience]):
     probe_share = 0.25
     reads_after: bool = False
     """Whether a target reads the online critic's features at the successors."""
-    config: Any
+    config: OffPolicyConfig
 
     replay: Replay
     """The replay to sample from; its owner sets it before the first update."""
 
-    def __init__(self, config: Any, nets: OffPolicyNets, *, seed: int) -> None:
+    def __init__(self, config: OffPolicyConfig, nets: OffPolicyNets, *, seed: int) -> None:
         self.config, self.nets = config, nets
         self.pieces = pieces_of(config, nets.receptive_field, unrolls=nets.unrolls)
         self.generator = torch.Generator(next(nets.parameters()).device).manual_seed(seed)

@@ -189,9 +189,11 @@ class OnPolicyUpdate(Update[Collector]):
     """The name of `Loss.gap` in the metrics; the gap is 0 before a segment's first step."""
     checks: ClassVar[tuple[str, ...]] = ("parity", "segment", "carried on", "segment's bootstrap")
     probes = ("last action", "earlier segment")
-    config: Any
+    config: OnPolicyConfig
 
-    def __init__(self, config: Any, policy: SegmentPolicy, *, seed: int, num_envs: int) -> None:
+    def __init__(
+        self, config: OnPolicyConfig, policy: SegmentPolicy, *, seed: int, num_envs: int
+    ) -> None:
         self.config, self.policy = config, policy
         device = next(policy.parameters()).device
         self.generator = torch.Generator(device).manual_seed(seed)

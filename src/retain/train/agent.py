@@ -4,7 +4,7 @@ algorithm."""
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Never, Self
 
 import gymnasium as gym
 import numpy as np
@@ -68,7 +68,7 @@ class Agent(Inhabiting):
     """Changes that the algorithm makes to `RunConfig` before a preset applies."""
     _settled: ClassVar[set[str]] = set()
     """Names that cannot be assigned: the configuration, and settings written as attributes."""
-    update: Update[Any]
+    update: Update[Never]
     """The update that trains the policy; each kind of agent has its own collector."""
     derived: tuple[Derived, ...] = ()
     """Settings derived from the task, if no preset knows the task."""
