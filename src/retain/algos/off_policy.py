@@ -80,7 +80,7 @@ class OffPolicyUpdate(Update[Experience]):
         self.generator = torch.Generator(next(nets.parameters()).device).manual_seed(seed)
         self.source: Source = self.generator
         """The origin of the noise that a loss samples with."""
-        self.broken = new_flag(self.generator.device)
+        self.broken = new_flag(next(nets.parameters()).device)
         self._unread: list[Batch] = []
         """Batches of gradient steps that nobody has asked yet whether they were finite."""
         self._optimizers: dict[str, Adam] = {}

@@ -52,9 +52,11 @@ class Adam(torch.optim.Adam):
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, eps: float) -> None:
         super().__init__(parameters, lr=lr, eps=eps, fused=True)
         self._begin()
+        self._given = [True] * len(self.param_groups[0]["params"])
+        self._lists = self._of(self._given, together=True)
 
     def _begin(self) -> None:
-        """Gives every parameter the state of an optimizer that has not stepped yet."""
+        """Gives every parameter without a state that of an optimizer that has not stepped yet."""
         for parameter in self.param_groups[0]["params"]:
             if not self.state[parameter]:
                 self.state[parameter] = {
@@ -62,8 +64,6 @@ class Adam(torch.optim.Adam):
                     "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
                     "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 }
-        self._given = [True] * len(self.param_groups[0]["params"])
-        self._lists = self._of(self._given)
 
     @torch.no_grad()
     def quick_step(
@@ -91,7 +91,7 @@ class Adam(torch.optim.Adam):
         (beta1, beta2), eps = self.defaults["betas"], self.defaults["eps"]
         if torch.compiler.is_compiling():
             written_out_adam(
-                parameters, given, means, squares, steps[0], rate=rate, beta1=beta1, beta2=beta2,
+                parameters, given, means, squares, steps, rate=rate, beta1=beta1, beta2=beta2,
                 eps=eps, divisor=divisor, skip=skip,
             )  # fmt: skip
             return
@@ -106,16 +106,20 @@ class Adam(torch.optim.Adam):
         single count for all parameters as long as they are always stepped together."""
         used = [gradient is not None for gradient in gradients]
         if self._given != used:
-            self._given, self._lists = used, self._of(used)
+            self._given, self._lists = used, self._of(used, self._together())
         return self._lists
 
-    def _of(self, used: list[bool]) -> tuple[list[Tensor], ...]:
+    def _together(self) -> bool:
+        """Whether all parameters have been stepped equally often."""
+        return len({float(slot["step"]) for slot in self.state.values()}) <= 1
+
+    def _of(self, used: list[bool], together: bool) -> tuple[list[Tensor], ...]:
         parameters = list(compress(self.param_groups[0]["params"], used))
         for slot in self.state.values():
             slot["step"] = slot["step"].clone()
         slots = [self.state[parameter] for parameter in parameters]
         counts = [slot["step"] for slot in slots]
-        if all(used) and all(float(count) == float(counts[0]) for count in counts):
+        if all(used) and together:
             del counts[1:]
             for slot in slots:
                 slot["step"] = counts[0]
@@ -147,6 +151,7 @@ class Adam(torch.optim.Adam):
         """Like torch's; the next step looks up its tensors again."""
         super().load_state_dict(state_dict)
         self._begin()
+        self._lists = self._of(self._given, self._together())
 
 
 def written_out_adam(
@@ -154,7 +159,7 @@ def written_out_adam(
     gradients: Sequence[Tensor],
     means: Sequence[Tensor],
     squares: Sequence[Tensor],
-    step: Tensor,
+    steps: Sequence[Tensor],
     *,
     rate: float | Tensor,
     beta1: float,
@@ -165,12 +170,11 @@ def written_out_adam(
 ) -> None:
     """Adam's step in plain operations, which a compiler can fuse with its neighbours; the fused
     kernel is opaque to it. The numbers agree to rounding."""
-    size = rate / (1 - beta1**step)
-    root = (1 - beta2**step).sqrt()
     kept = None if skip is None else skip > 0
-    for parameter, gradient, mean, square in zip(
-        parameters, gradients, means, squares, strict=True
+    for parameter, gradient, mean, square, step in zip(
+        parameters, gradients, means, squares, steps, strict=True
     ):
+        size, root = rate / (1 - beta1**step), (1 - beta2**step).sqrt()
         if divisor is not None:
             gradient = gradient / divisor
         first = torch.lerp(mean, gradient, 1 - beta1)

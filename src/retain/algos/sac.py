@@ -73,7 +73,7 @@ class SACUpdate(OffPolicyUpdate):
         chosen = config.target_entropy
         self.target_entropy = entropy_target(nets.coder) if chosen is None else chosen
         # With the networks, so that it is saved with the model.
-        nets.temperature = Temperature(config.alpha_init).to(self.generator.device)
+        nets.temperature = Temperature(config.alpha_init).to(self.broken.device)
         self.temperature = nets.temperature
         self.temperature.requires_grad_(config.alpha is None)
         if config.alpha is None:
@@ -87,7 +87,7 @@ class SACUpdate(OffPolicyUpdate):
     def alpha(self) -> Tensor:
         """The weight of the entropy, a scalar without gradient."""
         if self.config.alpha is not None:
-            return torch.tensor(self.config.alpha, device=self.generator.device)
+            return torch.tensor(self.config.alpha, device=self.broken.device)
         return self.temperature.log_alpha.detach().exp()
 
     def next_value(self, batch: Batch, after: Tensor, actor_after: Tensor | None) -> Tensor:
