@@ -54,8 +54,8 @@ class Memory(nn.Module, ABC):
         return self.forward(x, carry, reset)[1]
 
     def metrics(self, carry: Carry) -> dict[str, float | Tensor]:
-        """Measurements of the memory, logged as `memory_NAME`; the names must be the same each
-        time.
+        """Measurements of the memory, logged as `memory_NAME`: numbers, or scalars on the device.
+        The names must be the same each time.
 
         Args:
             carry: the carry that acting left at the end of a segment; leaves `[B, ...]`.
