@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from retain.study.compare import Study, Tick
+from retain.study.compare import Study
+from retain.study.launcher import Tick
 
 
 @contextmanager

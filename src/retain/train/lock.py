@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,23 @@ def locked(folder: Path | None) -> Iterator[None]:
         return
     with take(folder):
         yield
+
+
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Waits while another process holds a folder, for this many seconds at most.
+
+    Raises:
+        UsageError: the process still holds it; the line gives its id.
+    """
+    until = time.monotonic() + seconds
+    while folder.is_dir():
+        try:
+            take(folder).close()
+            return
+        except UsageError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.1)
 
 
 def take(folder: Path) -> IO[str]:
