@@ -56,6 +56,10 @@ class Between(Range):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and self.low <= value <= self.high
 
+    def within(self, value: float) -> float:
+        """The nearest value of the range; it undoes the rounding of a detour."""
+        return min(max(value, self.low), self.high)
+
     @property
     def examples(self) -> tuple[float, ...]:
         """Both ends."""

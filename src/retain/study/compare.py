@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from retain.envs.make import make
 from retain.errors import UsageError
@@ -40,6 +40,9 @@ class Study:
         trials: number of trials in the search that first tunes each variant; 0 means no search.
     """
 
+    SEEDS: ClassVar[str] = "--seeds"
+    """The flag that sets the number of seeds."""
+
     env: str
     algo: str
     variants: tuple[Variant, ...]
@@ -61,11 +64,27 @@ class Study:
                 variants or seeds.
         """
         algorithm_class(self.algo)  # refuses what there is not
+        self.check_sizes()
+        self.check_settings()
+
+    def check_sizes(self) -> None:
+        """Refuses too few of anything.
+
+        Raises:
+            UsageError: names what there is too little of.
+        """
         for name, least in (("variants", 2), ("seeds", 2), ("steps", 1), ("episodes", 1)):
             value = getattr(self, name)
             size = len(value) if isinstance(value, tuple) else value
             if size < least:
                 raise UsageError(f"{name}: {size} (expected at least {least})")
+
+    def check_settings(self) -> None:
+        """Refuses settings that no run could be made from, or that would do nothing.
+
+        Raises:
+            UsageError: names the setting.
+        """
         kind = algorithm_class(self.algo)
         for variant in self.variants:
             settings = self.settings | variant.settings
@@ -83,6 +102,15 @@ class Study:
         """A variant's settings, without common settings that would do nothing in it."""
         kept = algorithm_class(self.algo).useful(self.settings | variant.settings, self.env)
         return kept | variant.settings
+
+    def facts(self) -> dict[str, Any]:
+        """What must be the same when the study goes on in its folder; variants and seeds may be
+        added."""
+        facts = {
+            "env": self.env, "algo": self.algo, "steps": self.steps, "settings": self.settings,
+            "episodes": self.episodes,
+        }  # fmt: skip
+        return facts | ({"trials": self.trials} if self.trials else {})
 
     def plan(self, out: Path, variant: Variant, seed: int) -> RunPlan:
         """The run of a variant on a seed."""
@@ -142,11 +170,7 @@ def claim(study: Study, out: Path) -> None:
     Raises:
         UsageError: the folder belongs to another study.
     """
-    facts = {
-        "env": study.env, "algo": study.algo, "steps": study.steps, "settings": study.settings,
-        "episodes": study.episodes,
-    } | ({"trials": study.trials} if study.trials else {})  # fmt: skip
-    facts = json.loads(json.dumps(facts))
+    facts = json.loads(json.dumps(study.facts()))
     path = out / "study.json"
     if path.exists() and store.read_json(path) != facts:
         raise UsageError(f"{out} holds another comparison; choose another --out")

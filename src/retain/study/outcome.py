@@ -15,7 +15,7 @@ from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.algorithms import algorithm_class
 from retain.train.loading import load
-from retain.train.lock import wait_until_free
+from retain.train.lock import held
 from retain.train.plot import read_curve
 from retain.train.resume import resume
 from retain.train.yardstick import random_return
@@ -96,7 +96,9 @@ def run_one(run: RunPlan) -> Outcome:
     if done is not None:
         return done
     try:
-        wait_until_free(run.folder, PATIENCE)
+        if run.folder.is_dir():
+            with held(run.folder, PATIENCE):
+                pass
         outcome = measure(_trained(run), run)
     except NonFiniteError:
         if not run.trial:

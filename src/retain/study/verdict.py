@@ -257,7 +257,7 @@ def _advice(kind: Kind, e: Evidence) -> tuple[str, ...]:
     if kind in ("nothing learned", "memory did not learn"):
         return doctor, *tune, longer
     if kind == "too few seeds":
-        return (f"--seeds {max(5, e.enough)}: the runs that are there are kept",)
+        return (f"{study.SEEDS} {max(5, e.enough)}: the runs that are there are kept",)
     if kind == "still rising":
         return longer, *tune
-    return f"--seeds {more}: the runs that are there are kept", *tune, longer
+    return f"{study.SEEDS} {more}: the runs that are there are kept", *tune, longer

@@ -1,6 +1,7 @@
 """Keeps a folder to one process at a time."""
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -32,21 +33,25 @@ def locked(folder: Path | None) -> Iterator[None]:
         yield
 
 
-def wait_until_free(folder: Path, seconds: float) -> None:
-    """Waits while another process holds a folder, for this many seconds at most.
+@contextmanager
+def held(folder: Path, seconds: float = math.inf) -> Iterator[None]:
+    """Holds a folder inside the block, and waits before it while another process does.
 
     Raises:
-        UsageError: the process still holds it; the line gives its id.
+        UsageError: the process still holds it after this many seconds; the line gives its id.
     """
     until = time.monotonic() + seconds
-    while folder.is_dir():
+    while True:
         try:
-            take(folder).close()
-            return
+            file = take(folder)
         except UsageError:
             if time.monotonic() > until:
                 raise
-        time.sleep(0.1)
+            time.sleep(0.05)
+            continue
+        with file:
+            yield
+        return
 
 
 def take(folder: Path) -> IO[str]:
