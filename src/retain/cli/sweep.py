@@ -115,6 +115,8 @@ def show(swept: Swept, out: Path) -> None:
     if swept.compared is not None:
         study, found = swept.compared.study, swept.compared.found
         console.print(Markdown("\n".join([*short_table(found), "", yardstick_line(study, found)])))
-    console.print("\n" + "\n".join(result_lines(swept)), highlight=False)
-    console.print(f"use them: {use_line(swept)}", highlight=False)
-    console.print(f"report: {out / 'report.md'}", highlight=False)
+    lines = ["", *result_lines(swept)]
+    if not swept.best.default:
+        lines.append(f"use them: {use_line(swept)}")
+    lines.append(f"report: {out / 'report.md'}")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -209,9 +209,9 @@ class Running:
     def _title(self, best: "TrialResult") -> str:
         sweep = self.sweep
         return (
-            f"{sweep.algo} on {sweep.env}: the best settings of each memory in {sweep.trials} trials "
-            f"of {sweep.steps:,} steps,\n{sweep.seeds} seeds each. The best of all is trial "
-            f"{best.number} with memory {best.memory}."
+            f"{sweep.algo} on {sweep.env}: the best settings of each memory in "
+            f"{sweep.trials} trials\nof {sweep.steps:,} steps, {sweep.seeds} seeds each. The best "
+            f"of all is trial {best.number}, with memory {best.memory}."
         )
 
 
@@ -223,8 +223,5 @@ def best_of(trials: "Sequence[TrialResult]") -> "TrialResult":
     """
     found = [trial for trial in trials if trial.value is not None]
     if not found:
-        reason = trials[0].reason if trials else "there is none"
-        raise UsageError(
-            f"no trial has finished; trial {trials[0].number if trials else 0}: {reason}"
-        )
+        raise UsageError(f"no trial has finished: {trials[0].reason if trials else 'none began'}")
     return max(found, key=lambda trial: (trial.value, -trial.number))

@@ -154,7 +154,15 @@ class Evidence:
     @property
     def about_memory(self) -> bool:
         """Whether the study compares memories with none."""
-        return self.study.variants[0].settings.get("memory") == "none"
+        first, *others = (variant.settings.get("memory") for variant in self.study.variants)
+        return first == "none" and any(memory != "none" for memory in others)
+
+    @property
+    def memory(self) -> str:
+        """The best variant's memory."""
+        same = {"memory": "none", **self.study.settings}
+        settings = {variant.name: variant.settings for variant in self.study.variants}
+        return str((same | settings[self.best])["memory"])
 
     def against_random(self, name: str) -> str:
         """`-232 against -235 for random actions`"""
@@ -243,7 +251,7 @@ def _doubt(e: Evidence) -> str:
 
 def _advice(kind: Kind, e: Evidence) -> tuple[str, ...]:
     study = e.study
-    memory = f" --memory {e.best}" if e.about_memory else ""
+    memory = "" if e.memory == "none" else f" --memory {e.memory}"
     search = "--tune: the same small search for every variant, then fresh seeds"
     doctor = (
         f"retain doctor {study.algo} --env {study.env}{memory}: its last part names the setting "
