@@ -7,6 +7,7 @@ import signal
 import threading
 import traceback
 from collections import deque
+from collections.abc import Iterator
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -160,17 +161,36 @@ def context() -> Context:
     """Processes that begin with the library loaded, where the system can fork such ones."""
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
+    from multiprocessing.forkserver import ensure_running
+
     forked = get_context("forkserver")
     forked.set_forkserver_preload(["retain.study.processes", "retain.train.algorithms"])
+    with _ignored("SIGTERM", "SIGHUP"):  # inherited: a signal to all of us is for the study alone
+        ensure_running()
     return forked
+
+
+@contextlib.contextmanager
+def _ignored(*names: str) -> Iterator[None]:
+    """Ignores signals inside the block, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.Signals[n] for n in names)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _work(plan: RunPlan, told: Connection) -> None:
     """The body of a process: the outcome goes to the run folder, what the run raised to `told`."""
     import torch
 
-    if hasattr(os, "setpgid"):
+    if hasattr(os, "setpgid"):  # not on Windows
         os.setpgid(0, 0)  # Ctrl-C goes to the study alone, which asks each run to stop once
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
