@@ -16,6 +16,7 @@ from retain.train.algorithms import algorithm_class
 from retain.train.config import RunConfig, check_names, field_names, parts_of
 from retain.train.files import make_folder
 from retain.train.relevance import Situation, check_relevant, irrelevant
+from retain.train.resolved import resolved
 
 Found = dict[str, list[Outcome]]
 """The outcomes of every variant, seed by seed."""
@@ -91,7 +92,6 @@ class Study:
             if "seed" in settings:
                 raise UsageError("seed cannot be set: every variant runs the same seeds")
             check_names(settings, field_names(RunConfig, kind.config_kind))
-            parts_of(settings, RunConfig, kind.config_kind)
             check_relevant(variant.settings, self._situation(variant))
         idle = [irrelevant(self.settings, self._situation(variant)) for variant in self.variants]
         for name in self.settings:
@@ -100,7 +100,8 @@ class Study:
 
     def settings_of(self, variant: Variant) -> dict[str, Any]:
         """A variant's settings, without common settings that would do nothing in it."""
-        kept = algorithm_class(self.algo).useful(self.settings | variant.settings, self.env)
+        idle = irrelevant(self.settings, self._situation(variant))
+        kept = {name: value for name, value in self.settings.items() if name not in idle}
         return kept | variant.settings
 
     def facts(self) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Study:
 
     def _situation(self, variant: Variant) -> Situation:
         kind = algorithm_class(self.algo)
-        values = kind.run_defaults | self.settings | variant.settings
+        values = resolved(self.algo, self.env, self.settings | variant.settings)
         run, config = parts_of(values, RunConfig, kind.config_kind)
         return Situation(self.algo, self.env, (config, run))
 

@@ -16,6 +16,7 @@ from retain.settings import default_of, search_range
 from retain.train.config import RunConfig, check_names, field_names, parts_of
 from retain.train.registry import algorithm_class
 from retain.train.relevance import Situation, irrelevant
+from retain.train.resolved import resolved
 from retain.typed import describe_type, fits, read
 
 OPTIONS = "memory_options"
@@ -87,9 +88,8 @@ class Base:
 
     def situation(self, memory: str, **changes: Any) -> Situation:
         """The facts about a trial with one memory."""
-        defaults = algorithm_class(self.algo).run_defaults
-        values = {**defaults, **self.settings, "memory": memory, **changes}
-        parts = parts_of(values, *self.kinds[::-1])
+        settings = {**self.settings, "memory": memory, **changes}
+        parts = parts_of(resolved(self.algo, self.env, settings), *self.kinds[::-1])
         return Situation(self.algo, self.env, parts)
 
 
@@ -171,11 +171,18 @@ def read_search(base: Base, memories: Sequence[str], pairs: Sequence[str]) -> di
         name = name.replace("-", "_")
         wanted = _wanted(base, memories, name)
         try:
-            found[name] = read_range(text, partial(read, wanted=wanted))
-        except ValueError as error:  # a UsageError is one
+            found[name] = read_range(text, partial(_read, wanted=wanted))
+        except UsageError as error:
             raise UsageError(f"search {name}: {error}") from None
     check_search(base, memories, found)
     return found
+
+
+def _read(text: str, wanted: Any) -> Any:
+    try:
+        return read(text, wanted)
+    except ValueError:
+        raise UsageError(f"{text!r} is no value (expected {describe_type(wanted)})") from None
 
 
 def check_search(base: Base, memories: Sequence[str], given: Collection[str]) -> None:

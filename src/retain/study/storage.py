@@ -17,7 +17,7 @@ from retain.ranges import Between, Log, NearOne
 from retain.study.space import Dimension
 from retain.typed import write
 
-POINTS = 20
+POINTS = 10
 """Points of the learning curve that a pruner sees of a trial's first seed."""
 JOURNALS, DATABASES = (".journal",), (".db", ".sqlite", ".sqlite3")
 

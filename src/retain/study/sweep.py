@@ -20,8 +20,9 @@ from retain.study.compare import Study, Variant, variants_of
 from retain.study.outcome import RunPlan
 from retain.study.space import Base, Dimension, check_search, settings_from, space_of, values_in
 from retain.study.tune import SEED
-from retain.train.preset_file import preset_of, resolved
+from retain.train.preset_file import preset_of
 from retain.train.presets import Preset
+from retain.train.resolved import resolved
 
 Pruner = Literal["none", "median", "asha"]
 DEFAULT, TUNED = "default", "tuned"

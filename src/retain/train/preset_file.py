@@ -5,29 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retain.envs.make import spaces_of
 from retain.errors import UsageError
 from retain.train.config import RunConfig, values_of
 from retain.train.presets import Preset
 from retain.train.registry import algorithm_class
-from retain.train.start import Start
+from retain.train.resolved import resolved
 
 ELSEWHERE = ("memory", "seed", "threads", "device", "env_kwargs")
 """Settings that no preset file of ours holds: they name its table, or belong to a single run."""
-
-
-def resolved(algo: str, env: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting that an agent made with these would have: with its preset, or with what is
-    derived from the task.
-
-    Raises:
-        UsageError: a setting is impossible.
-    """
-    kind = algorithm_class(algo)
-    start = Start(algo, (RunConfig, kind.config_kind), kind.run_defaults, env, "auto", settings)
-    run = start.run()
-    spaces = spaces_of(env, run.env_options()) if start.derives else ()
-    return values_of(run, start.config(*spaces))
 
 
 def preset_of(algo: str, env: str, settings: Mapping[str, Any]) -> Preset:
