@@ -106,6 +106,9 @@ def test_values_become_settings_and_settings_values():
     assert isinstance(settings["epochs"], int)
     assert values_in(space, settings, "lru") == values
     assert "gamma" not in values_in(space, settings | {"gamma": 0.5}, "lru")  # not in its range
+    chrono = space_of(Base("ppo", "CartPole-v1", {"memory": "lstm"}), "lstm", {})
+    assert settings_from(chrono, {"lstm.chrono": 20}, {}) == {"memory_options": ("chrono=20",)}
+    assert settings_from(chrono, {"lstm.chrono": None}, {}) == {}  # its default
 
 
 def test_a_search_overrides_a_range_and_adds_settings():

@@ -36,12 +36,14 @@ class Dimension:
         name: the setting's name; a memory's own setting is `memory.name`.
         wanted: the setting's type.
         option: the name within `memory_options`; None for a field of a configuration.
+        default: the option's default, which need not be written down.
     """
 
     name: str
     range: Range
     wanted: Any
     option: str | None = None
+    default: Any = None
 
     @property
     def whole(self) -> bool:
@@ -134,11 +136,11 @@ def _matters(base: Base, memory: str, dimension: Dimension, default: Any) -> boo
 
 
 def _options(base: Base, memory: str, given: Mapping[str, Range]) -> list[Dimension]:
-    kind = memory_class(memory)
+    own = own_settings(memory_class(memory))
     named = {option.partition("=")[0] for option in base.settings.get(OPTIONS, ())}
-    ranges = own_ranges(kind) | {n: r for n, r in given.items() if n in own_settings(kind)}
+    ranges = own_ranges(memory_class(memory)) | {n: r for n, r in given.items() if n in own}
     return [
-        Dimension(f"{memory}.{name}", where, own_settings(kind)[name][0], name)
+        Dimension(f"{memory}.{name}", where, own[name][0], name, own[name][1])
         for name, where in ranges.items()
         if name not in named
     ]
@@ -231,8 +233,10 @@ def settings_from(
     found: dict[str, Any] = {}
     options: dict[str, Any] = {}
     for one in space:
-        if one.name in values:
-            (found if one.option is None else options)[one.option or one.name] = values[one.name]
+        if one.name in values and one.option is None:
+            found[one.name] = values[one.name]
+        elif one.name in values and values[one.name] != one.default:
+            options[str(one.option)] = values[one.name]
     if options:
         found[OPTIONS] = (*base.get(OPTIONS, ()), *write_options(options))  # type: ignore[misc]
     return found
