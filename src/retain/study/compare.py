@@ -43,6 +43,9 @@ class Study:
 
     SEEDS: ClassVar[str] = "--seeds"
     """The flag that sets the number of seeds."""
+    AT_BUDGET: ClassVar[bool] = False
+    """Whether the question is what is best after just these steps, so that a variant may still be
+    learning when it is judged."""
 
     env: str
     algo: str

@@ -53,6 +53,7 @@ class Fresh(Study):
     """The comparison at the end of a sweep."""
 
     SEEDS = "--fresh-seeds"
+    AT_BUDGET = True
 
     def facts(self) -> dict[str, Any]:
         """As of any study; more trials may be added to the search."""

@@ -64,7 +64,8 @@ def result_lines(swept: Swept) -> list[str]:
     verdict, gain = compared.verdict, compared.gain
     return [
         f"Found settings minus default settings: {gain.value:+.4g} [{gain.low:.4g}, "
-        f"{gain.high:.4g}] (IQM, 95 % interval) on {compared.study.seeds} fresh seeds each.",
+        f"{gain.high:.4g}] (IQM, 95 % interval) after {compared.study.steps:,} steps, on "
+        f"{compared.study.seeds} fresh seeds each.",
         "", f"{verdict}", "", *advice_lines(verdict),
     ]  # fmt: skip
 
@@ -72,8 +73,8 @@ def result_lines(swept: Swept) -> list[str]:
 def use_line(swept: Swept) -> str:
     """The command that trains with the best settings."""
     sweep = swept.sweep
-    memory = "" if swept.best.memory == "none" else f" --memory {swept.best.memory}"
-    return f"retain train {sweep.algo} --env {sweep.env}{memory} --preset {swept.preset}"
+    memory = swept.best.memory
+    return f"retain train {sweep.algo} --env {sweep.env} --memory {memory} --preset {swept.preset}"
 
 
 def write_sweep_report(swept: Swept, out: Path) -> Path:

@@ -155,7 +155,7 @@ class Evidence:
     def about_memory(self) -> bool:
         """Whether the study compares memories with none."""
         first, *others = (variant.settings.get("memory") for variant in self.study.variants)
-        return first == "none" and any(memory != "none" for memory in others)
+        return first == "none" and {*others} != {first}
 
     @property
     def memory(self) -> str:
@@ -205,7 +205,7 @@ def _undecided(e: Evidence) -> tuple[Kind, str] | None:
         )
     separate = e.p <= LEVEL and (e.gap.low > 0 or e.gap.high < 0)
     late = [name for name in ((e.behind,) if separate else (e.behind, e.ahead)) if e.rising(name)]
-    if late:
+    if late and not e.study.AT_BUDGET:
         name = late[0]
         return "still rising", (
             f"{name} is still rising (by {e.rising(name):.4g} in the last quarter of the run; "
@@ -251,11 +251,10 @@ def _doubt(e: Evidence) -> str:
 
 def _advice(kind: Kind, e: Evidence) -> tuple[str, ...]:
     study = e.study
-    memory = "" if e.memory == "none" else f" --memory {e.memory}"
     search = "--tune: the same small search for every variant, then fresh seeds"
     doctor = (
-        f"retain doctor {study.algo} --env {study.env}{memory}: its last part names the setting "
-        "that most likely keeps it from learning"
+        f"retain doctor {study.algo} --env {study.env} --memory {e.memory}: its last part names "
+        "the setting that most likely keeps it from learning"
     )
     longer = f"--steps {3 * study.steps} (and another --out)"
     tune = () if study.trials else (search,)
