@@ -91,7 +91,8 @@ def sweep(
     """Searches settings, and compares the best with the default ones on seeds that no trial saw.
 
     The same call goes on where it was stopped or killed; several processes may make it at once, and
-    share the trials. See `Sweep` for the arguments that describe the sweep.
+    share the trials. Runs are processes that import the calling script, so that a script needs its
+    `if __name__ == "__main__":`. See `Sweep` for the arguments that describe the sweep.
 
     Args:
         search: ranges by setting, as `retain.ranges` or as texts such as "log:1e-5:1e-2".
