@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from retain.errors import Notice, RetainError, UsageError
     from retain.memory import StepMemory, register_memory
     from retain.nn.encoders import register_encoder
+    from retain.study.swept import sweep
     from retain.train.agent import Agent
     from retain.train.algorithms import (
         A2C,
@@ -57,6 +58,7 @@ _HOME = {
     "OffPolicyAgent": "retain.train.off_policy",
     "register_algorithm": "retain.train.registry",
     "load": "retain.train.loading",
+    "sweep": "retain.study.swept",
     "resume": "retain.train.resume",
     **dict.fromkeys(("Backend", "EnvStep"), "retain.envs.contract"),
     "register_backend": "retain.envs.native",
@@ -103,6 +105,7 @@ __all__ = [
     "register_encoder",
     "register_memory",
     "resume",
+    "sweep",
 ]
 
 register_envs()

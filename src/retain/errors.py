@@ -43,6 +43,10 @@ class CheckpointError(RetainError):
     """A run folder or checkpoint is missing, incomplete or from another configuration."""
 
 
+class RunFailure(RetainError):
+    """The process of one of a study's runs died repeatedly."""
+
+
 class Notice(UserWarning):
     """One line about what the library did with an input that its user should know; not an error."""
 

@@ -158,3 +158,13 @@ def test_the_command_line_refuses_in_one_line(capsys):
     ):
         assert run(["compare", *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_vary_num_steps_is_judged_on_top_of_the_preset(tmp_path):
+    # Alone, 512 steps of a memory would not fit the algorithm's default minibatches.
+    lengths = study(
+        env="CartPoleNoVel-v1", variants=variants_of("num_steps", [64, 512]),
+        settings={"memory": "lstm"},
+    )  # fmt: skip
+    lengths.check()
+    assert lengths.settings_of(lengths.variants[1]) == {"memory": "lstm", "num_steps": 512}

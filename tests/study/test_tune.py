@@ -1,6 +1,8 @@
 """The search before a comparison: the same for every variant, and its winner's settings."""
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +10,7 @@ from retain.errors import NonFiniteError, UsageError
 from retain.study import Study, outcome
 from retain.study import tune as module
 from retain.study.compare import compare, variants_of
-from retain.study.outcome import Outcome, run_trial
+from retain.study.outcome import Outcome, RunPlan, run_one
 from retain.study.report import tuned_lines
 from retain.study.tune import SEED, candidates, tune
 
@@ -22,14 +24,24 @@ def study(**changes):
 def test_every_variant_is_searched_alike_and_gets_its_best_settings(tmp_path, monkeypatch):
     asked = []
 
-    def planted(study, runs, out, **_):
-        asked.extend((variant.settings, seed) for variant, seed in runs)
-        rate = [variant.settings.get("learning_rate", 0.0) for variant, _ in runs]
-        memory = [variant.settings["memory"] == "lstm" for variant, _ in runs]
-        value = [r if m else -r for r, m in zip(rate, memory, strict=True)]
-        return [Outcome(math.nan if v == 3e-3 else v, v, v, 1.0) for v in value]
+    rates = [choice.get("learning_rate", 0.0) for choice in candidates(study(), 5)]
+    broken = max(rates)
 
-    monkeypatch.setattr(module, "train_all", planted)
+    def planted(plans, out, launcher, **_):
+        assert all(plan.trial for plan in plans)
+        own = [
+            {k: v for k, v in plan.settings.items() if k not in ("seed", "threads")}
+            for plan in plans
+        ]
+        asked.extend(
+            (settings, plan.settings["seed"]) for settings, plan in zip(own, plans, strict=True)
+        )
+        rate = [settings.get("learning_rate", 0.0) for settings in own]
+        memory = [settings["memory"] == "lstm" for settings in own]
+        value = [r if m else -r for r, m in zip(rate, memory, strict=True)]
+        return [Outcome(math.nan if v == broken else v, v, v, 1.0) for v in value]
+
+    monkeypatch.setattr(module, "run_all", planted)
     tuned, found = tune(study(), tmp_path)
     assert {seed for _, seed in asked} == {SEED}
     tried = {memory: [{k: v for k, v in s.items() if k != "memory"} for s, _ in asked
@@ -37,7 +49,7 @@ def test_every_variant_is_searched_alike_and_gets_its_best_settings(tmp_path, mo
     assert tried["none"] == tried["lstm"] == candidates(study(), 5)
     assert len(tried["none"]) == 5
     assert tuned.variants[0].settings == {"memory": "none"}  # its own settings were the best
-    best = max(s.get("learning_rate", 0) for s in tried["lstm"] if s.get("learning_rate") != 3e-3)
+    best = sorted(rates)[-2]  # the highest broke down
     assert tuned.variants[1].settings["learning_rate"] == best
     assert found[1].evaluation == best
     text = "\n".join(tuned_lines(tuned, found))
@@ -69,5 +81,9 @@ def test_a_trial_that_breaks_is_the_worst_and_no_error(tmp_path, monkeypatch):
     def breaks(*_):
         raise NonFiniteError("planted")
 
-    monkeypatch.setattr(outcome, "run_one", breaks)
-    assert math.isnan(run_trial("TMaze-v0", "ppo", {}, 10, 1, str(tmp_path))["evaluation"])
+    monkeypatch.setattr(outcome, "_trained", breaks)
+    plan = RunPlan("TMaze-v0", "ppo", {}, 10, tmp_path)
+    with pytest.raises(NonFiniteError, match="planted"):
+        run_one(plan)
+    assert math.isnan(run_one(replace(plan, trial=True)).evaluation)
+    assert math.isnan(json.loads((tmp_path / outcome.OUTCOME).read_text())["evaluation"])

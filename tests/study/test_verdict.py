@@ -5,10 +5,11 @@ import pytest
 
 import retain
 from retain.study import Study
-from retain.study.compare import variants_of
+from retain.study.compare import Variant, variants_of
 from retain.study.memory_length import CLEARINGS, WHOLE
 from retain.study.outcome import Outcome, rise_at_end
 from retain.study.report import memory_lines, table
+from retain.study.sweep import Fresh
 from retain.study.verdict import Evidence, judge
 from retain.train.yardstick import random_return, reference
 
@@ -90,6 +91,18 @@ def test_no_verdict_while_the_one_behind_is_still_rising():
     level = {"none": runs(-50, rise=40.0), "lstm": runs(-50.5)}
     assert judge(study(), level).kind == "still rising"
     assert judge(study(), {"none": runs(-50, rise=10.0), "lstm": runs(-50.5)}).decided
+
+
+def test_a_sweep_asks_what_is_best_after_its_steps_rising_or_not():
+    variants = Variant("default", {"memory": "gru"}), Variant("tuned", {"memory": "gru"})
+    found = {"default": runs(-100, rise=40.0), "tuned": runs(-50, rise=40.0)}
+    assert judge(study(variants=variants), found).kind == "still rising"
+    fresh = Fresh("MyTask-v0", "ppo", variants, 100_000, 5, trials=20)
+    assert judge(fresh, found).headline.startswith("tuned helps: tuned against default +50")
+    unlearned = {"default": runs(-235), "tuned": runs(-235)}
+    advice = judge(fresh, unlearned).advice
+    assert advice[0].startswith("retain doctor ppo --env MyTask-v0 --memory gru")
+    assert not any("--tune" in line for line in advice)
 
 
 def test_no_verdict_where_seeds_disagree():

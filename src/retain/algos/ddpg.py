@@ -16,13 +16,15 @@ from retain.algos.pieces import Batch
 from retain.errors import check_range
 from retain.nn.q_networks import DeterministicActor
 from retain.ops import masked_mean
+from retain.ranges import Uniform
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class DDPGConfig(OffPolicyConfig):
     """Settings of DDPG."""
 
-    exploration_noise: float = 0.1
+    exploration_noise: float = setting(0.1, search=Uniform(0.05, 0.5))
     """Standard deviation of the noise on actions in [-1, 1]."""
     exploration_noise_final: float | None = None
     """Final standard deviation of the noise, reached linearly at the run's end; None keeps it

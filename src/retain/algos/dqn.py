@@ -18,6 +18,7 @@ from retain.algos.optim import falling
 from retain.algos.pieces import Batch
 from retain.errors import UsageError, check_range
 from retain.nn.q_networks import OffPolicyNets, only
+from retain.ranges import Uniform
 from retain.settings import setting
 
 
@@ -37,7 +38,7 @@ class DQNConfig(OffPolicyConfig):
     """Initial probability of a random action."""
     epsilon_final: float = 0.05
     """Final probability of a random action, reached linearly."""
-    exploration_fraction: float = 0.2
+    exploration_fraction: float = setting(0.2, search=Uniform(0.05, 0.5))
     """Share of the run over which epsilon falls."""
 
     def probing(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from retain.algos.schedules import check_schedule
 from retain.errors import check_range
 from retain.nn.torso import NetworkConfig
+from retain.ranges import Log, NearOne, OneOf
 from retain.settings import setting
 
 BUILT = "the saved networks are built with it"
@@ -29,7 +30,7 @@ class OffPolicyConfig(NetworkConfig):
     memory_owner: Literal["critic", "separate"] = setting("critic", fixed=BUILT)
     """Who trains the memory: critic (its loss trains one shared memory) or separate (actor and
     critic have one each)."""
-    learning_rate: float = 1e-3
+    learning_rate: float = setting(1e-3, search=Log(1e-4, 3e-3))
     """Adam's step size."""
     lr_schedule: str = "constant"
     """Schedule of the step sizes: constant, linear or cosine to 0 at the run's end, or
@@ -56,11 +57,11 @@ class OffPolicyConfig(NetworkConfig):
     """Huber threshold for the critics' errors; None uses the plain square."""
     n_step: int = setting(1, fixed=WRITTEN)
     """Number of rewards in a target before it bootstraps."""
-    gamma: float = 0.99
+    gamma: float = setting(0.99, search=NearOne(0.9, 0.999))
     """Discount factor per step."""
-    tau: float = 0.005
+    tau: float = setting(0.005, search=Log(1e-3, 0.1))
     """Share of the online networks that is mixed into their target networks at each update."""
-    update_ratio: float = 1.0
+    update_ratio: float = setting(1.0, search=OneOf(0.125, 0.25, 0.5, 1.0))
     """Updates per environment step."""
     learning_starts: int = 1000
     """Steps of uniform random actions before the first update."""

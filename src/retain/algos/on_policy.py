@@ -31,6 +31,7 @@ from retain.nn.normaliser import RewardNormaliser
 from retain.nn.policy import SegmentPolicy
 from retain.nn.torso import NetworkConfig
 from retain.ops import explained_variance
+from retain.ranges import Log, NearOne
 from retain.settings import setting
 from retain.types import (
     Carry,
@@ -47,7 +48,7 @@ from retain.types import (
 class OnPolicyConfig(NetworkConfig):
     """The settings that the on-policy algorithms share."""
 
-    learning_rate: float = 2.5e-4
+    learning_rate: float = setting(2.5e-4, search=Log(5e-5, 5e-3))
     """Adam's step size."""
     lr_schedule: str = "linear"
     """Schedule of the step size: constant, linear or cosine to 0 at the run's end, or
@@ -65,7 +66,7 @@ class OnPolicyConfig(NetworkConfig):
     segment."""
     refresh_carries: bool = setting(False, needs="sequence_length")
     """With sequence_length: recompute the stored carries between epochs."""
-    gamma: float = 0.99
+    gamma: float = setting(0.99, search=NearOne(0.9, 0.999))
     """Discount factor per step."""
     max_grad_norm: float | None = 0.5
     """Largest global gradient norm."""

@@ -20,6 +20,7 @@ from retain.errors import check_range
 from retain.nn.actor_critic import ActorCritic, ActorCriticConfig
 from retain.nn.distributions import Distribution
 from retain.ops import gae, ratio_statistics
+from retain.ranges import Log, NearOne
 from retain.settings import setting
 
 
@@ -31,11 +32,11 @@ class PolicyGradientConfig(OnPolicyConfig, ActorCriticConfig):
     """Huber threshold for the value error; None uses the plain square."""
     value_coef: float = 0.5
     """Weight of the value loss, which is half the mean square (Stable-Baselines3 has no half)."""
-    entropy_coef: float = 0.01
+    entropy_coef: float = setting(0.01, search=Log(1e-4, 0.05))
     """Weight of the entropy bonus."""
     entropy_schedule: str = setting("constant", needs="entropy_coef")
     """Schedule of the entropy bonus: constant, linear or cosine to 0, or module:name."""
-    gae_lambda: float = 0.95
+    gae_lambda: float = setting(0.95, search=NearOne(0.8, 0.99))
     """Lambda of the advantage estimate's trace: 0 = one step, 1 = Monte Carlo."""
 
     def __post_init__(self) -> None:

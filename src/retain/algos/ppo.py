@@ -23,19 +23,21 @@ from retain.algos.schedules import check_schedule, scheduled
 from retain.data.rollout import Sequences
 from retain.errors import check_range
 from retain.ops import approx_kl, normalise, policy_loss, ratio_statistics, value_loss
+from retain.ranges import Log, Uniform
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(PolicyGradientConfig):
     """Settings of PPO. Defaults are CleanRL's for vector observations."""
 
-    epochs: int = 4
+    epochs: int = setting(4, search=Log(2, 20))
     """Passes over a segment."""
     batch_size: int = 256
     """Steps in a minibatch; with memory, a multiple of the sequence length."""
     normalise_advantage: bool = True
     """Scale the advantages of each minibatch to mean 0 and standard deviation 1."""
-    clip_range: float = 0.2
+    clip_range: float = setting(0.2, search=Uniform(0.1, 0.4))
     """Clip range c: a ratio beyond [1 - c, 1 + c] earns nothing more."""
     clip_range_high: float | None = None
     """A separate upper clip range: [1 - clip_range, 1 + clip_range_high]."""

@@ -20,6 +20,8 @@ from retain.data.rollout import Rollout, Sequences
 from retain.errors import UsageError, check_range
 from retain.nn.greedy import GreedyHead, GreedyPolicy
 from retain.ops import lambda_return, q_loss
+from retain.ranges import Log, NearOne, Uniform
+from retain.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +36,13 @@ class PQNConfig(OnPolicyConfig):
     """Adam's step size."""
     num_steps: int = 32
     """Steps of each environment in a segment."""
-    epochs: int = 4
+    epochs: int = setting(4, search=Log(1, 8))
     """Passes over a segment."""
     batch_size: int | None = 128
     """Steps in a minibatch, a multiple of the sequence length. None = the whole segment."""
     max_grad_norm: float | None = 10.0
     """Largest global gradient norm."""
-    q_lambda: float = 0.65
+    q_lambda: float = setting(0.65, search=NearOne(0.3, 0.95))
     """Lambda of the returns: 0 = one-step targets, 1 = Monte Carlo."""
     huber: float | None = None
     """Huber threshold for the value error; None uses the plain square."""
@@ -48,7 +50,7 @@ class PQNConfig(OnPolicyConfig):
     """Initial probability of a random action."""
     epsilon_final: float = 0.05
     """Final probability of a random action, reached linearly."""
-    exploration_fraction: float = 0.2
+    exploration_fraction: float = setting(0.2, search=Uniform(0.05, 0.5))
     """Share of the run over which epsilon falls."""
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from retain.errors import check_range
 from retain.nn.distributions import SquashedGaussian
 from retain.nn.q_networks import Actor, GaussianActor, OffPolicyNets, entropy_target
 from retain.ops import masked_mean
+from retain.ranges import Log
 from retain.settings import setting
 
 
@@ -32,7 +33,7 @@ class SACConfig(OffPolicyConfig):
 
     alpha: float | None = None
     """Fixed weight of the entropy; None tunes the weight to reach the target entropy."""
-    alpha_init: float = setting(1.0, needs="tuned_alpha")
+    alpha_init: float = setting(1.0, needs="tuned_alpha", search=Log(0.05, 1.0))
     """Initial weight of the entropy, if tuned."""
     target_entropy: float | None = setting(None, needs="tuned_alpha")
     """Target entropy in nats; None takes minus the Box's dimensions, or 0.89 log n for n

@@ -22,6 +22,7 @@ from retain.algos.pieces import Batch
 from retain.algos.sac import SACConfig, SACUpdate
 from retain.errors import UsageError, check_range
 from retain.ops import quantile_huber_loss
+from retain.ranges import Uniform
 from retain.settings import setting
 
 
@@ -33,7 +34,7 @@ class TQCConfig(SACConfig):
     """K, the number of critics; the paper uses 5."""
     quantiles: int = setting(25, fixed=BUILT)
     """M, the number of quantiles per critic."""
-    drop: int = 2
+    drop: int = setting(2, search=Uniform(0, 5))
     """d, the number of largest quantiles that a target drops per critic; more means less
     optimism."""
     huber: float | None = 1.0

@@ -1,14 +1,12 @@
 """`retain compare`"""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
 
-from retain.cli.flags import parse
+from retain.cli.flags import parse, read_value, set_values
 from retain.cli.progress import runs_progress
 from retain.errors import UsageError
 from retain.study.compare import Study, compare, variants_of
@@ -56,14 +54,6 @@ class CompareOptions:
     """Folder for the runs and the report; the same command continues where it stopped."""
 
 
-def value(text: str) -> Any:
-    """The value that a flag's text stands for: JSON, or a word."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def study_of(options: CompareOptions) -> Study:
     """The study that the flags describe.
 
@@ -72,19 +62,13 @@ def study_of(options: CompareOptions) -> Study:
     """
     if bool(options.memory) == bool(options.vary):
         raise UsageError("give either --memory none lstm ... or --vary FIELD VALUE VALUE ...")
-    settings = {}
-    for pair in options.set:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--set {pair} (expected FIELD=VALUE)")
-        settings[name.replace("-", "_")] = value(text)
     if options.memory:
         variants = variants_of("memory", options.memory)
     else:
         name, *texts = options.vary
-        variants = variants_of(name.replace("-", "_"), [value(text) for text in texts])
+        variants = variants_of(name.replace("-", "_"), [read_value(text) for text in texts])
     return Study(
-        options.env, options.algo, variants, options.steps, options.seeds, settings,
+        options.env, options.algo, variants, options.steps, options.seeds, set_values(options.set),
         options.episodes, options.trials if options.tune else 0,
     )  # fmt: skip
 
@@ -100,9 +84,9 @@ def command(arguments: list[str]) -> int:
     study, tuned = study_of(options), list[Tuned]()
     try:
         if study.trials:
-            with runs_progress(study, len(study.variants) * study.trials) as tick:
+            with runs_progress(f"{len(study.variants) * study.trials} trials") as tick:
                 study, tuned = tune(study, options.out, jobs=options.jobs, tick=tick)
-        with runs_progress(study, len(study.variants) * study.seeds) as tick:
+        with runs_progress(f"{len(study.variants) * study.seeds} runs") as tick:
             found = compare(study, options.out, jobs=options.jobs, tick=tick)
     except Interrupted as stop:
         print(f"stopped; the same command continues where it stopped ({options.out})")

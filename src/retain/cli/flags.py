@@ -27,7 +27,7 @@ def read_values(arguments: Sequence[str]) -> dict[str, Any]:
     if len(arguments) == 1 and arguments[0].startswith("{"):
         values: dict[str, Any] = json.loads(arguments[0])
         return values
-    return {name: _read_value(text) for name, text in map(_split, arguments)}
+    return {name: read_value(text) for name, text in map(_split, arguments)}
 
 
 def _split(argument: str) -> tuple[str, str]:
@@ -37,12 +37,25 @@ def _split(argument: str) -> tuple[str, str]:
     return name, text
 
 
-def _read_value(text: str) -> Any:
+def read_value(text: str) -> Any:
     """A number, true, false, null, a JSON list or object; otherwise the text itself."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def set_values(pairs: Sequence[str]) -> dict[str, Any]:
+    """The config fields that --set gives.
+
+    Raises:
+        UsageError: one lacks its "=".
+    """
+    for pair in pairs:
+        if "=" not in pair:
+            raise UsageError(f"--set {pair} (expected FIELD=VALUE)")
+    found = map(_split, pairs)
+    return {name.replace("-", "_"): read_value(text) for name, text in found}
 
 
 @FLAGS.primitive_rule

@@ -15,6 +15,7 @@ from retain.errors import (
     NonFiniteError,
     Notice,
     RetainError,
+    RunFailure,
     StorageError,
     nearest,
 )
@@ -26,6 +27,7 @@ VERBS = {
     "playback": "play an episode of a run again, from its seed and its actions",
     "plot": "draw learning curves of one or several runs",
     "doctor": "name the bug: retain doctor ppo --env MyEnv-v0 --memory lstm",
+    "sweep": "find good settings: search, then compare with the defaults on fresh seeds",
     "compare": "does memory help here? train several variants and seeds, give a verdict",
     "envs": "list environments, their spaces, and random and good returns",
 }
@@ -89,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         with notices():
             return command(rest)
-    except (CallbackError, NonFiniteError, EnvironmentFailure, StorageError) as error:
+    except (CallbackError, NonFiniteError, EnvironmentFailure, RunFailure, StorageError) as error:
         return fail(one_line(error), FAILURE)
     except RetainError as error:
         return fail(one_line(error), USAGE_ERROR)

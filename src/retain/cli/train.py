@@ -106,7 +106,7 @@ def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
 def several(study: Seeds, out: Path, jobs: int | None) -> int:
     """Trains several seeds, then prints the results."""
     try:
-        with runs_progress(study, study.seeds) as tick:
+        with runs_progress(f"{study.seeds} runs") as tick:
             outcomes = train_seeds(study, out, jobs=jobs, tick=tick)
     except Interrupted as stop:
         print(f"stopped; the same command with --out {out} continues where it stopped")

@@ -1,5 +1,7 @@
 """Attention over the last steps of the episode, unrolled over whole sequences at once."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from retain.memory.registry import register_memory
 from retain.ops import banded_attention
 from retain.ops.products import linear
 from retain.ops.resets import zero_where
+from retain.ranges import OneOf
 from retain.types import Carry, tree_leaves
 
 
@@ -78,7 +81,13 @@ class BandedAttention(Memory):
     blocks: list[AttentionBlock]
 
     def __init__(
-        self, features_in: int, *, hidden: int, layers: int = 1, length: int = 64, heads: int = 4
+        self,
+        features_in: int,
+        *,
+        hidden: int,
+        layers: int = 1,
+        length: Annotated[int, OneOf(16, 32, 64, 128)] = 64,
+        heads: int = 4,
     ) -> None:
         super().__init__()
         if length < 1:

@@ -1,5 +1,7 @@
 """A matrix memory of keys and values that corrects what it stored before."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from retain.memory.mingru import LocalMixing
 from retain.memory.registry import register_memory
 from retain.ops import gated_delta
 from retain.ops.products import linear
+from retain.ranges import OneOf
 from retain.types import Carry, tree_leaves
 
 
@@ -70,7 +73,7 @@ class GatedDelta(Memory):
         hidden: int,
         layers: int = 1,
         heads: int = 4,
-        width: int = 32,
+        width: Annotated[int, OneOf(16, 32, 64)] = 32,
         kernel: int = 4,
     ) -> None:
         super().__init__()

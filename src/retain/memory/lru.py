@@ -1,6 +1,7 @@
 """A linear recurrence of complex numbers, each with its own decay and rotation."""
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from retain.memory.base import Memory
 from retain.memory.registry import register_memory
 from retain.ops import linear_recurrence
 from retain.ops.products import linear
+from retain.ranges import NearOne
 from retain.types import Carry, tree_leaves
 
 
@@ -88,7 +90,7 @@ class LRU(Memory):
         layers: int = 1,
         states: int = 64,
         radius_min: float = 0.4,
-        radius_max: float = 0.999,
+        radius_max: Annotated[float, NearOne(0.9, 0.9999)] = 0.999,
         phase: float = 2 * math.pi,
     ) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """A gated linear recurrence in blocks: fast, and with widely spread horizons from the start."""
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from retain.memory.horizons import spread_horizons
 from retain.memory.registry import register_memory
 from retain.ops import causal_convolution, gated_recurrence
 from retain.ops.products import linear
+from retain.ranges import Log
 from retain.types import Carry
 
 
@@ -97,7 +99,7 @@ class MinGRU(Memory):
         layers: int = 1,
         kernel: int = 4,
         shortest: float = 2.0,
-        longest: float = 500.0,
+        longest: Annotated[float, Log(50, 2000)] = 500.0,
     ) -> None:
         super().__init__()
         self.features_in, self.features = features_in, hidden

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,13 @@ from retain.memory.registry import register_memory
 from retain.memory.unroll import GATE, Flush, Split, from_slots, plan, to_slots
 from retain.ops.gru import gru
 from retain.ops.products import linear
+from retain.ranges import OneOf
 from retain.types import Carry, tree_leaves
 
 SATURATED = 0.97
 """The |h| of a recurrent state beyond which its gates hardly move."""
+Chrono = Annotated[int | None, OneOf(None, 20, 100, 500)]
+"""A longest horizon in steps, or None for biases of zero."""
 
 
 class Recurrent(Memory):
@@ -43,7 +47,7 @@ class Recurrent(Memory):
     receptive_field = None
 
     def __init__(
-        self, features_in: int, hidden: int, layers: int = 1, *, chrono: int | None = None
+        self, features_in: int, hidden: int, layers: int = 1, *, chrono: Chrono = None
     ) -> None:
         super().__init__()
         if chrono is not None and chrono < 2:
@@ -161,7 +165,7 @@ class LSTM(Recurrent):
     closing: Tensor
 
     def __init__(
-        self, features_in: int, hidden: int, layers: int = 1, *, chrono: int | None = None
+        self, features_in: int, hidden: int, layers: int = 1, *, chrono: Chrono = None
     ) -> None:
         super().__init__(features_in, hidden, layers, chrono=chrono)
         # Rows i, f, g, o. flush: i = f = o = 0, so c' = h' = 0. hold: i = 0, f = 1, so c' = c.
@@ -208,7 +212,7 @@ class GRU(Recurrent):
     closing: Tensor
 
     def __init__(
-        self, features_in: int, hidden: int, layers: int = 1, *, chrono: int | None = None
+        self, features_in: int, hidden: int, layers: int = 1, *, chrono: Chrono = None
     ) -> None:
         super().__init__(features_in, hidden, layers, chrono=chrono)
         # Rows r, z, n. flush: r = z = 0 and n = tanh(0), so h' = 0.

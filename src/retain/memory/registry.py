@@ -2,7 +2,8 @@
 
 A memory is a class. Its constructor takes the width of its input and, by name, any of the network's
 fields that it needs (`FIELDS`). Its other keyword parameters are the memory's own settings, typed
-and documented in the class itself, and set with `memory_options` (`--memory-options rate=0.2`).
+and documented in the class itself, and set with `memory_options` (`--memory-options rate=0.2`). A
+range in the type (`rate: Annotated[float, Log(0.01, 1.0)] = 0.1`) lets a search vary one.
 """
 
 import inspect
@@ -12,6 +13,7 @@ from typing import Any
 
 from retain.errors import UsageError, nearest
 from retain.memory.base import Memory
+from retain.ranges import Range
 from retain.registry import Kind, Registry
 from retain.typed import describe_type, fits, read, write
 
@@ -77,6 +79,17 @@ def own_settings(kind: type[Memory]) -> dict[str, tuple[Any, Any]]:
         name: (hints.get(name, Any), parameter.default)
         for name, parameter in list(inspect.signature(kind).parameters.items())[1:]
         if name not in FIELDS and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+
+
+def own_ranges(kind: type[Memory]) -> dict[str, Range]:
+    """Where a search looks for the memory's own settings: the `Range` in an `Annotated` type."""
+    hints = typing.get_type_hints(kind.__init__, include_extras=True)
+    return {
+        name: extra
+        for name in own_settings(kind)
+        for extra in getattr(hints.get(name), "__metadata__", ())
+        if isinstance(extra, Range)
     }
 
 

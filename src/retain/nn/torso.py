@@ -12,6 +12,7 @@ from retain.errors import UsageError, check_range
 from retain.memory import Memory, Summary, make_memory, memory_class
 from retain.memory.registry import read_options
 from retain.nn.encoders import encoder_class, make_encoder
+from retain.ranges import OneOf
 from retain.settings import setting
 from retain.types import Carry, Obs
 
@@ -23,13 +24,13 @@ class NetworkConfig:
     memory: str = "none"
     """Memory: none, lstm, gru, window, any other registered name, or module:name for a class. Start
     with lstm if observations hide something."""
-    memory_hidden: int = 128
+    memory_hidden: int = setting(128, search=OneOf(32, 64, 128, 256))
     """Width of the recurrent state."""
     memory_layers: int = 1
     """Number of recurrent layers; one is nearly always enough."""
     memory_options: tuple[str, ...] = ()
     """Settings that only this memory has, each as name=value (docs/memory.md lists them)."""
-    window: int = 8
+    window: int = setting(8, search=OneOf(4, 8, 16, 32))
     """Number of steps that a window holds, including the current one."""
     summary: Summary = "lstm"
     """How a window becomes features: concatenation, a recurrence, or attention."""

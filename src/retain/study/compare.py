@@ -1,24 +1,22 @@
 """Trains every variant on every seed, in parallel, and remembers finished runs."""
 
 import json
-import os
-import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from retain.envs.make import make
 from retain.errors import UsageError
-from retain.study.outcome import Outcome, run_one
+from retain.study.launcher import Launcher, Tick, in_silence, run_all
+from retain.study.outcome import Outcome, RunPlan
+from retain.study.processes import Processes
 from retain.train import checkpoint as store
 from retain.train.algorithms import algorithm_class
 from retain.train.config import RunConfig, check_names, field_names, parts_of
 from retain.train.files import make_folder
 from retain.train.relevance import Situation, check_relevant, irrelevant
-from retain.train.trainer import Interrupted
+from retain.train.resolved import resolved
 
 Found = dict[str, list[Outcome]]
 """The outcomes of every variant, seed by seed."""
@@ -43,6 +41,12 @@ class Study:
         trials: number of trials in the search that first tunes each variant; 0 means no search.
     """
 
+    SEEDS: ClassVar[str] = "--seeds"
+    """The flag that sets the number of seeds."""
+    AT_BUDGET: ClassVar[bool] = False
+    """Whether the question is what is best after just these steps, so that a variant may still be
+    learning when it is judged."""
+
     env: str
     algo: str
     variants: tuple[Variant, ...]
@@ -64,18 +68,33 @@ class Study:
                 variants or seeds.
         """
         algorithm_class(self.algo)  # refuses what there is not
+        self.check_sizes()
+        self.check_settings()
+
+    def check_sizes(self) -> None:
+        """Refuses too few of anything.
+
+        Raises:
+            UsageError: names what there is too little of.
+        """
         for name, least in (("variants", 2), ("seeds", 2), ("steps", 1), ("episodes", 1)):
             value = getattr(self, name)
             size = len(value) if isinstance(value, tuple) else value
             if size < least:
                 raise UsageError(f"{name}: {size} (expected at least {least})")
+
+    def check_settings(self) -> None:
+        """Refuses settings that no run could be made from, or that would do nothing.
+
+        Raises:
+            UsageError: names the setting.
+        """
         kind = algorithm_class(self.algo)
         for variant in self.variants:
             settings = self.settings | variant.settings
             if "seed" in settings:
                 raise UsageError("seed cannot be set: every variant runs the same seeds")
             check_names(settings, field_names(RunConfig, kind.config_kind))
-            parts_of(settings, RunConfig, kind.config_kind)
             check_relevant(variant.settings, self._situation(variant))
         idle = [irrelevant(self.settings, self._situation(variant)) for variant in self.variants]
         for name in self.settings:
@@ -84,12 +103,28 @@ class Study:
 
     def settings_of(self, variant: Variant) -> dict[str, Any]:
         """A variant's settings, without common settings that would do nothing in it."""
-        kept = algorithm_class(self.algo).useful(self.settings | variant.settings, self.env)
+        idle = irrelevant(self.settings, self._situation(variant))
+        kept = {name: value for name, value in self.settings.items() if name not in idle}
         return kept | variant.settings
+
+    def facts(self) -> dict[str, Any]:
+        """What must be the same when the study goes on in its folder; variants and seeds may be
+        added."""
+        facts = {
+            "env": self.env, "algo": self.algo, "steps": self.steps, "settings": self.settings,
+            "episodes": self.episodes,
+        }  # fmt: skip
+        return facts | ({"trials": self.trials} if self.trials else {})
+
+    def plan(self, out: Path, variant: Variant, seed: int) -> RunPlan:
+        """The run of a variant on a seed."""
+        settings = self.settings_of(variant) | {"seed": seed, "threads": 1}
+        folder = self.folder(out, variant, seed)
+        return RunPlan(self.env, self.algo, settings, self.steps, folder, self.episodes)
 
     def _situation(self, variant: Variant) -> Situation:
         kind = algorithm_class(self.algo)
-        values = kind.run_defaults | self.settings | variant.settings
+        values = resolved(self.algo, self.env, self.settings | variant.settings)
         run, config = parts_of(values, RunConfig, kind.config_kind)
         return Situation(self.algo, self.env, (config, run))
 
@@ -103,101 +138,34 @@ def variants_of(field_name: str, values: Sequence[Any]) -> tuple[Variant, ...]:
     )
 
 
-def _quiet() -> None:
-    """Sets up a worker process: the run's own handler gets Ctrl-C, and torch has one thread."""
-    import torch
-
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def progress_of(folders: Sequence[Path]) -> int:
-    """Steps that all runs have logged so far."""
-    total = 0
-    for folder in folders:
-        path = folder / "metrics.csv"
-        if path.exists():
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - 4096))
-                lines = file.read().decode().splitlines()
-            if len(lines) > 1 and lines[-1][:1].isdigit():
-                total += int(lines[-1].split(",")[0])
-    return total
-
-
-Tick = Callable[[int, int], None]
-"""A function called about once a second with the steps done and the total steps."""
-
-
-def in_silence(done: int, total: int) -> None:
-    """A tick that shows nothing."""
-
-
-def compare(study: Study, out: Path, *, jobs: int | None = None, tick: Tick = in_silence) -> Found:
+def compare(
+    study: Study,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    launcher: Launcher | None = None,
+    tick: Tick = in_silence,
+) -> Found:
     """Trains the missing runs; returns the outcomes of every variant, seed by seed.
 
     Args:
         out: folder of all runs; the same study continues where it stopped.
         jobs: number of runs at the same time; None means one per core.
+        launcher: executes the runs instead of local processes.
     Raises:
         UsageError: the study is impossible, or the folder holds another study.
         Interrupted: a signal stopped the study; the same call continues it.
     """
     study.check()
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"jobs is {jobs} (expected at least 1)")
+    launcher = launcher or Processes(jobs)
     make(study.env, 1).close()  # an environment that cannot be made is told here, once
     claim(study, out)
     runs = [(variant, seed) for seed in range(1, study.seeds + 1) for variant in study.variants]
-    outcomes = train_all(study, runs, out, jobs=jobs, tick=tick)
+    plans = [study.plan(out, variant, seed) for variant, seed in runs]
     found: Found = {variant.name: [] for variant in study.variants}
-    for (variant, _), outcome in zip(runs, outcomes, strict=True):
+    for (variant, _), outcome in zip(runs, run_all(plans, out, launcher, tick=tick), strict=True):
         found[variant.name].append(outcome)
     return found
-
-
-def train_all(
-    study: Study,
-    runs: Sequence[tuple[Variant, int]],
-    out: Path,
-    *,
-    jobs: int | None,
-    tick: Tick,
-    one: Callable[..., dict[str, Any]] = run_one,
-) -> list[Outcome]:
-    """The outcome of every run (a variant and a seed); missing runs are trained in parallel.
-
-    Args:
-        one: trains a run; see `outcome.run_one`.
-    Raises:
-        Interrupted: a signal stopped the runs; the same call continues them.
-    """
-    folders = [study.folder(out, variant, seed) for variant, seed in runs]
-    jobs = jobs or max(1, min(len(runs), os.cpu_count() or 1))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_quiet) as pool:
-        futures: list[Future[dict[str, Any]]] = [
-            pool.submit(
-                one, study.env, study.algo,
-                study.settings_of(variant) | {"seed": seed, "threads": 1},
-                study.steps, study.episodes, str(folder),
-            )
-            for (variant, seed), folder in zip(runs, folders, strict=True)
-        ]  # fmt: skip
-        try:
-            while not all(future.done() for future in futures):
-                tick(progress_of(folders), study.steps * len(runs))
-                broken = [f for f in futures if f.done() and f.exception() is not None]
-                if broken:
-                    raise broken[0].exception()  # type: ignore[misc]
-                waiting = [f for f in futures if not f.done()]
-                wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-        except (KeyboardInterrupt, Interrupted):
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise Interrupted(out, signal.SIGINT) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        return [Outcome(**future.result()) for future in futures]
 
 
 def claim(study: Study, out: Path) -> None:
@@ -206,11 +174,7 @@ def claim(study: Study, out: Path) -> None:
     Raises:
         UsageError: the folder belongs to another study.
     """
-    facts = {
-        "env": study.env, "algo": study.algo, "steps": study.steps, "settings": study.settings,
-        "episodes": study.episodes,
-    } | ({"trials": study.trials} if study.trials else {})  # fmt: skip
-    facts = json.loads(json.dumps(facts))
+    facts = json.loads(json.dumps(study.facts()))
     path = out / "study.json"
     if path.exists() and store.read_json(path) != facts:
         raise UsageError(f"{out} holds another comparison; choose another --out")

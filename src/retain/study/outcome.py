@@ -1,4 +1,4 @@
-"""One run of a comparison: trains or continues it, and measures its outcome."""
+"""One run of a study: trains or continues it, and measures its outcome."""
 
 import math
 import statistics
@@ -15,6 +15,7 @@ from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.algorithms import algorithm_class
 from retain.train.loading import load
+from retain.train.lock import held
 from retain.train.plot import read_curve
 from retain.train.resume import resume
 from retain.train.yardstick import random_return
@@ -24,6 +25,9 @@ FINAL = 0.1
 """Share of the run, at its end, over which training returns are averaged."""
 END = 0.25
 """Share of the run, at its end, over which the learning curve's slope is taken."""
+PATIENCE = 60.0
+"""Seconds that a run waits for its folder: after a kill, the worker of the killed study may still
+write its checkpoint there."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,31 @@ class Outcome:
     """Increase of the training return in the last quarter of the run."""
 
 
+WORST = Outcome(math.nan, math.nan, math.nan, math.nan)
+"""The outcome of a trial that broke down."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that training and measuring one run needs; it can be sent to another machine.
+
+    Args:
+        settings: settings of the agent, which override its preset.
+        folder: the run folder, which holds the run's progress and in the end its outcome.
+        episodes: whole episodes that the final agent plays.
+        trial: whether the run is a trial of a search: it counts as the worst if a loss is not
+            finite, and the length of its memory is not measured.
+    """
+
+    env: str
+    algo: str
+    settings: dict[str, Any]
+    steps: int
+    folder: Path
+    episodes: int = 20
+    trial: bool = False
+
+
 def rise_at_end(steps: NDArray[np.float64], returns: NDArray[np.float64]) -> float:
     """The increase of a straight line fitted to the last quarter of a learning curve."""
     late = steps >= steps[-1] * (1 - END) if len(steps) else np.zeros(0, dtype=np.bool_)
@@ -55,49 +84,55 @@ def rise_at_end(steps: NDArray[np.float64], returns: NDArray[np.float64]) -> flo
     return float(slope * (steps[-1] - steps[late][0]))
 
 
-def run_one(
-    env: str, algo: str, settings: dict[str, Any], steps: int, episodes: int, folder: str
-) -> dict[str, Any]:
-    """Trains a run, continues it, or reads its outcome if it is finished."""
-    path = Path(folder)
-    if (path / OUTCOME).exists():
-        done: dict[str, Any] = store.read_json(path / OUTCOME)
-        if set(done) == {f.name for f in fields(Outcome)}:
-            return done
-    agent: Agent
-    if store.checkpoints(path):
-        try:
-            agent = resume(path, env=env, trust=True)
-        except UsageError:  # finished, but not evaluated yet
-            agent = load(path, env=env, trust=True)
-    else:
-        agent = algorithm_class(algo)(env, **settings)
-        agent.learn(steps, out=path)
-    outcome = measure(agent, path, episodes)
-    store.write_json(path / OUTCOME, outcome.__dict__)
-    return outcome.__dict__
+def run_one(run: RunPlan) -> Outcome:
+    """Trains a run, continues it, or reads its outcome if it is finished.
 
-
-def run_trial(
-    env: str, algo: str, settings: dict[str, Any], steps: int, episodes: int, folder: str
-) -> dict[str, Any]:
-    """`run_one` for a trial of a search; a run that fails counts as the worst, and raises no
-    error."""
+    Raises:
+        UsageError: the settings are impossible, or another process keeps the folder.
+        Interrupted: a signal stopped the run; the same call continues it.
+        NonFiniteError: a loss was not finite, and the run is not a trial.
+    """
+    done = finished(run)
+    if done is not None:
+        return done
     try:
-        return run_one(env, algo, settings, steps, episodes, folder)
+        if run.folder.is_dir():
+            with held(run.folder, PATIENCE):
+                pass
+        outcome = measure(_trained(run), run)
     except NonFiniteError:
-        outcome = Outcome(math.nan, math.nan, math.nan, math.nan)
-        store.write_json(Path(folder) / OUTCOME, outcome.__dict__)
-        return outcome.__dict__
+        if not run.trial:
+            raise
+        outcome = WORST
+    store.write_json(run.folder / OUTCOME, outcome.__dict__)
+    return outcome
 
 
-def measure(agent: Agent, path: Path, episodes: int) -> Outcome:
+def finished(run: RunPlan) -> Outcome | None:
+    """The outcome of a run if it has one."""
+    path = run.folder / OUTCOME
+    found: dict[str, Any] = store.read_json(path) if path.exists() else {}
+    return Outcome(**found) if set(found) == {f.name for f in fields(Outcome)} else None
+
+
+def _trained(run: RunPlan) -> Agent:
+    if not store.checkpoints(run.folder):
+        agent: Agent = algorithm_class(run.algo)(run.env, **run.settings)
+        return agent.learn(run.steps, out=run.folder)
+    try:
+        return resume(run.folder, env=run.env, trust=True)
+    except UsageError:  # finished, but not evaluated yet
+        return load(run.folder, env=run.env, trust=True)
+
+
+def measure(agent: Agent, run: RunPlan) -> Outcome:
     """The outcome of a finished run, from its agent and its metrics."""
-    curve, returns = read_curve(path)
-    _, rates = read_curve(path, "steps_per_second")
+    episodes = run.episodes
+    curve, returns = read_curve(run.folder)
+    _, rates = read_curve(run.folder, "steps_per_second")
     late = returns[curve >= curve[-1] * (1 - FINAL)] if len(curve) else np.array([math.nan])
     cleared: dict[str, float] = {}
-    if agent.policy.recurrent:
+    if agent.policy.recurrent and not run.trial:
         cleared = returns_when_cleared(agent, CLEARINGS, episodes)
     return Outcome(
         evaluation=agent.evaluate(episodes).return_mean,

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from retain.errors import UsageError
-from retain.study.compare import Study, Tick, Variant, compare
+from retain.study.compare import Study, Variant, compare
+from retain.study.launcher import Tick
 from retain.study.outcome import Outcome
 from retain.train.plot import half_width, plot
 from retain.train.presets import AUTO

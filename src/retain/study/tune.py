@@ -2,7 +2,6 @@
 another."""
 
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,18 @@ from typing import Any
 import numpy as np
 
 from retain.errors import UsageError
-from retain.study.compare import Study, Tick, Variant, claim, in_silence, train_all
-from retain.study.outcome import run_trial
+from retain.study.compare import Study, Variant, claim
+from retain.study.launcher import Launcher, Tick, in_silence, run_all
+from retain.study.processes import Processes
+from retain.study.space import Base, draw, space_of
 from retain.train import checkpoint as store
-from retain.train.algorithms import algorithm_class
-from retain.train.config import field_names
 
 TRIALS = 8
 SEED = 1001
 """Seed of every trial; the comparison's seeds count from 1, so its runs are fresh."""
-SPACE: dict[str, tuple[Any, ...]] = {
-    "learning_rate": (1e-4, 3e-4, 1e-3, 3e-3),
-    "gamma": (0.95, 0.99, 0.995),
-    "entropy_coef": (0.0, 0.01),
-    "update_ratio": (0.25, 1.0),
-}
-"""The settings to search, if the algorithm has them and the study does not set them."""
+SEARCHED = ("learning_rate", "gamma", "entropy_coef", "update_ratio")
+"""The settings to search, each in the range that it declares, if the algorithm has them and the
+study does not set them."""
 
 
 @dataclass(frozen=True)
@@ -42,41 +37,47 @@ class Tuned:
 
 
 def candidates(study: Study, trials: int) -> list[dict[str, Any]]:
-    """The settings to try, the same for every variant: first no change, then draws from `SPACE`.
+    """The settings to try, the same for every variant: first no change, then random draws.
 
     Raises:
         UsageError: no setting is left to search.
     """
-    fixed = {*study.settings, *(name for v in study.variants for name in v.settings)}
-    known = field_names(algorithm_class(study.algo).config_kind)
-    names = [name for name in SPACE if name in known and name not in fixed]
-    grid = [dict(zip(names, v, strict=True)) for v in product(*(SPACE[n] for n in names))]
-    if not names or trials < 2:
+    varied = {name for v in study.variants for name in v.settings}
+    base = Base(study.algo, study.env, study.settings)
+    memory = study.settings.get("memory", "none")
+    space = [one for one in space_of(base, memory, {}) if one.name in {*SEARCHED} - varied]
+    if not space or trials < 2:
         raise UsageError("nothing to tune: at least 2 trials and one field that is not set")
-    order = np.random.default_rng(0).permutation(len(grid))[: trials - 1]
-    return [{}, *(grid[index] for index in order)]
+    return [{}, *(draw(space, number) for number in range(1, trials))]
 
 
 def tune(
-    study: Study, out: Path, *, jobs: int | None = None, tick: Tick = in_silence
+    study: Study,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    launcher: Launcher | None = None,
+    tick: Tick = in_silence,
 ) -> tuple[Study, list[Tuned]]:
     """The study with every variant's best settings from `study.trials` trials, each as long as the
     study's runs, so that all variants get the same trials at the same cost.
 
     Args:
         out: the study's folder; its subfolder `tune` holds the trials.
+        jobs, launcher, tick: see `compare`.
     Raises:
         UsageError: the study is impossible, or the folder holds another study.
     """
     study.check()
     claim(study, out)
     choices = candidates(study, study.trials)
-    runs = [
-        (Variant(f"{variant.name} trial {number}", variant.settings | choice), SEED)
+    trials = [
+        Variant(f"{variant.name} trial {number}", variant.settings | choice)
         for number, choice in enumerate(choices)
         for variant in study.variants
     ]
-    outcomes = train_all(study, runs, out / "tune", jobs=jobs, tick=tick, one=run_trial)
+    plans = [replace(study.plan(out / "tune", trial, SEED), trial=True) for trial in trials]
+    outcomes = run_all(plans, out, launcher or Processes(jobs), tick=tick)
     found, variants = [], []
     for column, variant in enumerate(study.variants):
         returns = [o.evaluation for o in outcomes[column :: len(study.variants)]]

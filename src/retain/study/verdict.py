@@ -154,7 +154,15 @@ class Evidence:
     @property
     def about_memory(self) -> bool:
         """Whether the study compares memories with none."""
-        return self.study.variants[0].settings.get("memory") == "none"
+        first, *others = (variant.settings.get("memory") for variant in self.study.variants)
+        return first == "none" and {*others} != {first}
+
+    @property
+    def memory(self) -> str:
+        """The best variant's memory."""
+        same = {"memory": "none", **self.study.settings}
+        settings = {variant.name: variant.settings for variant in self.study.variants}
+        return str((same | settings[self.best])["memory"])
 
     def against_random(self, name: str) -> str:
         """`-232 against -235 for random actions`"""
@@ -197,7 +205,7 @@ def _undecided(e: Evidence) -> tuple[Kind, str] | None:
         )
     separate = e.p <= LEVEL and (e.gap.low > 0 or e.gap.high < 0)
     late = [name for name in ((e.behind,) if separate else (e.behind, e.ahead)) if e.rising(name)]
-    if late:
+    if late and not e.study.AT_BUDGET:
         name = late[0]
         return "still rising", (
             f"{name} is still rising (by {e.rising(name):.4g} in the last quarter of the run; "
@@ -243,11 +251,10 @@ def _doubt(e: Evidence) -> str:
 
 def _advice(kind: Kind, e: Evidence) -> tuple[str, ...]:
     study = e.study
-    memory = f" --memory {e.best}" if e.about_memory else ""
     search = "--tune: the same small search for every variant, then fresh seeds"
     doctor = (
-        f"retain doctor {study.algo} --env {study.env}{memory}: its last part names the setting "
-        "that most likely keeps it from learning"
+        f"retain doctor {study.algo} --env {study.env} --memory {e.memory}: its last part names "
+        "the setting that most likely keeps it from learning"
     )
     longer = f"--steps {3 * study.steps} (and another --out)"
     tune = () if study.trials else (search,)
@@ -257,7 +264,7 @@ def _advice(kind: Kind, e: Evidence) -> tuple[str, ...]:
     if kind in ("nothing learned", "memory did not learn"):
         return doctor, *tune, longer
     if kind == "too few seeds":
-        return (f"--seeds {max(5, e.enough)}: the runs that are there are kept",)
+        return (f"{study.SEEDS} {max(5, e.enough)}: the runs that are there are kept",)
     if kind == "still rising":
         return longer, *tune
-    return f"--seeds {more}: the runs that are there are kept", *tune, longer
+    return f"{study.SEEDS} {more}: the runs that are there are kept", *tune, longer

@@ -1,7 +1,9 @@
 """Keeps a folder to one process at a time."""
 
 import contextlib
+import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,27 @@ def locked(folder: Path | None) -> Iterator[None]:
         return
     with take(folder):
         yield
+
+
+@contextmanager
+def held(folder: Path, seconds: float = math.inf) -> Iterator[None]:
+    """Holds a folder inside the block, and waits before it while another process does.
+
+    Raises:
+        UsageError: the process still holds it after this many seconds; the line gives its id.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            file = take(folder)
+        except UsageError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+            continue
+        with file:
+            yield
+        return
 
 
 def take(folder: Path) -> IO[str]:
