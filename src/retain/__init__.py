@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from retain.errors import Notice, RetainError, UsageError
     from retain.memory import StepMemory, register_memory
     from retain.nn.encoders import register_encoder
+    from retain.study.report import report
     from retain.train.agent import Agent
     from retain.train.algorithms import (
         A2C,
@@ -57,6 +58,7 @@ _HOME = {
     "OffPolicyAgent": "retain.train.off_policy",
     "register_algorithm": "retain.train.registry",
     "load": "retain.train.loading",
+    "report": "retain.study.report",
     "resume": "retain.train.resume",
     **dict.fromkeys(("Backend", "EnvStep"), "retain.envs.contract"),
     "register_backend": "retain.envs.native",
@@ -102,6 +104,7 @@ __all__ = [
     "register_callback",
     "register_encoder",
     "register_memory",
+    "report",
     "resume",
 ]
 

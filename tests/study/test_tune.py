@@ -9,7 +9,7 @@ from retain.study import Study, outcome
 from retain.study import tune as module
 from retain.study.compare import compare, variants_of
 from retain.study.outcome import Outcome, run_trial
-from retain.study.report import tuned_lines
+from retain.study.summary import tuned_lines
 from retain.study.tune import SEED, candidates, tune
 
 
