@@ -89,13 +89,13 @@ addEventListener("beforeprint", () => {
   for (const made of figures.values()) {
     if (made.figure.closest("details:not([open])")) continue;
     draw(made);
-    if (!made.figure.hidden) Plotly.relayout(made.plot, { width: 640, height: 260 });
+    if (!made.figure.hidden) library().relayout(made.plot, { width: 640, height: 260 });
   }
 });
 addEventListener("afterprint", () => {
   printing = false;
   for (const made of figures.values()) {
-    if (made.plot.layout) Plotly.relayout(made.plot, { width: null, height: null, autosize: true });
+    if (made.plot.layout) library().relayout(made.plot, { width: null, height: null, autosize: true });
   }
   redraw();
 });
@@ -169,6 +169,7 @@ function start() {
 if (["light", "dark"].includes(recall("retain-theme"))) root.dataset.theme = recall("retain-theme");
 themeButton();
 start();
+(window.requestIdleCallback ?? setTimeout)(library);
 if ("live" in document.body.dataset) {
   for (const section of byId("main").children) parts.set(section.id, section.outerHTML);
   setTimeout(refresh, 2000);

@@ -205,6 +205,14 @@ const watcher = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "400px" });
 
+/** The plotting library, which takes most of a second to start: begun when it is first needed. */
+function library() {
+  if (!window.Plotly) {
+    document.head.append(element("script", { textContent: byId("library").textContent }));
+  }
+  return window.Plotly;
+}
+
 function draw(made) {
   const { traces, unit, curves } = tracesOf(made.panel);
   made.figure.hidden = !traces.length;
@@ -213,7 +221,7 @@ function draw(made) {
   fillTable(made);
   if (!traces.length) return undefined;
   const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
-  return Plotly.react(made.plot, traces, layoutOf(made.panel, traces, unit), options);
+  return library().react(made.plot, traces, layoutOf(made.panel, traces, unit), options);
 }
 
 function fillTable(made) {

@@ -90,34 +90,26 @@ def collect(paths: Sequence[Path], *, read: Callable[[Path], RunRecord] = read_r
         UsageError: there are no runs, or too many.
     """
     paths = [Path(os.path.abspath(path)) for path in paths]
-    folders, summaries, studies, problems = list[Path](), list[Summary](), list[Path](), list[str]()
-    root = Path(os.path.commonpath(paths)) if paths else Path()
-    for path in dict.fromkeys(paths):
-        if not path.is_dir():
-            what = "a file" if path.exists() else "missing"
-            raise UsageError(
-                f"{shorten(path)} is {what} (expected a run folder or a folder of runs)"
-            )
-        runs, found = _walk(path)
-        if not runs:
-            raise UsageError(
-                f"{shorten(path)} holds no run (looked for {CONFIG} and {METRICS} in it and in "
-                f"folders down to {MOST_DEPTH} below it)"
-            )
-        folders += [run for run in runs if run not in folders]
-        studies += [one for one in found if (one / STUDY).exists()]
-        for folder in found:
-            try:
-                summaries += _summaries(folder, root)
-            except CheckpointError as error:
-                problems.append(str(error))
+    if not paths:
+        raise UsageError("no run to report (expected run folders, or folders of runs)")
+    root = Path(os.path.commonpath(paths))
+    walked = [_walk(path) for path in dict.fromkeys(paths)]
+    folders = list(dict.fromkeys(run for runs, _ in walked for run in runs))
+    others = list(dict.fromkeys(other for _, above in walked for other in above))
+    summaries, problems = list[Summary](), list[str]()
+    for folder in others:
+        try:
+            summaries += _summaries(folder, root)
+        except CheckpointError as error:
+            problems.append(str(error))
     if len(folders) > MOST_RUNS:
         raise UsageError(f"{len(folders)} runs were found (expected at most {MOST_RUNS} in a page)")
+    studies = tuple(folder for folder in others if (folder / STUDY).is_file())
     # What has no memory is the baseline, and comes first.
     records = sorted(map(read, folders), key=lambda run: run.memory != "none")
     labelled, groups = _grouped(records, root)
     title = labelled[0].name if len(labelled) == 1 else root.name
-    return Collection(title, labelled, groups, tuple(summaries), tuple(studies), tuple(problems))
+    return Collection(title, labelled, groups, tuple(summaries), studies, tuple(problems))
 
 
 def is_run(folder: Path) -> bool:
@@ -126,7 +118,14 @@ def is_run(folder: Path) -> bool:
 
 
 def _walk(root: Path) -> tuple[list[Path], list[Path]]:
-    """The run folders, and the other folders above them; no link is followed."""
+    """The run folders, and the other folders above them; no link is followed.
+
+    Raises:
+        UsageError: there is no run.
+    """
+    if not root.is_dir():
+        what = "a file" if root.exists() else "missing"
+        raise UsageError(f"{shorten(root)} is {what} (expected a run folder or a folder of runs)")
     runs, others = list[Path](), list[Path]()
     for parent, below, _ in os.walk(root):
         folder = Path(parent)
@@ -139,6 +138,11 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
         # The trials of `compare --tune` choose settings; their curves would drown the comparison's.
         hidden = {FOLDER, *(("tune",) if (folder / STUDY).exists() else ())}
         below[:] = sorted(n for n in below if n[:1] != "." and n not in hidden and not deep)
+    if not runs:
+        raise UsageError(
+            f"{shorten(root)} holds no run (looked for {CONFIG} and {METRICS} in it and in folders "
+            f"down to {MOST_DEPTH} below it)"
+        )
     return runs, others
 
 

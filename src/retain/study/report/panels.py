@@ -18,7 +18,7 @@ from retain.train.callbacks.csv import TIMING
 from retain.train.callbacks.monitors import HEALTHY, RULES
 from retain.train.plot import LABELS, infos_of, mean_and_interval, window_full
 
-POINTS = 20_000
+POINTS = 12_000
 """Points of all curves in a figure."""
 FEWEST = 60
 """Points of a curve, however many curves there are."""

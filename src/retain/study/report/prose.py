@@ -28,6 +28,8 @@ def markdown(text: str) -> str:
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + DEEPER)}"
+        if token.type == "th_open":
+            token.attrSet("scope", "col")
     html = str(renderer.renderer.render(tokens, renderer.options, {}))
     html = html.replace("<table>", '<div class="box"><div class="wide" '
                         'tabindex="0" role="region" aria-label="table"><table>')  # fmt: skip

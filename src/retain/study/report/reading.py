@@ -172,6 +172,10 @@ def read_metrics(path: Path) -> Table:
                 f"{MOST_COLUMNS} names, each once)"
             )
         values = np.array(rows, np.float64)  # raises on rows of different lengths
+        if values.shape[1] != len(names):
+            raise CheckpointError(
+                f"{path} has {len(names)} columns and rows of {values.shape[1]} (expected as many)"
+            )
     with np.errstate(invalid="ignore"):
         values[~(np.abs(values) < DRAWABLE)] = math.nan
     values = values[np.isfinite(values[:, names.index("step")])]

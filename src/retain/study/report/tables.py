@@ -52,7 +52,7 @@ def show(value: Any) -> str:
         return (
             NOTHING
             if math.isnan(value)
-            else f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e")
+            else f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
         )
     if isinstance(value, list | tuple):
         return shorten(", ".join(map(show, value)), 120) or "none"
@@ -147,7 +147,7 @@ def episodes_table(collection: Collection) -> Table:
         tasks.append(group.task)
     head = ("runs", "episodes", "mean return", "lowest", "median", "highest", "mean length",
             "longest")  # fmt: skip
-    caption = f"The last {RECENT} or so training episodes of each"
+    caption = f"Training episodes, the last {RECENT} or so of each"
     return Table(caption, head, tuple(rows), tuple(tasks), numeric=True)
 
 

@@ -30,13 +30,14 @@ class Healthy:
 
     def __str__(self) -> str:
         """As docs/metrics.md writes it."""
-        low, high = (
-            "" if bound is None else f"{bound:g}".replace("e-0", "e-")
-            for bound in (self.low, self.high)
-        )
+        low, high = ("" if bound is None else _short(bound) for bound in (self.low, self.high))
         if not low:
             return f"below {high}"
         return f"{low} to {high}" if high else f"above {low}"
+
+
+def _short(bound: float) -> str:
+    return f"{bound:.0e}".replace("e-0", "e-") if 0 < bound < 1e-3 else f"{bound:g}"
 
 
 HEALTHY = {
