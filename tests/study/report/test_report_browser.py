@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from report_runs import NAN, columns_of, write_comparison, write_metrics, write_run
+from report_runs import NAN, columns_of, facts_of, write_comparison, write_metrics, write_run
 
 import retain
 from retain.study.report import watching
@@ -244,10 +244,28 @@ def test_it_is_worked_with_the_keyboard(page):
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
+def test_one_environment_is_shown_at_a_time(browser, comparison, tmp_path):
+    shutil.copytree(comparison.parent / "cmp", tmp_path / "all" / "cmp")
+    write_run(tmp_path / "all" / "other", facts=facts_of(env="CartPole-v1"))
+    path = retain.report(tmp_path / "all", out=tmp_path / "page.html")
+    with opened(browser, path.as_uri()) as page:
+        rows = page.locator("#run tr:visible input")
+        assert rows.count() == 6
+        assert page.locator("#result").is_visible()
+        page.get_by_label("Environment", exact=True).select_option("CartPole-v1")
+        assert rows.count() == 1
+        assert not page.locator("#result").is_visible()
+        assert not page.locator("#memory").is_visible()
+        page.locator(RETURNS).scroll_into_view_if_needed()
+        page.wait_for_selector(f"{RETURNS} .main-svg")
+        assert names(page) == ["other"]
+
+
 def test_it_prints_without_controls_and_with_every_figure(page, tmp_path):
-    page.emulate_media(media="print")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("#controls").is_visible()
-    page.emulate_media(media=None)
+    page.emulate_media(media="screen", color_scheme="dark")
     page.pdf(path=tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").stat().st_size > 20_000
     drawn = page.locator('.figures[data-section="episodes"] .main-svg').count()

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from report_runs import NAN, write_comparison, write_metrics, write_run
+from report_runs import NAN, facts_of, write_comparison, write_metrics, write_run
 
 from retain.study.report.finding import collect
 from retain.study.report.health import left, told
@@ -95,6 +95,15 @@ def test_what_left_its_range_by_hand(tmp_path):
     assert (found.metric, found.healthy) == ("approx_kl", "0.003 to 0.03")
     assert found.outside == pytest.approx((2 / 4 + 1 / 4) / 2)
     assert (found.runs, found.of, found.last) == (2, 2, pytest.approx(0.03))
+
+
+def test_one_pass_has_no_healthy_step(tmp_path):
+    facts = facts_of()
+    facts["algo"], facts["a2c"] = "a2c", facts.pop("ppo")
+    del facts["a2c"]["clip_range"]
+    folder = write_run(tmp_path / "run", facts=facts, approx_kl=np.linspace(0, 1e-9, 40))
+    assert left([read_run(folder)], 0) == []
+    assert panels_of(folder)[0]["approx_kl"]["healthy"] is None
 
 
 def test_the_monitors_say_what_the_terminal_said(tmp_path):

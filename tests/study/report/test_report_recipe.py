@@ -57,6 +57,19 @@ def test_what_differs_between_groups(tmp_path):
     assert "seed" not in [row[0] for row in table.rows]
 
 
+def test_runs_of_different_tasks_are_not_set_against_each_other(tmp_path):
+    write_run(tmp_path / "all" / "a", facts=facts_of(num_envs=3))
+    write_run(tmp_path / "all" / "b", facts=facts_of(env="CartPole-v1", num_envs=5))
+    write_run(tmp_path / "all" / "c", facts=facts_of("lstm", env="CartPole-v1", num_envs=5))
+    collection = collect([tmp_path / "all"])
+    recipes = Recipes(collection, trust=False)
+    table = what_differs(collection, recipes)
+    assert "num_envs" not in [row[0] for row in table.rows]
+    assert set(table.tasks) == {"CartPole-v1"}
+    changed = what_changed(collection, recipes)
+    assert dict(zip(changed.tasks, changed.rows, strict=True)).keys() == set(collection.tasks)
+
+
 def trained_by(line):
     """The settings of the agent that a `retain train` line makes."""
     retain_, train, algo, *rest = shlex.split(line)

@@ -32,6 +32,11 @@ function rows() {
     const inside = [...box.querySelectorAll("tbody tr")];
     box.hidden = inside.length > 0 && inside.every((row) => row.hidden);
   }
+  for (const section of byId("main").querySelectorAll("section")) {
+    const inside = [...section.querySelectorAll(".box, article, [data-task]")];
+    const more = section.querySelector(".figures, details, .videos");
+    section.hidden = !more && inside.length > 0 && inside.every((one) => one.closest(":not(section)[hidden]"));
+  }
   for (const box of document.querySelectorAll("input[data-run]")) {
     box.checked = !hiddenRuns.has(data.runs[box.dataset.run]?.name);
   }

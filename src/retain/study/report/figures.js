@@ -28,7 +28,8 @@ function colourOf(group, alpha = 1) {
   return `rgba(${parts.map((c) => Math.round(c + (255 - c) * mix)).join(",")},${alpha})`;
 }
 
-const cssColour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+const PAPER = { "--line": "#bbb", "--text": "#000", "--back": "#fff" };
+const cssColour = (name) => printing ? PAPER[name] : getComputedStyle(root).getPropertyValue(name).trim();
 
 // --- curves --------------------------------------------------------------------------------------
 
@@ -148,7 +149,7 @@ function band(panel, traces) {
 }
 
 function layoutOf(panel, traces, unit) {
-  const line = cssColour("--line"), text = printing ? "#000" : cssColour("--text");
+  const line = cssColour("--line"), text = cssColour("--text");
   const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, tickfont: { size: 11 } };
   return {
     uirevision: `${shown.axis} ${shown.part} ${shown.task}`, autosize: true,

@@ -49,10 +49,15 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a folder of runs says about them, as Markdown."""
+    """What a folder of runs says about them, as Markdown.
+
+    Args:
+        task: the environment of the runs in the folder; empty if they have several.
+    """
 
     name: str
     text: str
+    task: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,18 +101,19 @@ def collect(paths: Sequence[Path], *, read: Callable[[Path], RunRecord] = read_r
     walked = [_walk(path) for path in dict.fromkeys(paths)]
     folders = list(dict.fromkeys(run for runs, _ in walked for run in runs))
     others = list(dict.fromkeys(other for _, above in walked for other in above))
-    summaries, problems = list[Summary](), list[str]()
-    for folder in others:
-        try:
-            summaries += _summaries(folder, root)
-        except CheckpointError as error:
-            problems.append(str(error))
     if len(folders) > MOST_RUNS:
         raise UsageError(f"{len(folders)} runs were found (expected at most {MOST_RUNS} in a page)")
     studies = tuple(folder for folder in others if (folder / STUDY).is_file())
     # What has no memory is the baseline, and comes first.
     records = sorted(map(read, folders), key=lambda run: run.memory != "none")
     labelled, groups = _grouped(records, root)
+    summaries, problems = list[Summary](), list[str]()
+    for folder in others:
+        tasks = {one.env for one in records if folder in one.folder.parents}
+        try:
+            summaries += _summaries(folder, root, tasks.pop() if len(tasks) == 1 else "")
+        except CheckpointError as error:
+            problems.append(str(error))
     title = labelled[0].name if len(labelled) == 1 else root.name
     return Collection(title, labelled, groups, tuple(summaries), studies, tuple(problems))
 
@@ -146,12 +152,12 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
     return runs, others
 
 
-def _summaries(folder: Path, root: Path) -> Iterator[Summary]:
+def _summaries(folder: Path, root: Path, task: str) -> Iterator[Summary]:
     for name in SUMMARIES:
         path = folder / name
         if path.is_file() and not path.is_symlink():
             text = read_bytes(path, MOST_SUMMARY).decode(errors="replace")
-            yield Summary(_relative(folder, root), text)
+            yield Summary(_relative(folder, root), text, task)
 
 
 def _relative(path: Path, root: Path) -> str:

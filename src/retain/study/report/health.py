@@ -10,7 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from retain.study.report.reading import RunRecord
-from retain.train.callbacks.monitors import HEALTHY, Monitor
+from retain.train.callbacks.monitors import HEALTHY, Healthy, Monitor
+
+SEVERAL_PASSES = ("approx_kl", "clip_fraction")
+"""Metrics whose range is for algorithms that pass over a segment several times, held by a clip
+range; after a single pass there is next to nothing to measure."""
+
+
+def range_of(metric: str, run: RunRecord) -> Healthy | None:
+    """The healthy range of a metric in a run; None if it has none there."""
+    if metric in SEVERAL_PASSES and run.settings and "clip_range" not in run.settings:
+        return None
+    return HEALTHY.get(metric)
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,8 @@ def left(runs: Sequence[RunRecord], group: int) -> list[Left]:
     """The metrics of a group's runs that were outside their ranges, the worst first."""
     found = []
     for metric, healthy in HEALTHY.items():
-        series = [run.metrics[metric] for run in runs if metric in run.metrics]
+        having = [run for run in runs if metric in run.metrics and range_of(metric, run)]
+        series = [run.metrics[metric] for run in having]
         series = [values[np.isfinite(values)] for values in series]
         series = [values for values in series if len(values)]
         shares = [float(1 - healthy.holds(values).mean()) for values in series]

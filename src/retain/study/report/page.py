@@ -165,7 +165,7 @@ def assemble(collection: Collection, *, videos: Sequence[Video] = (), trust: boo
         runs=runs_table(collection), differs=what_differs(collection, recipes),
         changed=what_changed(collection, recipes), followed=what_followed(collection, recipes),
         settings=all_settings(collection, recipes),
-        summaries=[(one.name, _safe(markdown(one.text))) for one in collection.summaries],
+        summaries=[(one, _safe(markdown(one.text))) for one in collection.summaries],
         left=left_table(collection), told=told_table(collection),
         episodes=episodes_table(collection), evaluations=evaluations_table(collection),
         finals=finals_table(collection), memory=memory_table(collection),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retain.study.report.finding import Collection, Labelled
+from retain.study.report.health import range_of
 from retain.study.report.reading import RunRecord
 from retain.train.callbacks.csv import TIMING
 from retain.train.callbacks.monitors import HEALTHY, RULES
@@ -97,9 +98,10 @@ def sections_of(collection: Collection) -> dict[str, list[str]]:
 
 
 def constants(collection: Collection) -> dict[str, float]:
-    """The metrics that had one value in all rows of all runs, which no figure need show."""
-    found = {}
-    for metric in [name for names in sections_of(collection).values() for name in names]:
+    """The metrics besides those that say what was learned that had one value in all rows of all
+    runs: no figure need show them."""
+    found, sections = {}, sections_of(collection)
+    for metric in [*sections["monitors"], *sections["others"]]:
         runs = [one.run for one in collection.runs if metric in one.run.metrics]
         values = np.unique(np.concatenate([curve(run, metric)[1] for run in runs]))
         if len(values) == 1 and sum(len(run.metrics[metric]) for run in runs) > len(runs):
@@ -113,7 +115,7 @@ def _curves(collection: Collection) -> Iterator[JSON]:
         (section, metric)
         for section, names in sections_of(collection).items()
         for metric in names
-        if section == "curves" or metric not in left_out
+        if metric not in left_out
     ]
     for section, metric in metrics[:MOST_PANELS]:
         having = [
@@ -128,7 +130,7 @@ def _curves(collection: Collection) -> Iterator[JSON]:
             if column in run.metrics
         ]
         curves = [one for one in curves if one["y"]]
-        healthy = HEALTHY.get(metric)
+        healthy = next((one for _, run in having if (one := range_of(metric, run))), None)
         if curves:
             yield {
                 "metric": metric,

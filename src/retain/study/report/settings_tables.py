@@ -49,17 +49,21 @@ def _by_group(caption: str, collection: Collection, cells: dict[str, dict[int, s
         ]
         return Table(caption, ("", *cells), tuple(rows), tuple(tasks))
     rows = [(name, *(cells[name].get(number, "") for number in groups)) for name in cells]
-    return Table(caption, ("setting", *names), tuple(rows))
+    return Table(caption, ("setting", *names), tuple(rows), tuple(tasks[:1] * len(rows)))
 
 
 def what_differs(collection: Collection, recipes: Recipes) -> Table:
-    """The settings that are not the same in all groups."""
-    values = recipes.values()
-    names = differing(list(values.values()))
-    cells = {
-        name: {n: show(one[name]) if name in one else "" for n, one in values.items()}
-        for name in names
-    }
+    """The settings that are not the same in all groups of a task."""
+    cells: dict[str, dict[int, str]] = {}
+    for task in collection.tasks:
+        values = {
+            number: one
+            for number, one in recipes.values().items()
+            if collection.groups[number].task == task
+        }
+        for name in differing(list(values.values())):
+            row = {n: show(one[name]) if name in one else "" for n, one in values.items()}
+            cells.setdefault(name, {}).update(row)
     return _by_group("What differs between the runs", collection, cells)
 
 
