@@ -208,6 +208,7 @@ def _check_picture(out: Path) -> None:
 
 LABELS = {
     "return_mean": "return, mean of the last 100 episodes",
+    "length_mean": "steps, mean of the last 100 episodes",
     "is_success": "share of the last 100 episodes with success",
 }
 

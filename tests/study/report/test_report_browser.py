@@ -252,7 +252,7 @@ def test_one_environment_is_shown_at_a_time(browser, comparison, tmp_path):
         rows = page.locator("#run tr:visible input")
         assert rows.count() == 6
         assert page.locator("#result").is_visible()
-        page.get_by_label("Environment", exact=True).select_option("CartPole-v1")
+        page.locator("#task").select_option("CartPole-v1")
         assert rows.count() == 1
         assert not page.locator("#result").is_visible()
         assert not page.locator("#memory").is_visible()

@@ -124,7 +124,7 @@ function tracesOf(panel) {
     traces.push({ ...common, y: keep.map((at) => y[at]),
       mode: panel.marks || keep.length === 1 ? "markers" : "lines",
       marker: { size: panel.marks ? 4 : 6, color: colourOf(curve.group, panel.marks ? 0.45 : 1) },
-      line: { color: colourOf(curve.group, faint ? 0.35 : 1), width: faint ? 1 : 2,
+      line: { color: colourOf(curve.group, faint ? (isDark() ? 0.55 : 0.35) : 1), width: faint ? 1 : 2,
         dash: curve.dash ? "dash" : "solid" } });
   }
   return { traces, unit, curves };
@@ -202,9 +202,17 @@ const watcher = new IntersectionObserver((entries) => {
     const made = [...figures.values()].find((one) => one.figure === entry.target);
     if (!made) continue;
     made.near = entry.isIntersecting;
-    if (made.near && made.stale) draw(made);
   }
-}, { rootMargin: "400px" });
+  requestAnimationFrame(drawNext);
+}, { rootMargin: "300px" });
+
+/** Draws one figure that has come near, and the others one by one after it is on the screen. */
+function drawNext() {
+  const next = [...figures.values()].find((made) => made.near && made.stale);
+  if (!next) return;
+  draw(next);
+  requestAnimationFrame(() => setTimeout(drawNext));
+}
 
 /** The plotting library, which takes most of a second to start: begun when it is first needed. */
 function library() {
