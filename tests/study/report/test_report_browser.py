@@ -65,6 +65,18 @@ def opened(browser, url, *, alone=True, **context):
     tab.close()
 
 
+@contextmanager
+def served(folder):
+    with server(Watched([folder]), 0) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{serving.server_address[1]}/"
+        finally:
+            serving.shutdown()
+            thread.join()
+
+
 @pytest.fixture
 def page(browser, comparison):
     with opened(browser, comparison.as_uri()) as found:
@@ -145,16 +157,21 @@ def test_smoothing_smooths(page):
     assert np.abs(np.diff(smooth)).mean() < 0.3 * np.abs(np.diff(rough)).mean()
 
 
-def test_a_pointer_shows_values_and_zooms(page):
+def pointed_at(page):
+    """The text beside the pointer, once it has found a curve of the first figure."""
     box = page.locator(f"{RETURNS} .nsewdrag").first.bounding_box()
-    x, y = box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5
     for at in np.linspace(box["y"] + 2, box["y"] + box["height"] - 2, 60):
         if page.locator(f"{RETURNS} .hovertext").count():
             break
-        page.mouse.move(x, at)
+        page.mouse.move(box["x"] + box["width"] * 0.6, at)
         page.wait_for_timeout(60)
-    page.wait_for_selector(f"{RETURNS} .hovertext")
-    assert "steps" in page.locator(f"{RETURNS} .hovertext").first.text_content()
+    return page.locator(f"{RETURNS} .hoverlayer").text_content()
+
+
+def test_a_pointer_shows_values_and_zooms(page):
+    assert "steps" in pointed_at(page)
+    box = page.locator(f"{RETURNS} .nsewdrag").first.bounding_box()
+    x, y = box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5
     page.mouse.move(x, y)
     reach = "(plot) => document.querySelector(plot).layout.xaxis.range"
     before = page.evaluate(reach, RETURNS)
@@ -279,9 +296,8 @@ def test_a_strangers_names_run_nothing(browser, tmp_path):
     path = retain.report(tmp_path / "all", out=tmp_path / "page.html")
     with opened(browser, path.as_uri()) as page:
         page.locator(RETURNS).scroll_into_view_if_needed()
-        box = page.locator(f"{RETURNS} .nsewdrag").first.bounding_box()
-        for shift in range(0, 200, 10):
-            page.mouse.move(box["x"] + 300 + shift, box["y"] + shift)
+        page.get_by_label("mean and 95 % interval").uncheck()  # means have the group's name
+        assert EVIL in pointed_at(page)
         page.locator("summary").first.click()
         page.wait_for_timeout(300)
         assert page.evaluate("window.pwned") is None
@@ -332,28 +348,22 @@ def test_a_hundred_runs_of_a_thousand_rows_load_in_two_seconds(browser, tmp_path
 def test_a_served_page_follows_the_run_and_keeps_its_state(browser, tmp_path, monkeypatch):
     monkeypatch.setattr(watching, "EVERY", 0.0)
     folder = write_comparison(tmp_path / "cmp", seeds=2, rows=10)
-    with server(Watched([folder]), 0) as serving:
-        thread = threading.Thread(target=serving.serve_forever)
-        thread.start()
-        url = f"http://127.0.0.1:{serving.server_address[1]}/"
-        with opened(browser, url, alone=False) as page:
-            asked = []
-            page.on("request", lambda request: asked.append(request.url))
-            page.locator("#run details summary").click()
-            page.locator("#legend button", has_text="none").click()
-            page.locator(RETURNS).scroll_into_view_if_needed()
-            page.wait_for_selector(f"{RETURNS} .main-svg")
-            place = page.evaluate("window.scrollY")
-            page.evaluate("window.mark = document.querySelector('.plot')")
-            for seed in (1, 2):
-                write_metrics(folder / "lstm" / f"seed{seed}", columns_of(25, seed))
-            page.wait_for_function(
-                "(plot) => Math.max(...document.querySelector(plot).data.at(-1).x) === 2500", arg=RETURNS)  # fmt: skip
-            assert page.evaluate("window.mark === document.querySelector('.plot')")  # not made anew
-            assert abs(page.evaluate("window.scrollY") - place) < 2
-            assert page.locator("#run details").evaluate("one => one.open")
-            assert not any(name.startswith("none") for name in names(page))
-            assert "2500 of 10,000" in page.locator("#run").text_content()
-            assert {one.split("?")[0] for one in asked} == {url + "update.json"}
-            serving.shutdown()
-            thread.join()
+    with served(folder) as url, opened(browser, url, alone=False) as page:
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.locator("#run details summary").click()
+        page.locator("#legend button", has_text="none").click()
+        page.locator(RETURNS).scroll_into_view_if_needed()
+        page.wait_for_selector(f"{RETURNS} .main-svg")
+        place = page.evaluate("window.scrollY")
+        page.evaluate("window.mark = document.querySelector('.plot')")
+        for seed in (1, 2):
+            write_metrics(folder / "lstm" / f"seed{seed}", columns_of(25, seed))
+        page.wait_for_function(
+            "(plot) => Math.max(...document.querySelector(plot).data.at(-1).x) === 2500", arg=RETURNS)  # fmt: skip
+        assert page.evaluate("window.mark === document.querySelector('.plot')")  # not made anew
+        assert abs(page.evaluate("window.scrollY") - place) < 2
+        assert page.locator("#run details").evaluate("one => one.open")
+        assert not any(name.startswith("none") for name in names(page))
+        assert "2500 of 10,000" in page.locator("#run").text_content()
+        assert {one.split("?")[0] for one in asked} == {url + "update.json"}

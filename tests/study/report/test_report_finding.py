@@ -56,3 +56,11 @@ def test_no_link_is_followed(tmp_path):
     collection = collect([tmp_path / "here"])
     assert [one.name for one in collection.runs] == ["run"]
     assert collection.summaries == ()
+    assert "report.md is not a plain file" in collection.problems[0]
+
+
+def test_seeds_of_two_variants_with_the_same_memory_are_two_groups(tmp_path):
+    for variant in ("slow", "quick"):
+        for seed in (1, 2):
+            write_run(tmp_path / "all" / variant / f"seed{seed}", seed=seed)
+    assert set(shape(collect([tmp_path / "all"]))) == {"slow", "quick"}

@@ -75,6 +75,7 @@ def test_infinite_values_are_no_numbers_to_draw(tmp_path):
         ("metrics.csv", "a,b\n1,2\n", "metrics.csv has the columns a, b (expected step"),
         ("metrics.csv", "step,step\n1,2\n", "has the columns step, step"),
         ("metrics.csv", "step,x\n1,2\n3\n", "metrics.csv does not fit"),
+        ("metrics.csv", "step,x,y\n1,2\n", "metrics.csv has 3 columns and rows of 2"),
         ("metrics.csv", "step,x\n1,two\n", "metrics.csv does not fit"),
         ("metrics.csv", b"step,x\n1,\xff\n", "metrics.csv does not fit"),
         ("episodes.jsonl", "nonsense\n", "episodes.jsonl, line 1 is not valid JSON"),

@@ -14,7 +14,7 @@ from retain.study.report.commands import commands
 from retain.study.report.finding import collect
 from retain.study.report.page import assemble
 from retain.study.report.reading import read_run
-from retain.study.report.recipe import join, recipe, train_command
+from retain.study.report.recipe import differing, join, recipe, train_command
 from retain.study.report.settings_tables import Recipes, what_changed, what_differs, what_followed
 
 
@@ -54,7 +54,7 @@ def test_what_differs_between_groups(tmp_path):
     table = what_differs(collection, Recipes(collection, trust=False))
     assert table.head == ("setting", "none", "lstm")
     assert ("memory", "none", "lstm") in table.rows
-    assert "seed" not in [row[0] for row in table.rows]
+    assert differing([{"seed": 1, "gamma": 0.9}, {"seed": 2, "gamma": 0.8}]) == ["gamma"]
 
 
 def test_runs_of_different_tasks_are_not_set_against_each_other(tmp_path):

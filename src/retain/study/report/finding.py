@@ -155,7 +155,7 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
 def _summaries(folder: Path, root: Path, task: str) -> Iterator[Summary]:
     for name in SUMMARIES:
         path = folder / name
-        if path.is_file() and not path.is_symlink():
+        if path.is_file():
             text = read_bytes(path, MOST_SUMMARY).decode(errors="replace")
             yield Summary(_relative(folder, root), text, task)
 
