@@ -63,6 +63,7 @@ class CSV(Callback):
 
     def _write(self, row: Row) -> None:
         csv.writer(self.file).writerow(text(row.get(name, math.nan)) for name in self.columns)
+        self.file.flush()  # a search and a progress bar read the rows as they come
         self.rows += 1
 
     def _widen(self, new: list[str]) -> None:
