@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 CORE   := $(VENV)/.core
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check learn faults compiled trackio bench clean
+.PHONY: demo test check learn faults compiled browser trackio bench clean
 
 $(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,13 @@ faults: $(STAMP)  ## kill and starve runs: prints how many of 100 kills ended bi
 
 compiled: $(STAMP)  ## gradient steps under torch.compile: the numbers, other processes, resuming
 	$(BIN)/python -m pytest -m compiled tests/algos/test_compiled.py
+
+browser: $(STAMP)  ## the report page in a real browser, Chromium, which Debian's apt installs
+	$(PIP) playwright
+	@command -v chromium > /dev/null || { test "$$(id -u)" = 0 \
+		&& apt-get -qq update && apt-get -qq install -y chromium > /dev/null; } \
+		|| { echo "make browser needs chromium; as root: apt-get install chromium" >&2; exit 1; }
+	$(BIN)/python -m pytest -m browser tests/study/report
 
 trackio:  ## the Trackio callback, in an environment of its own: it wants another pillow
 	$(PYTHON) -m venv $(VENV)-trackio

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from retain.errors import Notice, RetainError, UsageError
     from retain.memory import StepMemory, register_memory
     from retain.nn.encoders import register_encoder
+    from retain.study.report import report
     from retain.study.swept import sweep
     from retain.train.agent import Agent
     from retain.train.algorithms import (
@@ -59,6 +60,7 @@ _HOME = {
     "register_algorithm": "retain.train.registry",
     "load": "retain.train.loading",
     "sweep": "retain.study.swept",
+    "report": "retain.study.report",
     "resume": "retain.train.resume",
     **dict.fromkeys(("Backend", "EnvStep"), "retain.envs.contract"),
     "register_backend": "retain.envs.native",
@@ -104,6 +106,7 @@ __all__ = [
     "register_callback",
     "register_encoder",
     "register_memory",
+    "report",
     "resume",
     "sweep",
 ]

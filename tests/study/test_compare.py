@@ -16,7 +16,7 @@ from retain.study import Study, compare
 from retain.study.compare import Variant, variants_of
 from retain.study.memory_length import WHOLE, effective_length, returns_when_cleared
 from retain.study.outcome import Outcome
-from retain.study.report import memory_lines, write_report
+from retain.study.summary import memory_lines, write_report
 
 SMALL = {"num_envs": 8, "num_steps": 42, "batch_size": 84, "hidden": [16], "memory_hidden": 16,
          "epochs": 2}  # fmt: skip

@@ -11,7 +11,7 @@ from retain.study import Study, outcome
 from retain.study import tune as module
 from retain.study.compare import compare, variants_of
 from retain.study.outcome import Outcome, RunPlan, run_one
-from retain.study.report import tuned_lines
+from retain.study.summary import tuned_lines
 from retain.study.tune import SEED, candidates, tune
 
 

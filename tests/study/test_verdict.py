@@ -8,7 +8,7 @@ from retain.study import Study
 from retain.study.compare import Variant, variants_of
 from retain.study.memory_length import CLEARINGS, WHOLE
 from retain.study.outcome import Outcome, rise_at_end
-from retain.study.report import memory_lines, table
+from retain.study.summary import memory_lines, table
 from retain.study.sweep import Fresh
 from retain.study.verdict import Evidence, judge
 from retain.train.yardstick import random_return, reference

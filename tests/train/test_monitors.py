@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from retain.algos import diagnostics
 from retain.data.rollout import Rollout
 from retain.memory import make_memory
 from retain.nn.torso import Torso
-from retain.train.callbacks.monitors import RULES, Monitor
+from retain.train.callbacks.monitors import HEALTHY, RULES, Healthy, Monitor
 from retain.types import tree_map
 
 ROW = {"return_mean": 10.0, "first_log_ratio": 1e-7, "approx_kl": 0.01, "clip_fraction": 0.1,
@@ -67,11 +69,27 @@ def test_small_steps_are_fine_while_the_entropy_falls():
 
 
 def test_every_rule_has_its_section_in_the_documentation():
-    from pathlib import Path
-
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     for rule in RULES:
         assert f"\n## {rule.metric}\n" in text
+
+
+def test_the_documentation_has_the_same_healthy_ranges():
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    number = r"[\d.e-]*\d"
+    pattern = rf"Healthy: (below {number}|above {number}|{number} to {number})"
+    said = {name: re.findall(pattern, body) for name, body in sections.items()}
+    assert {name: found[0] for name, found in said.items() if found} == {
+        name: str(healthy) for name, healthy in HEALTHY.items()
+    }
+
+
+def test_a_healthy_range_holds_its_bounds():
+    values = [0.0, 0.003, 0.03, 0.031, math.nan]
+    assert Healthy(0.003, 0.03).holds(values).tolist() == [False, True, True, False, False]
+    assert Healthy(low=0.003).holds(values).tolist() == [False, True, True, True, False]
+    assert Healthy(high=0.03).holds(values).tolist() == [True, True, True, False, False]
 
 
 def test_steps_since_reset_are_counted_from_it():

@@ -10,7 +10,7 @@ from retain.cli.flags import parse, read_value, set_values
 from retain.cli.progress import runs_progress
 from retain.errors import UsageError
 from retain.study.compare import Study, compare, variants_of
-from retain.study.report import (
+from retain.study.summary import (
     advice_lines,
     memory_lines,
     short_table,

@@ -25,6 +25,7 @@ VERBS = {
     "resume": "continue a stopped run exactly where it stopped",
     "eval": "play whole episodes with a trained agent",
     "playback": "play an episode of a run again, from its seed and its actions",
+    "report": "write one page about runs, to open in a browser; --watch refreshes it",
     "plot": "draw learning curves of one or several runs",
     "doctor": "name the bug: retain doctor ppo --env MyEnv-v0 --memory lstm",
     "sweep": "find good settings: search, then compare with the defaults on fresh seeds",

@@ -105,7 +105,7 @@ def run(running: Running, jobs: int | None) -> Swept:
 
 def show(swept: Swept, out: Path) -> None:
     """Prints the result."""
-    from retain.study.report import short_table, yardstick_line
+    from retain.study.summary import short_table, yardstick_line
     from retain.study.sweep_report import changes_table, result_lines, trials_table, use_line
 
     console = Console()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retain.study.report import advice_lines, short_table, write_report, yardstick_line
+from retain.study.summary import advice_lines, short_table, write_report, yardstick_line
 from retain.study.swept import Swept
 from retain.study.trials import TrialResult
 

@@ -3,7 +3,7 @@
 import csv
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +110,13 @@ def settled(run: Path, curve: Curve) -> Curve:
     steps, episodes = read_curve(run, "episodes")
     if not len(steps):
         return curve
-    full = steps[episodes >= min(RECENT, episodes[-1] / 4)]
-    keep = curve[0] >= full[0]
+    keep = curve[0] >= window_full(steps, episodes)
     return curve[0][keep], curve[1][keep]
+
+
+def window_full(steps: NDArray[np.float64], episodes: NDArray[np.float64]) -> float:
+    """The step from which `settled` keeps a curve, given the finished episodes at each step."""
+    return float(steps[episodes >= min(RECENT, episodes[-1] / 4)][0])
 
 
 def is_window_mean(run: Path, metric: str) -> bool:
@@ -122,8 +126,13 @@ def is_window_mean(run: Path, metric: str) -> bool:
 
 def info_metrics(run: Path) -> list[str]:
     """The columns of a run that come from its episodes' last infos."""
-    named = settings_of(run).get("run", {}).get("log_info", ())
-    return [name for name in dict.fromkeys((SUCCESS, *named)) if name in columns(run)]
+    return infos_of(settings_of(run), columns(run))
+
+
+def infos_of(facts: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """Those of some columns that come from episodes' last infos, given the run's settings."""
+    named = facts.get("run", {}).get("log_info", ())
+    return [name for name in dict.fromkeys((SUCCESS, *named)) if name in names]
 
 
 def plot_run(run: Path) -> Path:
@@ -199,6 +208,7 @@ def _check_picture(out: Path) -> None:
 
 LABELS = {
     "return_mean": "return, mean of the last 100 episodes",
+    "length_mean": "steps, mean of the last 100 episodes",
     "is_success": "share of the last 100 episodes with success",
 }
 

@@ -3,12 +3,57 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from retain.train.callbacks.base import Callback, Row, RowLogged
 from retain.train.callbacks.registry import register_callback
 from retain.train.contract import State
 
 PARITY = 1e-3
 """Limit on the first minibatch's |log ratio|, above which acting and training disagree."""
+
+
+@dataclass(frozen=True)
+class Healthy:
+    """The range of a metric in runs that go well: a rule of thumb, not a limit."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def holds(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Whether each value lies in the range; the bounds do."""
+        array = np.asarray(values, np.float64)
+        low = -np.inf if self.low is None else self.low
+        high = np.inf if self.high is None else self.high
+        return np.asarray((array >= low) & (array <= high))
+
+    def __str__(self) -> str:
+        """As docs/metrics.md writes it."""
+        low, high = ("" if bound is None else _short(bound) for bound in (self.low, self.high))
+        if not low:
+            return f"below {high}"
+        return f"{low} to {high}" if high else f"above {low}"
+
+
+def _short(bound: float) -> str:
+    return f"{bound:.0e}".replace("e-0", "e-") if 0 < bound < 1e-3 else f"{bound:g}"
+
+
+HEALTHY = {
+    "approx_kl": Healthy(0.003, 0.03),
+    "clip_fraction": Healthy(0.02, 0.3),
+    "value_clip_fraction": Healthy(high=0.3),
+    "max_log_ratio": Healthy(high=3),
+    "first_log_ratio": Healthy(high=1e-5),
+    "first_value_gap": Healthy(high=1e-4),
+    "explained_variance": Healthy(low=0.5),
+    "memory_gradient": Healthy(0.05, 0.9),
+    "memory_saturation": Healthy(high=0.3),
+    "carry_drift": Healthy(high=2),
+    "masked_fraction": Healthy(high=0.7),
+}
+"""The healthy range of each metric that has one; docs/metrics.md says the same."""
 
 
 @dataclass(frozen=True)
