@@ -20,7 +20,9 @@ class Fading(retain.StepMemory):
         super().__init__()
         self.features_in, self.features = features_in, hidden
         self.read = nn.Linear(features_in, hidden)
-        self.register_buffer("rate", torch.logspace(math.log10(slowest), 0, hidden), persistent=False)
+        self.register_buffer(
+            "rate", torch.logspace(math.log10(slowest), 0, hidden), persistent=False
+        )
 
     def initial_carry(self, batch_size: int) -> Tensor:
         return torch.zeros(batch_size, self.features)
