@@ -12,6 +12,7 @@ from retain._version import __version__
 from retain.errors import (
     CallbackError,
     EnvironmentFailure,
+    HubError,
     NonFiniteError,
     Notice,
     RetainError,
@@ -26,6 +27,8 @@ VERBS = {
     "playback": "play an episode of a run again, from its seed and its actions",
     "plot": "draw learning curves of one or several runs",
     "export": "write the policy as one ONNX or torch file, the carry as an input and an output",
+    "push": "put a trained agent on the Hugging Face hub, with a card",
+    "pull": "fetch an agent from the hub; none of its code is run",
     "doctor": "name the bug: retain doctor ppo --env MyEnv-v0 --memory lstm",
     "compare": "does memory help here? train several variants and seeds, give a verdict",
     "envs": "list environments, their spaces, and random and good returns",
@@ -90,7 +93,7 @@ def run(arguments: Sequence[str]) -> int:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         with notices():
             return command(rest)
-    except (CallbackError, NonFiniteError, EnvironmentFailure, StorageError) as error:
+    except (CallbackError, NonFiniteError, EnvironmentFailure, StorageError, HubError) as error:
         return fail(one_line(error), FAILURE)
     except RetainError as error:
         return fail(one_line(error), USAGE_ERROR)
