@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,12 @@ from retain.memory.base import Memory, clear
 from retain.memory.horizons import spread_horizons
 from retain.memory.registry import register_memory
 from retain.memory.unroll import GATE, Flush, Split, from_slots, plan, to_slots
+from retain.ops import native
 from retain.ops.gru import gru
 from retain.ops.products import linear
 from retain.types import Carry, tree_leaves
+
+Kernels = Literal["torch", "native"]
 
 SATURATED = 0.97
 """The |h| of a recurrent state beyond which its gates hardly move."""
@@ -34,6 +38,7 @@ class Recurrent(Memory):
             the units' horizons from 2 steps to this one (Tallec and Ollivier 2018,
             arXiv:1804.11188), for tasks whose cues matter long afterwards. None leaves all biases
             zero.
+        kernels: "native" unrolls float32 on a CPU with the compiled kernels, resets built in.
     Raises:
         UsageError: the longest horizon is below 2.
     """
@@ -43,12 +48,19 @@ class Recurrent(Memory):
     receptive_field = None
 
     def __init__(
-        self, features_in: int, hidden: int, layers: int = 1, *, chrono: int | None = None
+        self,
+        features_in: int,
+        hidden: int,
+        layers: int = 1,
+        kernels: Kernels = "torch",
+        *,
+        chrono: int | None = None,
     ) -> None:
         super().__init__()
         if chrono is not None and chrono < 2:
             raise UsageError(f"chrono is {chrono} (expected at least 2, or None)")
         self.features_in, self.features, self.layers = features_in, hidden, layers
+        self.kernels = kernels
         for layer in range(layers):
             width = hidden if layer else features_in
             for name, shape in (
@@ -92,12 +104,15 @@ class Recurrent(Memory):
         if torch.is_autocast_enabled(x.device.type):  # states lose too much in bfloat16
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x.float(), carry, reset)
-        layout = plan(reset)
-        leaves: tuple[Tensor, ...] = clear(carry, reset[0])  # type: ignore[assignment]
+        own = self.kernels == "native" and native.fits(x)
+        layout = None if own else plan(reset)
+        leaves: tuple[Tensor, ...] = carry if own else clear(carry, reset[0])  # type: ignore[assignment]
         ends: list[tuple[Tensor, ...]] = []
         for layer in range(self.layers):
             state = tuple(leaf[:, layer] for leaf in leaves)
-            if x.shape[0] == 1:
+            if own:
+                x, end = self._native(layer, x, state, reset)
+            elif x.shape[0] == 1:
                 end = self._cell(layer, x[0], state)
                 x = end[0].unsqueeze(0)
             elif layout is None:
@@ -128,6 +143,12 @@ class Recurrent(Memory):
     @abstractmethod
     def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The state after a single step `[N, D]`; torch's fused cell is faster than a sequence."""
+
+    @abstractmethod
+    def _native(
+        self, layer: int, x: Tensor, state: Sequence[Tensor], reset: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The compiled kernel over `[T, N, D]` with its resets: the outputs, and the last state."""
 
     def _flushed(
         self, layer: int, x: Tensor, state: Sequence[Tensor], layout: Flush
@@ -161,9 +182,15 @@ class LSTM(Recurrent):
     closing: Tensor
 
     def __init__(
-        self, features_in: int, hidden: int, layers: int = 1, *, chrono: int | None = None
+        self,
+        features_in: int,
+        hidden: int,
+        layers: int = 1,
+        kernels: Kernels = "torch",
+        *,
+        chrono: int | None = None,
     ) -> None:
-        super().__init__(features_in, hidden, layers, chrono=chrono)
+        super().__init__(features_in, hidden, layers, kernels, chrono=chrono)
         # Rows i, f, g, o. flush: i = f = o = 0, so c' = h' = 0. hold: i = 0, f = 1, so c' = c.
         rows = torch.tensor([[-GATE, -GATE], [-GATE, GATE], [0.0, 0.0], [-GATE, 0.0]])
         self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
@@ -195,6 +222,12 @@ class LSTM(Recurrent):
     def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return torch.lstm_cell(x, tuple(state), *self._weights(layer))
 
+    def _native(
+        self, layer: int, x: Tensor, state: Sequence[Tensor], reset: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        out, cell = native.lstm(x, *state, reset, self._weights(layer))
+        return out, (out[-1], cell)
+
 
 @register_memory("gru")
 class GRU(Recurrent):
@@ -208,9 +241,15 @@ class GRU(Recurrent):
     closing: Tensor
 
     def __init__(
-        self, features_in: int, hidden: int, layers: int = 1, *, chrono: int | None = None
+        self,
+        features_in: int,
+        hidden: int,
+        layers: int = 1,
+        kernels: Kernels = "torch",
+        *,
+        chrono: int | None = None,
     ) -> None:
-        super().__init__(features_in, hidden, layers, chrono=chrono)
+        super().__init__(features_in, hidden, layers, kernels, chrono=chrono)
         # Rows r, z, n. flush: r = z = 0 and n = tanh(0), so h' = 0.
         rows = torch.tensor([[-GATE], [-GATE], [0.0]])
         self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
@@ -248,3 +287,9 @@ class GRU(Recurrent):
 
     def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (torch.gru_cell(x, state[0], *self._weights(layer)),)
+
+    def _native(
+        self, layer: int, x: Tensor, state: Sequence[Tensor], reset: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        out = native.gru(x, *state, reset, self._weights(layer))
+        return out, (out[-1],)

@@ -1,0 +1,9 @@
+"""Optional compiled kernels behind functions of `ops`, for float32 on a CPU.
+
+Each has its counterpart in torch, which is the reference that its tests compare with.
+"""
+
+from retain.ops.native.library import NativeError, fits, library
+from retain.ops.native.recurrent import gru, lstm
+
+__all__ = ["NativeError", "fits", "gru", "library", "lstm"]
