@@ -46,6 +46,10 @@ FUNCTIONS = {
 """The arguments of each function: a long, a pointer or an int."""
 
 
+WORTH_STARTING, WORTH_WAITING = 1 << 20, 1 << 16
+"""Multiplications from which a second thread gains more than its start and each wait cost."""
+
+
 class NativeError(RuntimeError):
     """The kernels cannot be built or loaded here; one line says why."""
 
@@ -132,11 +136,11 @@ def fits(x: Tensor) -> bool:
     )
 
 
-def threads_for(work: int) -> int:
-    """The number of threads for `work` multiplications between two waits of the threads; it changes
-    no number."""
-    return torch.get_num_threads() if work >= WORTH_WAITING else 1
+def threads_for(work: int, waits: int = 1) -> int:
+    """The number of threads for a call; it changes no number.
 
-
-WORTH_WAITING = 1 << 16
-"""Multiplications from which a second thread gains more than its waiting costs."""
+    Args:
+        work: multiplications of the call.
+        waits: how often the threads wait for each other in it.
+    """
+    return torch.get_num_threads() if work >= max(WORTH_STARTING, waits * WORTH_WAITING) else 1

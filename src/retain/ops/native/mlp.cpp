@@ -51,7 +51,8 @@ INLINE void times_panel(const float *a, long from, long to, long depth, const fl
         constexpr int R = count;
         const float *own = a + row * depth;
         vec sum[R][C] = {};
-        product(sum, depth, [&](int r, long k) { return own[r * depth + k]; }, panel, stride);
+        product(sum, depth, [&](int r, long k) { return own[r * depth + k]; },
+                [&](long k, int c) { return panel + k * stride + c * LANES; });
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
@@ -73,7 +74,7 @@ void layer_forward(const float *x, const float *w, const float *bias, float *y, 
                    long in, long out, float *panel) {
     for (long first = 0; first < out; first += PANEL) {
         long n = out - first;
-        bool few = to - from <= TALL && n >= PANEL;  // read once, so not worth packing
+        bool few = to - from <= 4 * TALL && n >= PANEL;  // read a few times: not worth packing
         if (!few) pack(w, in, out, first, panel);
         times_panel(x, from, to, in, few ? w + first : panel, few ? out : PANEL, n,
                     [&](long row, long column, vec sum) {
@@ -126,8 +127,9 @@ void weight_columns(const float *x, const float *d, long rows, long in, long out
                 for (int r = 0; k0 && r < R; r++)
                     for (int c = 0; c < C; c++)
                         sum[r][c] = load(to + r * out + c * LANES, last - column - c * LANES);
+                const float *from = packed + (column - first) * DEEP;
                 product(sum, depth, [&](int r, long k) { return own[k * in + r]; },
-                        packed + (column - first) * DEEP, PANEL);
+                        [&](long k, int c) { return from + k * PANEL + c * LANES; });
                 for (int r = 0; r < R; r++)
                     for (int c = 0; c < C; c++)
                         store(to + r * out + c * LANES, sum[r][c], last - column - c * LANES);

@@ -29,19 +29,37 @@ void pack_columns(const float *weight, long depth, long H, long panel, float *to
     for (long k = 0; k < depth; k++) memcpy(to + k * WIDE, weight + k * H + first, 4 * n);
 }
 
-// flow[row, units of the panel] = (keep ? extra : 0) + d[row] times the packed weights; 0 at a reset.
+// body(panel, Count<panels>, row, Count<rows>) for tiles that cover the panels [from, to) and N rows.
+// With few rows a tile has two panels: the sums of one are too few to keep the processor busy.
+template <class Body> INLINE void in_tiles(long from, long to, long N, Body body) {
+    if (N <= SHORT / 2)
+        in_blocks<2>(from, to, [&](long panel, auto panels) INLINE_BODY {
+            in_blocks<SHORT / 2>(0, N, [&](long row, auto rows) INLINE_BODY {
+                body(panel, panels, row, rows);
+            });
+        });
+    else
+        for (long panel = from; panel < to; panel++)
+            in_blocks<SHORT>(0, N, [&](long row, auto rows) INLINE_BODY {
+                body(panel, Count<1>{}, row, rows);
+            });
+}
+
+// flow[:, units of the panels] = (ADD ? flow : 0) + d [N, depth] times the packed weights; 0 at a
+// reset.
 template <bool ADD>
-INLINE void flow_back(const float *d, long depth, const float *packed, long N, long H, long panel,
-                      const uint8_t *reset, float *flow) {
-    long first = panel * WIDE;
-    in_blocks<SHORT>(0, N, [&](long row, auto count) {
-        constexpr int R = count;
-        const float *from = d + row * depth;
-        vec sum[R][4] = {};
-        product(sum, depth, [&](int r, long k) { return from[r * depth + k]; }, packed, WIDE);
+void flow_back(const float *d, long depth, const float *packed, long N, long H, Part panels,
+               const uint8_t *reset, float *flow) {
+    long size = depth * WIDE;
+    in_tiles(panels.from, panels.to, N, [&](long panel, auto width, long row, auto rows) INLINE_BODY {
+        constexpr int R = rows, C = 4 * width;
+        const float *from = d + row * depth, *w = packed + panel * size;
+        vec sum[R][C] = {};
+        product(sum, depth, [&](int r, long k) { return from[r * depth + k]; },
+                [&](long k, int c) { return w + c / 4 * size + k * WIDE + c % 4 * LANES; });
         for (int r = 0; r < R; r++)
-            for (int c = 0; c < 4; c++) {
-                long unit = first + c * LANES;
+            for (int c = 0; c < C; c++) {
+                long unit = panel * WIDE + c * LANES;
                 if (unit >= H) break;
                 float *to = flow + (row + r) * H + unit;
                 vec x = ADD ? sum[r][c] + load(to, H - unit) : sum[r][c];
@@ -70,35 +88,41 @@ void lstm_forward(long T, long N, long H, const float *pre, const float *weight,
             pack_gates<4>(weight, H, p, packed + p * size);
         for (long t = 0; t < T; t++) {
             const float *h_old = t ? h + (t - 1) * N * H : h0, *c_old = t ? c + (t - 1) * N * H : c0;
-            for (long p = mine.from; p < mine.to; p++)
-                in_blocks<SHORT>(0, N, [&](long row, auto count) {
-                    constexpr int R = count;
-                    long unit = p * LANES, n = H - unit, at = t * N + row;
-                    vec sum[R][4];
-                    const float *before[R];
-                    for (int r = 0; r < R; r++) {
-                        before[r] = reset[at + r] ? (float *)zeros : h_old + (row + r) * H;
-                        for (int g = 0; g < 4; g++)
-                            sum[r][g] = load(pre + (at + r) * 4 * H + g * H + unit, n);
+            auto tile = [&](long panel, auto panels, long row, auto rows) INLINE_BODY {
+                constexpr int R = rows, P = panels;
+                long at = t * N + row;
+                vec sum[R][4 * P];
+                const float *before[R];
+                for (int r = 0; r < R; r++) {
+                    before[r] = reset[at + r] ? (float *)zeros : h_old + (row + r) * H;
+                    for (int i = 0; i < 4 * P; i++) {
+                        long unit = (panel + i / 4) * LANES;
+                        sum[r][i] = load(pre + ((at + r) * 4 + i % 4) * H + unit, H - unit);
                     }
-                    if (weight)
-                        product(sum, H, [&](int r, long k) { return before[r][k]; },
-                                packed + p * size, 4 * LANES);
-                    for (int r = 0; r < R; r++) {
-                        vec in = sigmoid(sum[r][0]), keep = sigmoid(sum[r][1]);
-                        vec next = tanh(sum[r][2]), open = sigmoid(sum[r][3]);
-                        vec old = reset[at + r] ? vec{} : load(c_old + (row + r) * H + unit, n);
-                        vec cell = keep * old + in * next, tanh_cell = tanh(cell);
-                        float *gate = gates + (at + r) * 4 * H + unit;
-                        store(gate, in, n);
-                        store(gate + H, keep, n);
-                        store(gate + 2 * H, next, n);
-                        store(gate + 3 * H, open, n);
-                        store(c + (at + r) * H + unit, cell, n);
-                        store(squashed + (at + r) * H + unit, tanh_cell, n);
-                        store(h + (at + r) * H + unit, open * tanh_cell, n);
-                    }
-                });
+                }
+                const float *w = packed + panel * size;
+                if (weight)
+                    product(sum, H, [&](int r, long k) { return before[r][k]; },
+                            [&](long k, int i) { return w + i / 4 * size + (k * 4 + i % 4) * LANES; });
+                for (int i = 0; i < R * P; i++) {
+                    int r = i / P;
+                    vec *own = sum[r] + i % P * 4;
+                    long unit = (panel + i % P) * LANES, n = H - unit, to = (at + r) * H + unit;
+                    vec in = sigmoid(own[0]), keep = sigmoid(own[1]);
+                    vec next = tanh(own[2]), open = sigmoid(own[3]);
+                    vec old = reset[at + r] ? vec{} : load(c_old + (row + r) * H + unit, n);
+                    vec cell = keep * old + in * next, tanh_cell = tanh(cell);
+                    float *gate = gates + (at + r) * 4 * H + unit;
+                    store(gate, in, n);
+                    store(gate + H, keep, n);
+                    store(gate + 2 * H, next, n);
+                    store(gate + 3 * H, open, n);
+                    store(c + to, cell, n);
+                    store(squashed + to, tanh_cell, n);
+                    store(h + to, open * tanh_cell, n);
+                }
+            };
+            in_tiles(mine.from, mine.to, N, tile);
 #pragma omp barrier
         }
     }
@@ -136,9 +160,8 @@ void lstm_backward(long T, long N, long H, const float *weight, const float *c0,
                     store(flow_c + row * H + u, reset[at] ? vec{} : cell * keep, n);
                 }
 #pragma omp barrier
-            for (long p = mine.from; p < mine.to; p++)
-                flow_back<false>(into_pre + t * N * 4 * H, 4 * H, packed + p * size, N, H, p,
-                                 reset + t * N, flow_h);
+            flow_back<false>(into_pre + t * N * 4 * H, 4 * H, packed, N, H, mine, reset + t * N,
+                             flow_h);
         }
     }
 }
@@ -159,36 +182,41 @@ void gru_forward(long T, long N, long H, const float *pre, const float *weight, 
             pack_gates<3>(weight, H, p, packed + p * size);
         for (long t = 0; t < T; t++) {
             const float *h_old = t ? h + (t - 1) * N * H : h0;
-            for (long p = mine.from; p < mine.to; p++)
-                in_blocks<SHORT>(0, N, [&](long row, auto count) {
-                    constexpr int R = count;
-                    long unit = p * LANES, n = H - unit, at = t * N + row;
-                    vec sum[R][3];
-                    const float *before[R];
-                    for (int r = 0; r < R; r++) {
-                        before[r] = reset[at + r] ? (float *)zeros : h_old + (row + r) * H;
-                        for (int g = 0; g < 3; g++)
-                            sum[r][g] = weight ? load(bias + g * H + unit, n) : vec{};
+            auto tile = [&](long panel, auto panels, long row, auto rows) INLINE_BODY {
+                constexpr int R = rows, P = panels;
+                long at = t * N + row;
+                vec sum[R][3 * P];
+                const float *before[R];
+                for (int r = 0; r < R; r++) {
+                    before[r] = reset[at + r] ? (float *)zeros : h_old + (row + r) * H;
+                    for (int i = 0; i < 3 * P; i++) {
+                        long unit = (panel + i / 3) * LANES;
+                        sum[r][i] = weight ? load(bias + i % 3 * H + unit, H - unit) : vec{};
                     }
-                    if (weight)
-                        product(sum, H, [&](int r, long k) { return before[r][k]; },
-                                packed + p * size, 3 * LANES);
-                    for (int r = 0; r < R; r++) {
-                        const float *own = pre + (at + r) * 3 * H + unit;
-                        float *gate = gates + (at + r) * 3 * H + unit;
-                        float *part_n = hidden + (at + r) * H + unit;
-                        if (weight) store(part_n, sum[r][2], n);
-                        else sum[r][2] = load(part_n, n);
-                        vec choose = sigmoid(sum[r][0] + load(own, n));
-                        vec keep = sigmoid(sum[r][1] + load(own + H, n));
-                        vec next = tanh(load(own + 2 * H, n) + choose * sum[r][2]);
-                        store(gate, choose, n);
-                        store(gate + H, keep, n);
-                        store(gate + 2 * H, next, n);
-                        vec old = load(before[r] + unit, n);
-                        store(h + (at + r) * H + unit, next + keep * (old - next), n);
-                    }
-                });
+                }
+                const float *w = packed + panel * size;
+                if (weight)
+                    product(sum, H, [&](int r, long k) { return before[r][k]; },
+                            [&](long k, int i) { return w + i / 3 * size + (k * 3 + i % 3) * LANES; });
+                for (int i = 0; i < R * P; i++) {
+                    int r = i / P;
+                    vec *own = sum[r] + i % P * 3;
+                    long unit = (panel + i % P) * LANES, n = H - unit, to = (at + r) * H + unit;
+                    const float *in = pre + (at + r) * 3 * H + unit;
+                    float *gate = gates + (at + r) * 3 * H + unit;
+                    if (weight) store(hidden + to, own[2], n);
+                    else own[2] = load(hidden + to, n);
+                    vec choose = sigmoid(own[0] + load(in, n));
+                    vec keep = sigmoid(own[1] + load(in + H, n));
+                    vec next = tanh(load(in + 2 * H, n) + choose * own[2]);
+                    vec old = load(before[r] + unit, n);
+                    store(gate, choose, n);
+                    store(gate + H, keep, n);
+                    store(gate + 2 * H, next, n);
+                    store(h + to, next + keep * (old - next), n);
+                }
+            };
+            in_tiles(mine.from, mine.to, N, tile);
 #pragma omp barrier
         }
     }
@@ -229,9 +257,8 @@ void gru_backward(long T, long N, long H, const float *weight, const float *h0,
                     store(flow + row * H + u, into * keep, n);
                 }
 #pragma omp barrier
-            for (long p = mine.from; p < mine.to; p++)
-                flow_back<true>(into_hidden + t * N * 3 * H, 3 * H, packed + p * size, N, H, p,
-                                reset + t * N, flow);
+            flow_back<true>(into_hidden + t * N * 3 * H, 3 * H, packed, N, H, mine, reset + t * N,
+                            flow);
         }
     }
 }

@@ -26,19 +26,19 @@ def _single_step(state: Tensor, reset: Tensor, weight: Tensor, add: Tensor) -> T
     return torch.addmm(add, state.masked_fill(reset[0].unsqueeze(-1), 0.0), weight.t())
 
 
-def _into_weights(
-    wanted: tuple[bool, ...], into_pre: Tensor, into_hidden: Tensor, x: Tensor, before: Tensor,
-    weight: Tensor, reset: Tensor,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
-    """The gradients of x, W and U where wanted, from those of W x and U h `[T, N, W]`, and the
-    states before each step `[T, N, H]`."""
-    into_x = torch.matmul(into_pre, weight) if wanted[0] else None
-    flat = into_pre.flatten(0, 1)
-    into_weight = transposed_product(flat, x.flatten(0, 1)) if wanted[1] else None
-    if not wanted[2]:
-        return into_x, into_weight, None
-    read = before.masked_fill_(reset.unsqueeze(-1), 0.0).flatten(0, 1)
-    return into_x, into_weight, transposed_product(into_hidden.flatten(0, 1), read)
+def _into_weights(into: Tensor, *beside: Tensor) -> list[Tensor]:
+    """The gradients of the weights of each of `beside` `[T, N, ...]`, and of a bias, from that of
+    their sum, `into` `[T, N, W]`: all of them in one product."""
+    columns = torch.cat((*beside, into.new_ones(*into.shape[:2], 1)), dim=-1)
+    found = transposed_product(into.flatten(0, 1), columns.flatten(0, 1))
+    *weights, bias = found.split([*(one.shape[-1] for one in beside), 1], dim=1)
+    return [*(weight.contiguous() for weight in weights), bias.flatten()]
+
+
+def _read(out: Tensor, h: Tensor, reset: Tensor) -> Tensor:
+    """The state that each step really read, `[T, N, H]`."""
+    before = torch.cat((h.unsqueeze(0), out[:-1]))
+    return before.masked_fill_(reset.unsqueeze(-1), 0.0)
 
 
 def _lstm(
@@ -56,7 +56,7 @@ def _lstm(
     library().lstm_forward(
         T, N, H, pre.data_ptr(), None if T == 1 else recurrent.data_ptr(), h.data_ptr(),
         c.data_ptr(), reset.data_ptr(), gates.data_ptr(), cells.data_ptr(), squashed.data_ptr(),
-        out.data_ptr(), threads_for(N * H * 4 * H),
+        out.data_ptr(), threads_for(T * N * H * 4 * H, T) if T > 1 else 1,
     )  # fmt: skip
     return out, cells, squashed, gates
 
@@ -79,14 +79,13 @@ class _LSTM(torch.autograd.Function):
         library().lstm_backward(
             T, N, H, recurrent.data_ptr(), c.data_ptr(), reset.data_ptr(), gates.data_ptr(),
             cells.data_ptr(), squashed.data_ptr(), into_out.data_ptr(), into_pre.data_ptr(),
-            flow_h.data_ptr(), flow_c.data_ptr(), threads_for(N * H * 4 * H),
+            flow_h.data_ptr(), flow_c.data_ptr(), threads_for(T * N * H * 4 * H, T),
         )  # fmt: skip
-        before = torch.cat((h.unsqueeze(0), out[:-1]))
-        found = _into_weights(
-            ctx.needs_input_grad, into_pre, into_pre, x, before, weight, reset
-        )
-        bias = into_pre.sum((0, 1))
-        return *found, bias, bias.clone(), flow_h, flow_c, None
+        into_x = into_pre @ weight if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return into_x, None, None, None, None, flow_h, flow_c, None
+        into_w, into_u, bias = _into_weights(into_pre, x, _read(out, h, reset))
+        return into_x, into_w, into_u, bias, bias.clone(), flow_h, flow_c, None
 
 
 def lstm(
@@ -131,7 +130,7 @@ def _gru(
     library().gru_forward(
         T, N, H, pre.data_ptr(), None if T == 1 else recurrent.data_ptr(), d.data_ptr(),
         h.data_ptr(), reset.data_ptr(), gates.data_ptr(), hidden.data_ptr(), out.data_ptr(),
-        threads_for(N * H * 3 * H),
+        threads_for(T * N * H * 3 * H, T) if T > 1 else 1,
     )  # fmt: skip
     return out, hidden, gates
 
@@ -154,13 +153,14 @@ class _GRU(torch.autograd.Function):
         library().gru_backward(
             T, N, H, recurrent.data_ptr(), h.data_ptr(), reset.data_ptr(), gates.data_ptr(),
             hidden.data_ptr(), out.data_ptr(), into_out.data_ptr(), into_pre.data_ptr(),
-            into_hidden.data_ptr(), flow.data_ptr(), threads_for(N * H * 3 * H),
+            into_hidden.data_ptr(), flow.data_ptr(), threads_for(T * N * H * 3 * H, T),
         )  # fmt: skip
-        before = torch.cat((h.unsqueeze(0), out[:-1]))
-        found = _into_weights(
-            ctx.needs_input_grad, into_pre, into_hidden, x, before, weight, reset
-        )
-        return *found, into_pre.sum((0, 1)), into_hidden.sum((0, 1)), flow, None
+        into_x = into_pre @ weight if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return into_x, None, None, None, None, flow, None
+        into_w, into_b = _into_weights(into_pre, x)
+        into_u, into_d = _into_weights(into_hidden, _read(out, h, reset))
+        return into_x, into_w, into_u, into_b, into_d, flow, None
 
 
 def gru(

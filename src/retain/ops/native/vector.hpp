@@ -23,6 +23,7 @@ constexpr int LANES = 4, TALL = 4, SHORT = 2;
 // TALL and SHORT: rows of a tile of two and of four vectors that the registers hold.
 
 #define INLINE inline __attribute__((always_inline))
+#define INLINE_BODY __attribute__((always_inline))  // of a lambda
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
@@ -64,18 +65,23 @@ INLINE vec exp(vec x) {
 INLINE vec sigmoid(vec x) { return 1.f / (1.f + exp(-x)); }
 INLINE vec tanh(vec x) { return 2.f * sigmoid(x + x) - 1.f; }
 
-// sum[r][c] += value(r, k) * panel[k][c] for all k < depth; a panel's row is C vectors, and `stride`
-// floats lie between its rows.
-template <int R, int C, class Value>
-INLINE void product(vec (&sum)[R][C], long depth, Value value, const float *panel, long stride) {
-    for (long k = 0; k < depth; k++, panel += stride) {
+// sum[r][c] += value(r, k) * weight(k, c) for all k < depth.
+template <int R, int C, class Value, class Weight>
+INLINE void product(vec (&sum)[R][C], long depth, Value value, Weight weight) {
+    for (long k = 0; k < depth; k++) {
         vec b[C];
-#pragma GCC unroll 4
-        for (int c = 0; c < C; c++) b[c] = load(panel + c * LANES);
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) {
+            vec x = load(weight(k, c));
+#ifdef __x86_64__
+            if constexpr (R > 1) asm("" : "+v"(x));  // gcc would read it again for each row
+#endif
+            b[c] = x;
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++) {
             vec a = splat(value(r, k));
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int c = 0; c < C; c++) sum[r][c] += a * b[c];
         }
     }
