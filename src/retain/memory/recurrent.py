@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +15,6 @@ from retain.ops import native
 from retain.ops.gru import gru
 from retain.ops.products import linear
 from retain.types import Carry, tree_leaves
-
-Kernels = Literal["torch", "native"]
 
 SATURATED = 0.97
 """The |h| of a recurrent state beyond which its gates hardly move."""
@@ -52,9 +49,9 @@ class Recurrent(Memory):
         features_in: int,
         hidden: int,
         layers: int = 1,
-        kernels: Kernels = "torch",
         *,
         chrono: int | None = None,
+        kernels: native.Kernels = "torch",
     ) -> None:
         super().__init__()
         if chrono is not None and chrono < 2:
@@ -186,11 +183,11 @@ class LSTM(Recurrent):
         features_in: int,
         hidden: int,
         layers: int = 1,
-        kernels: Kernels = "torch",
         *,
         chrono: int | None = None,
+        kernels: native.Kernels = "torch",
     ) -> None:
-        super().__init__(features_in, hidden, layers, kernels, chrono=chrono)
+        super().__init__(features_in, hidden, layers, chrono=chrono, kernels=kernels)
         # Rows i, f, g, o. flush: i = f = o = 0, so c' = h' = 0. hold: i = 0, f = 1, so c' = c.
         rows = torch.tensor([[-GATE, -GATE], [-GATE, GATE], [0.0, 0.0], [-GATE, 0.0]])
         self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
@@ -225,7 +222,8 @@ class LSTM(Recurrent):
     def _native(
         self, layer: int, x: Tensor, state: Sequence[Tensor], reset: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        out, cell = native.lstm(x, *state, reset, self._weights(layer))
+        h, c = state
+        out, cell = native.lstm(x, h, c, reset, self._weights(layer))
         return out, (out[-1], cell)
 
 
@@ -245,11 +243,11 @@ class GRU(Recurrent):
         features_in: int,
         hidden: int,
         layers: int = 1,
-        kernels: Kernels = "torch",
         *,
         chrono: int | None = None,
+        kernels: native.Kernels = "torch",
     ) -> None:
-        super().__init__(features_in, hidden, layers, kernels, chrono=chrono)
+        super().__init__(features_in, hidden, layers, chrono=chrono, kernels=kernels)
         # Rows r, z, n. flush: r = z = 0 and n = tanh(0), so h' = 0.
         rows = torch.tensor([[-GATE], [-GATE], [0.0]])
         self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
@@ -291,5 +289,5 @@ class GRU(Recurrent):
     def _native(
         self, layer: int, x: Tensor, state: Sequence[Tensor], reset: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        out = native.gru(x, *state, reset, self._weights(layer))
+        out = native.gru(x, state[0], reset, self._weights(layer))
         return out, (out[-1],)

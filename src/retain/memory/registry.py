@@ -24,6 +24,7 @@ FIELDS = {
     "layers": "memory_layers",
     "window": "window",
     "summary": "summary",
+    "kernels": "kernels",
 }
 """Constructor parameters that take the value of a field of the network's configuration."""
 
@@ -126,12 +127,13 @@ def make_memory(
     *,
     window: int = 8,
     summary: str = "lstm",
+    kernels: str = "torch",
     options: Mapping[str, Any] | Sequence[str] = (),
 ) -> Memory:
     """Builds the memory called `memory` for an input of width `features_in`.
 
     Args:
-        hidden, layers, window, summary: passed by name to a constructor that takes them.
+        hidden, layers, window, summary, kernels: passed by name to a constructor that takes them.
         options: the memory's own settings, as a mapping or as `name=value` texts.
     Raises:
         UsageError: there is no memory of that name (the line gives the nearest), or a setting does
@@ -143,7 +145,10 @@ def make_memory(
     for name, value in values.items():
         if name not in known or not fits(value, known[name][0]):
             read_options(kind, [f"{name}={write(value)}"])  # says what is wrong with it
-    fields = {"hidden": hidden, "layers": layers, "window": window, "summary": summary}
+    fields = {
+        "hidden": hidden, "layers": layers, "window": window, "summary": summary,
+        "kernels": kernels,
+    }  # fmt: skip
     wanted = inspect.signature(kind).parameters
     given = {name: value for name, value in fields.items() if name in wanted}
     made = kind(features_in, **given, **values)

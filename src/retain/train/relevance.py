@@ -107,6 +107,13 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
         lambda now: now.observes(lambda box: box.dtype.kind == "f"),
         "no part of the observation is a vector of floats",
     ),
+    "kernels": (
+        lambda now: (
+            bool(now.value("stacks_mlps")) or "kernels" in _memory_reads(now.value("memory"))
+        ),
+        "neither memory {memory!r} nor the MLPs have native kernels (an LSTM, a GRU, and stacks of "
+        "tanh or relu have)",
+    ),
     "several_inputs": (
         _several_inputs,
         "with neither a memory nor an encoder there is nothing to separate",
@@ -134,7 +141,7 @@ def irrelevant(names: Iterable[str], now: Situation) -> dict[str, str]:
 
 
 def _reason(name: str, needs: str | None, now: Situation) -> str | None:
-    if name in FIELDS.values() and name not in _memory_reads(now.value("memory")):
+    if needs is None and name in FIELDS.values() and name not in _memory_reads(now.value("memory")):
         if not now.value("remembers"):
             return CONDITIONS["memory"][1]
         return f"memory {now.value('memory')!r} does not read it"

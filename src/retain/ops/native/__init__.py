@@ -3,8 +3,8 @@
 Each has its counterpart in torch, which is the reference that its tests compare with.
 """
 
-from retain.ops.native.library import NativeError, fits, library
+from retain.ops.native.library import Kernels, NativeError, fits, library
 from retain.ops.native.mlp import mlp
 from retain.ops.native.recurrent import gru, lstm
 
-__all__ = ["NativeError", "fits", "gru", "library", "lstm", "mlp"]
+__all__ = ["Kernels", "NativeError", "fits", "gru", "library", "lstm", "mlp"]

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -48,6 +49,9 @@ FUNCTIONS = {
 
 WORTH_STARTING, WORTH_WAITING = 1 << 20, 1 << 16
 """Multiplications from which a second thread gains more than its start and each wait cost."""
+
+
+Kernels = Literal["torch", "native"]
 
 
 class NativeError(RuntimeError):
@@ -126,14 +130,12 @@ def _compiler() -> list[str]:
         if shutil.which(command[0]):
             return command
     missing = f"CXX names {named[0]!r}, which is not there" if named else "this machine has none"
-    raise NativeError(f"native kernels need a C++ compiler, and {missing} (install g++, or set CXX)")
+    raise NativeError(f"they need a C++ compiler, and {missing} (install g++, or set CXX)")
 
 
 def fits(x: Tensor) -> bool:
     """Whether the kernels take a tensor of this kind: float32 on a CPU, and nobody traces it."""
-    return (
-        x.dtype == torch.float32 and x.device.type == "cpu" and not torch.compiler.is_compiling()
-    )
+    return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def threads_for(work: int, waits: int = 1) -> int:

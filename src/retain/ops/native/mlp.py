@@ -37,9 +37,7 @@ def _shape(x: Tensor, parameters: Sequence[Tensor]) -> tuple[tuple[int, ...], in
     return widths, x.shape[0] * x.shape[1] * sum(a * b for a, b in pairwise(widths))
 
 
-def _forward(
-    x: Tensor, activations: tuple[str, ...], parameters: Sequence[Tensor]
-) -> list[Tensor]:
+def _forward(x: Tensor, activations: tuple[str, ...], parameters: Sequence[Tensor]) -> list[Tensor]:
     """Every layer's output."""
     (K, N, _), (widths, work) = x.shape, _shape(x, parameters)
     outputs = [x.new_empty(K, N, width) for width in widths[1:]]
@@ -59,7 +57,7 @@ class _MLP(torch.autograd.Function):
         return outputs[-1]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x, *kept), depth = ctx.saved_tensors, len(ctx.activations)
         parameters, outputs = kept[: 2 * depth], kept[2 * depth :]

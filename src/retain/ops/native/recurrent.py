@@ -31,7 +31,7 @@ def _into_weights(into: Tensor, *beside: Tensor) -> list[Tensor]:
     their sum, `into` `[T, N, W]`: all of them in one product."""
     columns = torch.cat((*beside, into.new_ones(*into.shape[:2], 1)), dim=-1)
     found = transposed_product(into.flatten(0, 1), columns.flatten(0, 1))
-    *weights, bias = found.split([*(one.shape[-1] for one in beside), 1], dim=1)
+    *weights, bias = torch.split_with_sizes(found, [*(one.shape[-1] for one in beside), 1], dim=1)
     return [*(weight.contiguous() for weight in weights), bias.flatten()]
 
 
@@ -70,7 +70,7 @@ class _LSTM(torch.autograd.Function):
         return kept[0], kept[1][-1]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, into_out: Tensor, into_c: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, recurrent, h, c, reset, out, cells, squashed, gates = ctx.saved_tensors
         T, N, H = out.shape
@@ -144,7 +144,7 @@ class _GRU(torch.autograd.Function):
         return kept[0]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, into_out: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, recurrent, h, reset, out, hidden, gates = ctx.saved_tensors
         T, N, H = out.shape
@@ -166,8 +166,8 @@ class _GRU(torch.autograd.Function):
 def gru(
     x: Tensor, h: Tensor, reset: Tensor, weights: tuple[Tensor, Tensor, Tensor, Tensor]
 ) -> Tensor:
-    """The states `[T, N, H]` of a gated recurrent unit (Cho et al. 2014); gates are in torch's order
-    r, z, n.
+    """The states `[T, N, H]` of a gated recurrent unit (Cho et al. 2014); gates are in torch's
+    order r, z, n.
 
     r, z = sigmoid(W x + b + U h + d),  n = tanh(W x + b + r (U h + d)),  h' = (1 - z) n + z h
 
