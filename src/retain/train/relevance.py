@@ -69,6 +69,10 @@ def _several_inputs(now: Situation) -> bool:
     return not (space is None or (isinstance(space, gym.spaces.Box) and len(space.shape) == 1))
 
 
+def _kernels(now: Situation) -> bool:
+    return bool(now.value("stacks_mlps")) or "kernels" in _memory_reads(now.value("memory"))
+
+
 def _in_sequences(now: Situation) -> bool:
     return bool(now.value("remembers")) and memory_class(now.value("memory")).unrolls
 
@@ -108,9 +112,7 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
         "no part of the observation is a vector of floats",
     ),
     "kernels": (
-        lambda now: (
-            bool(now.value("stacks_mlps")) or "kernels" in _memory_reads(now.value("memory"))
-        ),
+        _kernels,
         "neither memory {memory!r} nor the MLPs have native kernels (an LSTM, a GRU, and stacks of "
         "tanh or relu have)",
     ),

@@ -38,7 +38,8 @@ def _into_weights(into: Tensor, *beside: Tensor) -> list[Tensor]:
 def _read(out: Tensor, h: Tensor, reset: Tensor) -> Tensor:
     """The state that each step really read, `[T, N, H]`."""
     before = torch.cat((h.unsqueeze(0), out[:-1]))
-    return before.masked_fill_(reset.unsqueeze(-1), 0.0)
+    before.flatten(0, 1).index_fill_(0, reset.flatten().nonzero().squeeze(1), 0.0)
+    return before
 
 
 def _lstm(
