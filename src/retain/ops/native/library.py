@@ -36,9 +36,9 @@ PROCESSORS: dict[str, tuple[str, ...]] = {
 
 ARGUMENTS = {"n": ctypes.c_long, "p": ctypes.c_void_p, "i": ctypes.c_int}
 FUNCTIONS = {
-    "lstm_forward": "nnn pppppppppi",
+    "lstm_forward": "nnn ppppppppi",
     "lstm_backward": "nnn ppppppppppi",
-    "gru_forward": "nnn ppppppppi",
+    "gru_forward": "nnn pppppppi",
     "gru_backward": "nnn ppppppppppi",
     "outer_sum": "nnn pppi",
     "mlp_forward": "nnn pppppi",

@@ -72,12 +72,12 @@ void flow_back(const float *d, long depth, const float *packed, long N, long H, 
 
 extern "C" {
 
-// pre [T, N, 4 H] = W x + b (gates i, f, g, o), weight [4 H, H] = U, h0 and c0 [N, H] to the gates
-// [T, N, 4 H], the cells c, tanh(c) and the outputs h [T, N, H]. Without a weight, pre holds U h as well
-// (and T is 1).
-void lstm_forward(long T, long N, long H, const float *pre, const float *weight, const float *h0,
-                  const float *c0, const uint8_t *reset, float *gates, float *c, float *squashed,
-                  float *h, int threads) {
+// gates [T, N, 4 H] hold W x + b (i, f, g, o) on entry, and the gates on return; weight [4 H, H] = U,
+// h0 and c0 [N, H]. Found are the cells c, tanh(c) and the outputs h [T, N, H]. Without a weight,
+// the gates hold U h as well on entry (and T is 1).
+void lstm_forward(long T, long N, long H, float *gates, const float *weight, const float *h0,
+                  const float *c0, const uint8_t *reset, float *c, float *squashed, float *h,
+                  int threads) {
     long panels = ceil_div(H, LANES), size = H * 4 * LANES;
     Buffer packed(weight ? panels * size : 0), zeros(H);
     memset(zeros, 0, 4 * H);
@@ -97,7 +97,7 @@ void lstm_forward(long T, long N, long H, const float *pre, const float *weight,
                     before[r] = reset[at + r] ? (float *)zeros : h_old + (row + r) * H;
                     for (int i = 0; i < 4 * P; i++) {
                         long unit = (panel + i / 4) * LANES;
-                        sum[r][i] = load(pre + ((at + r) * 4 + i % 4) * H + unit, H - unit);
+                        sum[r][i] = load(gates + ((at + r) * 4 + i % 4) * H + unit, H - unit);
                     }
                 }
                 const float *w = packed + panel * size;
@@ -166,12 +166,12 @@ void lstm_backward(long T, long N, long H, const float *weight, const float *c0,
     }
 }
 
-// pre [T, N, 3 H] = W x + b (gates r, z, n), weight [3 H, H] = U, bias [3 H] = d, h0 [N, H] to the gates
-// [T, N, 3 H], hidden [T, N, H] = the candidate's part of U h + d, and the outputs h [T, N, H]. Without
-// a weight, hidden holds that part on entry and pre the others' (and T is 1).
-void gru_forward(long T, long N, long H, const float *pre, const float *weight, const float *bias,
-                 const float *h0, const uint8_t *reset, float *gates, float *hidden, float *h,
-                 int threads) {
+// gates [T, N, 3 H] hold W x + b (r, z, n) on entry, and the gates on return; weight [3 H, H] = U, bias
+// [3 H] = d, h0 [N, H]. Found are hidden [T, N, H], the candidate's part of U h + d, and the outputs h
+// [T, N, H]. Without a weight, hidden holds that part on entry and the gates the others' (and T is
+// 1).
+void gru_forward(long T, long N, long H, float *gates, const float *weight, const float *bias,
+                 const float *h0, const uint8_t *reset, float *hidden, float *h, int threads) {
     long panels = ceil_div(H, LANES), size = H * 3 * LANES;
     Buffer packed(weight ? panels * size : 0), zeros(H);
     memset(zeros, 0, 4 * H);
@@ -202,13 +202,12 @@ void gru_forward(long T, long N, long H, const float *pre, const float *weight, 
                     int r = i / P;
                     vec *own = sum[r] + i % P * 3;
                     long unit = (panel + i % P) * LANES, n = H - unit, to = (at + r) * H + unit;
-                    const float *in = pre + (at + r) * 3 * H + unit;
                     float *gate = gates + (at + r) * 3 * H + unit;
                     if (weight) store(hidden + to, own[2], n);
                     else own[2] = load(hidden + to, n);
-                    vec choose = sigmoid(own[0] + load(in, n));
-                    vec keep = sigmoid(own[1] + load(in + H, n));
-                    vec next = tanh(load(in + 2 * H, n) + choose * own[2]);
+                    vec choose = sigmoid(own[0] + load(gate, n));
+                    vec keep = sigmoid(own[1] + load(gate + H, n));
+                    vec next = tanh(load(gate + 2 * H, n) + choose * own[2]);
                     vec old = load(before[r] + unit, n);
                     store(gate, choose, n);
                     store(gate + H, keep, n);

@@ -49,14 +49,13 @@ def _lstm(
     """Outputs, cells, tanh of the cells `[T, N, H]`, and gates `[T, N, 4 H]`."""
     T, N, _ = x.shape
     H = h.shape[-1]
-    pre = F.linear(x, weight, b + d)
+    gates = F.linear(x, weight, b + d)
     if T == 1:
-        pre = _single_step(h, reset, recurrent, pre[0])
+        gates = _single_step(h, reset, recurrent, gates[0]).unsqueeze(0)
     out, cells, squashed = (x.new_empty(T, N, H) for _ in range(3))
-    gates = x.new_empty(T, N, 4 * H)
     library().lstm_forward(
-        T, N, H, pre.data_ptr(), None if T == 1 else recurrent.data_ptr(), h.data_ptr(),
-        c.data_ptr(), reset.data_ptr(), gates.data_ptr(), cells.data_ptr(), squashed.data_ptr(),
+        T, N, H, gates.data_ptr(), None if T == 1 else recurrent.data_ptr(), h.data_ptr(),
+        c.data_ptr(), reset.data_ptr(), cells.data_ptr(), squashed.data_ptr(),
         out.data_ptr(), threads_for(T * N * H * 4 * H, T) if T > 1 else 1,
     )  # fmt: skip
     return out, cells, squashed, gates
@@ -122,15 +121,15 @@ def _gru(
     """Outputs, the candidate's part of U h + d `[T, N, H]`, and gates `[T, N, 3 H]`."""
     T, N, _ = x.shape
     H = h.shape[-1]
-    pre = F.linear(x, weight, b)
-    out, hidden, gates = x.new_empty(T, N, H), x.new_empty(T, N, H), torch.empty_like(pre)
+    gates = F.linear(x, weight, b)
+    out, hidden = x.new_empty(T, N, H), x.new_empty(T, N, H)
     if T == 1:
         product = _single_step(h, reset, recurrent, d)
-        pre[0, :, : 2 * H] += product[:, : 2 * H]
+        gates[0, :, : 2 * H] += product[:, : 2 * H]
         hidden.copy_(product[:, 2 * H :])
     library().gru_forward(
-        T, N, H, pre.data_ptr(), None if T == 1 else recurrent.data_ptr(), d.data_ptr(),
-        h.data_ptr(), reset.data_ptr(), gates.data_ptr(), hidden.data_ptr(), out.data_ptr(),
+        T, N, H, gates.data_ptr(), None if T == 1 else recurrent.data_ptr(), d.data_ptr(),
+        h.data_ptr(), reset.data_ptr(), hidden.data_ptr(), out.data_ptr(),
         threads_for(T * N * H * 3 * H, T) if T > 1 else 1,
     )  # fmt: skip
     return out, hidden, gates
