@@ -21,6 +21,8 @@ CASES = {
             "entropy_coef": 0.01, "entropy_schedule": "cosine", "value_clip": 0.2}),
     "ppo lstm": ("PPO", "CartPoleNoVel-v1", {**ON, "memory": "lstm", "sequence_length": 16,
                  "memory_hidden": 16, "batch_size": 64}),
+    "ppo gru, native": ("PPO", "CartPoleNoVel-v1", {**ON, "memory": "gru", "sequence_length": 16,
+                        "memory_hidden": 16, "batch_size": 64, "kernels": "native"}),
     "ppo mingru, squashed": ("PPO", "Pendulum-v1", {**ON, "memory": "mingru", "squash": True,
                              "memory_hidden": 16, "batch_size": 64, "entropy_coef": 0.01}),
     "vtrace": ("VTrace", "CartPole-v1", {**ON, "sequence_length": 16}),

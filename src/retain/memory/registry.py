@@ -71,6 +71,12 @@ def memory_class(name: str) -> type[Memory]:
     return _REGISTRY.find(name)
 
 
+def fields_of(kind: type[Memory]) -> list[str]:
+    """The fields of a network's configuration that the memory's constructor takes."""
+    parameters = inspect.signature(kind).parameters
+    return [name for parameter, name in FIELDS.items() if parameter in parameters]
+
+
 def own_settings(kind: type[Memory]) -> dict[str, tuple[Any, Any]]:
     """Type and default of each of the memory's own settings, by name."""
     hints = typing.get_type_hints(kind.__init__)

@@ -4,7 +4,7 @@ Each has its counterpart in torch, which is the reference that its tests compare
 """
 
 from retain.ops.native.library import Kernels, NativeError, fits, library
-from retain.ops.native.mlp import mlp
+from retain.ops.native.mlps import mlp
 from retain.ops.native.recurrent import gru, lstm
 
 __all__ = ["Kernels", "NativeError", "fits", "gru", "library", "lstm", "mlp"]
