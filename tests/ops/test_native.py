@@ -266,7 +266,7 @@ def test_without_a_compiler_one_line_says_so(nowhere, monkeypatch):
         library()
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(NativeError, match="this machine has none .install g"):
+    with pytest.raises(NativeError, match=r"this machine has none \(install g\+\+, or set CXX\)"):
         library()
 
 

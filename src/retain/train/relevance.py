@@ -68,10 +68,12 @@ def _several_inputs(now: Situation) -> bool:
     return not (space is None or (isinstance(space, gym.spaces.Box) and len(space.shape) == 1))
 
 
+def _read_by_memory(now: Situation) -> list[str]:
+    return fields_of(memory_class(now.value("memory")))
+
+
 def _kernels(now: Situation) -> bool:
-    return bool(now.value("stacks_mlps")) or "kernels" in fields_of(
-        memory_class(now.value("memory"))
-    )
+    return bool(now.value("stacks_mlps")) or "kernels" in _read_by_memory(now)
 
 
 def _in_sequences(now: Situation) -> bool:
@@ -144,11 +146,7 @@ def irrelevant(names: Iterable[str], now: Situation) -> dict[str, str]:
 
 
 def _reason(name: str, needs: str | None, now: Situation) -> str | None:
-    if (
-        needs is None
-        and name in FIELDS.values()
-        and name not in fields_of(memory_class(now.value("memory")))
-    ):
+    if needs is None and name in FIELDS.values() and name not in _read_by_memory(now):
         if not now.value("remembers"):
             return CONDITIONS["memory"][1]
         return f"memory {now.value('memory')!r} does not read it"
