@@ -40,7 +40,8 @@ def test_a_first_update_is_that_of_torchs_kernels(algo, monkeypatch):
 @torch.no_grad()
 def test_acting_is_the_training_forward():
     torch.manual_seed(0)
-    policy = retain.PPO("CartPoleNoVel-v1", memory="lstm", kernels="native", **ON).policy
+    settings = ON | {"memory": "lstm", "previous_action": False}
+    policy = retain.PPO("CartPoleNoVel-v1", kernels="native", **settings).policy
     obs, reset, carry = torch.randn(32, 5, 2), torch.rand(32, 5) < 0.1, policy.initial_carry(5)
     whole = policy(obs, carry, reset)
     for t in range(32):
