@@ -91,6 +91,15 @@ def test_every_number_of_rows(kind, memory):
 
 
 @pytest.mark.parametrize("memory", [LSTM, GRU])
+@torch.no_grad()
+def test_gates_that_are_far_open_or_shut_are_torchs(kind, memory):
+    oracle, ours = build(memory, 5, 20)
+    x, carry, reset = stream(memory, 6, 7, 5, 20)
+    for scale in (10.0, 1e2, 1e4, 1e20):
+        compare((ours(scale * x, carry, reset)[:1], ()), (oracle(scale * x, carry, reset)[:1], ()))
+
+
+@pytest.mark.parametrize("memory", [LSTM, GRU])
 @pytest.mark.parametrize("T", [1, 12])
 def test_nothing_crosses_a_reset_not_even_nan(kind, memory, T):
     _, ours = build(memory, 3, 20)

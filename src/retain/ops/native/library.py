@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-SOURCES = ("vector.hpp", "recurrent.cpp", "mlp.cpp")
+SOURCES = ("vector.hpp", "recurrent.cpp", "mlp.cpp", "adam.cpp")
 FLAGS = (
     "-O3", "-std=c++17", "-shared", "-fPIC", "-fno-exceptions", "-fno-rtti", "-fno-math-errno",
     "-fno-trapping-math", "-ffp-contract=fast",
@@ -34,7 +34,7 @@ PROCESSORS: dict[str, tuple[str, ...]] = {
 }
 """The compiler's flags for each kind of processor that torch tells apart."""
 
-ARGUMENTS = {"n": ctypes.c_long, "p": ctypes.c_void_p, "i": ctypes.c_int}
+ARGUMENTS = {"n": ctypes.c_long, "p": ctypes.c_void_p, "i": ctypes.c_int, "d": ctypes.c_double}
 FUNCTIONS = {
     "lstm_forward": "nnn ppppppppi",
     "lstm_backward": "nnn ppppppppppi",
@@ -43,8 +43,9 @@ FUNCTIONS = {
     "outer_sum": "nnn pppi",
     "mlp_forward": "nnn pppppi",
     "mlp_backward": "nnn pppppppppi",
+    "adam_step": "n pppppppppp ddddd",
 }
-"""The arguments of each function: a long, a pointer or an int."""
+"""The arguments of each function: a long, a pointer, an int or a double."""
 
 
 WORTH_STARTING, WORTH_WAITING = 1 << 20, 1 << 16
@@ -136,6 +137,11 @@ def _compiler() -> list[str]:
 def fits(x: Tensor) -> bool:
     """Whether the kernels take a tensor of this kind: float32 on a CPU, and nobody traces it."""
     return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def pointers(tensors: Sequence[Tensor]) -> "ctypes.Array[ctypes.c_void_p]":
+    """An array of the tensors' addresses."""
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 
 
 def threads_for(work: int, waits: int = 1) -> int:

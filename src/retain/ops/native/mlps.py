@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from retain.ops.native.library import library, threads_for
+from retain.ops.native.library import library, pointers, threads_for
 
 CODES = {"none": 0, "relu": 1, "tanh": 2}
 
@@ -19,10 +19,6 @@ CODES = {"none": 0, "relu": 1, "tanh": 2}
 def _constants(widths: tuple[int, ...], activations: tuple[str, ...]) -> tuple[Any, Any]:
     codes = [CODES[name] for name in activations]
     return (ctypes.c_long * len(widths))(*widths), (ctypes.c_int * len(codes))(*codes)
-
-
-def _pointers(tensors: Sequence[Tensor]) -> Any:
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 
 
 def _pointers_within(x: Tensor) -> Any:
@@ -43,7 +39,7 @@ def _forward(x: Tensor, activations: tuple[str, ...], parameters: Sequence[Tenso
     outputs = [x.new_empty(K, N, width) for width in widths[1:]]
     library().mlp_forward(
         K, N, len(activations), *_constants(widths, activations), _pointers_within(x),
-        _pointers(parameters), _pointers(outputs), threads_for(work),
+        pointers(parameters), pointers(outputs), threads_for(work),
     )  # fmt: skip
     return outputs
 
@@ -68,9 +64,9 @@ class _MLP(torch.autograd.Function):
         into = [torch.empty_like(p) for p in parameters] if learns else []
         library().mlp_backward(
             *x.shape[:2], depth, *_constants(widths, ctx.activations), _pointers_within(x),
-            _pointers(parameters[::2]), _pointers(outputs), _pointers_within(gradient),
-            _pointers(deltas), None if into_x is None else _pointers_within(into_x),
-            _pointers(into) if into else None, threads_for(work),
+            pointers(parameters[::2]), pointers(outputs), _pointers_within(gradient),
+            pointers(deltas), None if into_x is None else _pointers_within(into_x),
+            pointers(into) if into else None, threads_for(work),
         )  # fmt: skip
         return into_x, None, *(into or [None] * 2 * depth)
 
