@@ -14,7 +14,7 @@ from retain.ops.native.library import PROCESSORS, processor
 
 ORDER = ["DEFAULT", "AVX2", "AVX512"]
 HERE = ORDER[: ORDER.index(processor()) + 1]
-WIDTHS = (1, 7, 16, 100, 128)
+WIDTHS = (1, 7, 16, 31, 100, 128)
 """Below, at, above and between multiples of a vector."""
 
 

@@ -53,10 +53,6 @@ class Adam(torch.optim.Adam):
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, eps: float) -> None:
         super().__init__(parameters, lr=lr, eps=eps, fused=True)
         self._begin()
-        self._plain = all(
-            parameter.dtype == torch.float32 and parameter.is_contiguous()
-            for parameter in self.state
-        )
         self._given = [True] * len(self.param_groups[0]["params"])
         self._lists = self._of(self._given, together=True)
 
@@ -107,10 +103,9 @@ class Adam(torch.optim.Adam):
         )  # fmt: skip
 
     @property
-    def uniform(self) -> bool:
-        """Whether all parameters are contiguous float32, and have always been stepped together."""
-        counts = self._used(self.param_groups[0]["params"])[-1]
-        return len(counts) == 1 and self._plain
+    def together(self) -> bool:
+        """Whether all parameters have always been stepped together."""
+        return len(self._used(self.param_groups[0]["params"])[-1]) == 1
 
     def native_step(
         self,
@@ -280,7 +275,7 @@ class SafeStep:
             self.kernels == "native"
             and native.fits(loss)
             and len(given) == len(self.parameters)
-            and self.optimizer.uniform
+            and self.optimizer.together
         )
 
     def _gradients(self, loss: Tensor) -> list[Tensor | None]:

@@ -35,7 +35,8 @@ class Recurrent(Memory):
             the units' horizons from 2 steps to this one (Tallec and Ollivier 2018,
             arXiv:1804.11188), for tasks whose cues matter long afterwards. None leaves all biases
             zero.
-        kernels: "native" unrolls float32 on a CPU with the compiled kernels, resets built in.
+        kernels: "native" unrolls float32 on a CPU with the compiled kernels, resets built in; they
+            forget a cleared state whatever it holds.
     Raises:
         UsageError: the longest horizon is below 2.
     """
