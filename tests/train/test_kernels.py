@@ -4,9 +4,12 @@ import pytest
 import torch
 
 import retain
+from retain.algos.ppo import PPOConfig
 from retain.cli import main as cli
 from retain.errors import UsageError
 from retain.ops.native import library, mlps, recurrent
+from retain.train.config import RunConfig
+from retain.train.relevance import Situation, irrelevant
 
 SMALL = {"num_envs": 2, "seed": 3, "hidden": (24, 24)}
 ON = SMALL | {"num_steps": 32, "batch_size": 64, "epochs": 1}
@@ -78,3 +81,11 @@ def test_kernels_stay_for_an_agents_life(tmp_path):
     assert retain.load(tmp_path / "agent").config.kernels == "native"
     with pytest.raises(UsageError, match="kernels"):
         retain.load(tmp_path / "agent", kernels="torch")
+
+
+def test_an_accelerator_has_no_use_for_them():
+    now = Situation("ppo", "CartPole-v1", (PPOConfig(kernels="native"), RunConfig(device="cuda")))
+    line = "device is 'cuda', and the kernels are for a CPU"
+    assert irrelevant(["kernels"], now) == {"kernels": line}
+    now = Situation("ppo", "CartPole-v1", (PPOConfig(kernels="native"), RunConfig()))
+    assert irrelevant(["kernels"], now) == {}

@@ -13,8 +13,6 @@ IDLE = [
     ("ddpg --env Pendulum-v1 --window 9", "window 9 would do nothing: there is no memory"),
     ("ddpg --env Pendulum-v1 --memory lstm --window 9", "memory 'lstm' does not read it"),
     ("ddpg --env Pendulum-v1 --no-shortcut", "shortcut False would do nothing: there is no memory"),
-    ("pqn --kernels native", "neither memory 'none' nor the MLPs have native kernels"),
-    ("ppo --memory window --activation elu --kernels native", "neither memory 'window' nor the MLPs"),
     ("ppo --memory-hidden 8", "memory_hidden 8 would do nothing: there is no memory"),
     ("ppo --memory window --memory-layers 2", "memory 'window' does not read it"),
     ("ppo --memory lstm --refresh-carries", "sequence_length is None"),

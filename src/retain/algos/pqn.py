@@ -59,11 +59,6 @@ class PQNConfig(OnPolicyConfig):
         )
         check_range(self, "huber", low=0, above=True)
 
-    @property
-    def stacks_mlps(self) -> bool:
-        """No: layer normalisation lies between the layers."""
-        return False
-
     def probing(self) -> dict[str, Any]:
         """Settings that let the agent learn the doctor's probes."""
         return super().probing() | {

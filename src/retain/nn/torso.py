@@ -54,9 +54,9 @@ class NetworkConfig:
     compile: bool = setting(False, fixed="it is a part of the run's identity")
     """Compile the gradient step with torch.compile: it takes about 20 s at the start (3 s from the
     cache), and pays from some 20,000 gradient steps on."""
-    kernels: Kernels = setting("torch", needs="kernels", fixed="it is a part of the run's identity")
-    """Kernels of float32 products on a CPU: torch, or native for an LSTM, a GRU and MLPs of tanh or
-    relu, compiled at the first use (needs a C++ compiler)."""
+    kernels: Kernels = setting("torch", needs="cpu", fixed="it is a part of the run's identity")
+    """Kernels of float32 on a CPU: torch's, or native ones for an LSTM, a GRU, MLPs of tanh or relu
+    and the optimizer's step. Those are compiled at their first use, by a C++ compiler."""
     normalise_obs: bool = setting(False, needs="floats")
     """Normalise vector observations by a running mean and variance, saved with the model."""
 
@@ -64,11 +64,6 @@ class NetworkConfig:
     def remembers(self) -> bool:
         """Whether more than the current step can influence an output."""
         return memory_class(self.memory).receptive_field != 1
-
-    @property
-    def stacks_mlps(self) -> bool:
-        """Whether the MLPs after the memory are stacks that have native kernels."""
-        return self.activation in ("tanh", "relu")
 
     @property
     def reads_action(self) -> bool:

@@ -72,10 +72,6 @@ def _read_by_memory(now: Situation) -> list[str]:
     return fields_of(memory_class(now.value("memory")))
 
 
-def _kernels(now: Situation) -> bool:
-    return bool(now.value("stacks_mlps")) or "kernels" in _read_by_memory(now)
-
-
 def _in_sequences(now: Situation) -> bool:
     return bool(now.value("remembers")) and memory_class(now.value("memory")).unrolls
 
@@ -114,10 +110,9 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
         lambda now: now.observes(lambda box: box.dtype.kind == "f"),
         "no part of the observation is a vector of floats",
     ),
-    "kernels": (
-        _kernels,
-        "neither memory {memory!r} nor the MLPs have native kernels (an LSTM, a GRU, and stacks of "
-        "tanh or relu have)",
+    "cpu": (
+        lambda now: str(now.value("device")).startswith("cpu"),
+        "device is {device!r}, and the kernels are for a CPU",
     ),
     "several_inputs": (
         _several_inputs,
@@ -146,6 +141,7 @@ def irrelevant(names: Iterable[str], now: Situation) -> dict[str, str]:
 
 
 def _reason(name: str, needs: str | None, now: Situation) -> str | None:
+    # One that says what it needs serves other parts than the memory as well.
     if needs is None and name in FIELDS.values() and name not in _read_by_memory(now):
         if not now.value("remembers"):
             return CONDITIONS["memory"][1]
