@@ -183,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=80)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help="write results/kernels.md")
+    parser.add_argument("--write", action="store_true", help="write results/kernels*.md")
     options = parser.parse_args()
     clock = time.thread_time if options.threads == 1 else time.perf_counter
     keep_freed_memory()
@@ -191,16 +191,17 @@ def main() -> None:
     measured = "CPU time" if options.threads == 1 else "wall-clock time"
     parts = [
         [f"# Native kernels\n\n{machine_line()}, {processor()}\n"],
-        [f"`python benchmarks/kernels.py`: threads: {options.threads}, {measured}, medians.\n"],
+        [f"`python benchmarks/kernels.py --threads {options.threads}`, {measured}, medians.\n"],
         rates(),
         recurrences(options.rounds, clock),
         stacks(options.rounds, clock),
         agents(options.rounds, clock, options.threads),
     ]
-    text = "\n\n".join("\n".join(part) for part in parts) + "\n"
+    text = "\n\n".join("\n".join(part).strip() for part in parts) + "\n"
     print(text)
     if options.write:
-        (RESULTS / "kernels.md").write_text(text)
+        name = "kernels" if options.threads == 1 else f"kernels_{options.threads}_threads"
+        (RESULTS / f"{name}.md").write_text(text)
 
 
 if __name__ == "__main__":

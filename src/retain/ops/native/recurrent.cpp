@@ -168,8 +168,7 @@ void lstm_backward(long T, long N, long H, const float *weight, const float *c0,
 
 // gates [T, N, 3 H] hold W x + b (r, z, n) on entry, and the gates on return; weight [3 H, H] = U, bias
 // [3 H] = d, h0 [N, H]. Found are hidden [T, N, H], the candidate's part of U h + d, and the outputs h
-// [T, N, H]. Without a weight, hidden holds that part on entry and the gates the others' (and T is
-// 1).
+// [T, N, H]. Without a weight, bias [N, 3 H] is U h + d (and T is 1).
 void gru_forward(long T, long N, long H, float *gates, const float *weight, const float *bias,
                  const float *h0, const uint8_t *reset, float *hidden, float *h, int threads) {
     long panels = ceil_div(H, LANES), size = H * 3 * LANES;
@@ -191,7 +190,8 @@ void gru_forward(long T, long N, long H, float *gates, const float *weight, cons
                     before[r] = reset[at + r] ? (float *)zeros : h_old + (row + r) * H;
                     for (int i = 0; i < 3 * P; i++) {
                         long unit = (panel + i / 3) * LANES;
-                        sum[r][i] = weight ? load(bias + i % 3 * H + unit, H - unit) : vec{};
+                        const float *from = weight ? bias : bias + (row + r) * 3 * H;
+                        sum[r][i] = load(from + i % 3 * H + unit, H - unit);
                     }
                 }
                 const float *w = packed + panel * size;
@@ -203,8 +203,7 @@ void gru_forward(long T, long N, long H, float *gates, const float *weight, cons
                     vec *own = sum[r] + i % P * 3;
                     long unit = (panel + i % P) * LANES, n = H - unit, to = (at + r) * H + unit;
                     float *gate = gates + (at + r) * 3 * H + unit;
-                    if (weight) store(hidden + to, own[2], n);
-                    else own[2] = load(hidden + to, n);
+                    store(hidden + to, own[2], n);
                     vec choose = sigmoid(own[0] + load(gate, n));
                     vec keep = sigmoid(own[1] + load(gate + H, n));
                     vec next = tanh(load(gate + 2 * H, n) + choose * own[2]);

@@ -124,9 +124,7 @@ def _gru(
     gates = F.linear(x, weight, b)
     out, hidden = x.new_empty(T, N, H), x.new_empty(T, N, H)
     if T == 1:
-        product = _single_step(h, reset, recurrent, d)
-        gates[0, :, : 2 * H] += product[:, : 2 * H]
-        hidden.copy_(product[:, 2 * H :])
+        d = _single_step(h, reset, recurrent, d)
     library().gru_forward(
         T, N, H, gates.data_ptr(), None if T == 1 else recurrent.data_ptr(), d.data_ptr(),
         h.data_ptr(), reset.data_ptr(), hidden.data_ptr(), out.data_ptr(),
