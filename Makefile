@@ -56,6 +56,7 @@ trackio:  ## the Trackio callback, in an environment of its own: it wants anothe
 bench: $(STAMP)  ## throughput against Stable-Baselines3, on- and off-policy, and the fused unroll
 	$(PIP) -e '.[dev,bench]'
 	$(BIN)/python benchmarks/unroll.py
+	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/offpolicy.py
 

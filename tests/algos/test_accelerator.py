@@ -60,6 +60,9 @@ def meta(monkeypatch):
     monkeypatch.setattr(torch, "Generator", AnyDevice)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device=None: False)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    yield
+    # What the compiler knows of torch's functions must not be learned from these.
+    torch._dynamo.trace_rules.clear_lru_cache()
 
 
 def batch_and_settings(agent):

@@ -21,11 +21,14 @@ CASES = {
             "entropy_coef": 0.01, "entropy_schedule": "cosine", "value_clip": 0.2}),
     "ppo lstm": ("PPO", "CartPoleNoVel-v1", {**ON, "memory": "lstm", "sequence_length": 16,
                  "memory_hidden": 16, "batch_size": 64}),
+    "ppo gru, native": ("PPO", "CartPoleNoVel-v1", {**ON, "memory": "gru", "sequence_length": 16,
+                        "memory_hidden": 16, "batch_size": 64, "kernels": "native"}),
     "ppo mingru, squashed": ("PPO", "Pendulum-v1", {**ON, "memory": "mingru", "squash": True,
                              "memory_hidden": 16, "batch_size": 64, "entropy_coef": 0.01}),
     "vtrace": ("VTrace", "CartPole-v1", {**ON, "sequence_length": 16}),
     "pqn": ("PQN", "CartPole-v1", {**ON, "batch_size": 32}),
-    "sac lstm": ("SAC", "PendulumNoVel-v1", {**SEQUENCES, "memory": "lstm", "memory_hidden": 16}),
+    "sac lstm": ("SAC", "PendulumNoVel-v1", {**SEQUENCES, "memory": "lstm", "memory_hidden": 16,
+                 "burn_in": 4}),
     "sac discrete": ("SAC", "CartPole-v1", OFF),
     "td3 window": ("TD3", "PendulumNoVel-v1", {**OFF, "memory": "window"}),
     "tqc": ("TQC", "Pendulum-v1", {**OFF, "quantiles": 5, "drop": 1}),
@@ -103,14 +106,15 @@ def test_a_compiled_step_that_is_not_finite_changes_nothing_and_is_named(traced)
     assert all(torch.equal(v, before[k]) for k, v in agent.policy.state_dict().items())
 
 
-def test_what_cannot_be_compiled_is_refused_in_one_line(monkeypatch):
+def test_what_cannot_be_compiled_is_refused_in_one_line():
     with pytest.raises(
         UsageError, match=r"clip_schedule is the function \S*half, .* constant, linear"
     ):
         retain.PPO("CartPole-v1", compile=True, clip_schedule=half)
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
-    with pytest.raises(UsageError, match="this machine has none"):
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        pytest.raises(UsageError, match="this machine has none"),
+    ):
         compiled_step.check_compiler(torch.device("cpu"))
 
 

@@ -12,6 +12,7 @@ from retain.train import checkpoint as store
 from retain.train.resume import resume
 
 NAMES = sorted(MEMORIES)
+KERNELS = [*((name, "torch") for name in NAMES), *((name, "native") for name in NAMES)]
 NETWORK = {"memory_hidden": 16, "hidden": (16,), "num_envs": 2, "seed": 3}
 OFF_POLICY = NETWORK | {"learning_starts": 20, "num_steps": 40, "batch_size": 32,
                         "buffer_size": 2000, "sequence_length": 8, "update_ratio": 0.1}  # fmt: skip
@@ -25,10 +26,12 @@ def make(algo, env, **settings):
     return kind(env, **kind.useful(settings, env))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_at_learning_rate_zero_every_ratio_is_one(name):
+@pytest.mark.parametrize(("name", "kernels"), KERNELS)
+def test_at_learning_rate_zero_every_ratio_is_one(name, kernels):
     cut = {"sequence_length": 16} if name != "none" else {}  # without a memory nothing is cut
-    settings = ON_POLICY | cut | {"learning_rate": 0.0, "num_envs": 4, "memory_layers": 2}
+    settings = ON_POLICY | cut | {
+        "learning_rate": 0.0, "num_envs": 4, "memory_layers": 2, "kernels": kernels,
+    }  # fmt: skip
     agent = make("PPO", "CartPoleNoVel-v1", memory=name, **settings)
     for _ in range(3):
         rollout = agent.collector.collect(32)
@@ -50,11 +53,13 @@ def test_every_memory_learns_from_a_replay(name, algo, env):
         assert not torch.equal(parameter, before[key]), key
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "kernels"), [*KERNELS[: len(NAMES)], ("lstm", "native"), ("none", "native")]
+)
 @pytest.mark.parametrize("algo", ["PPO", "SAC"])
-def test_a_run_resumes_bit_identically(name, algo, tmp_path):
+def test_a_run_resumes_bit_identically(name, kernels, algo, tmp_path):
     settings = (ON_POLICY if algo == "PPO" else OFF_POLICY) | {
-        "checkpoint_every": 1, "tensorboard": False, "keep": 10,
+        "checkpoint_every": 1, "tensorboard": False, "keep": 10, "kernels": kernels,
     }  # fmt: skip
     steps = 64 * 4 if algo == "PPO" else 80 * 4
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -64,6 +69,7 @@ def test_a_run_resumes_bit_identically(name, algo, tmp_path):
     for folder in store.checkpoints(cut)[-2:]:
         shutil.rmtree(folder)
     again = resume(cut)
+    assert again.config.kernels == kernels
     assert len(store.checkpoints(cut)) == len(saved) > 3
     last = store.load_tensors(saved[-1], store.MODEL)
     for key, value in again.policy.state_dict().items():

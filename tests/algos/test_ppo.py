@@ -235,6 +235,52 @@ def test_gradient_norm_is_clipped_to_the_bound():
     assert after.item() == pytest.approx(0.02)  # left alone
 
 
+@pytest.mark.parametrize("max_norm", [None, 0.5, 100.0])
+def test_the_native_step_is_torchs(max_norm):
+    found = {}
+    for kernels in ("torch", "native"):
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(
+            torch.nn.Linear(5, 33), torch.nn.Tanh(), torch.nn.Linear(33, 3)
+        )
+        optimizer = Adam(module.parameters(), lr=0.01, eps=1e-5)
+        step = SafeStep(module, optimizer, max_norm, kernels=kernels)
+        norms = []
+        for count in range(20):
+            before = [parameter.clone() for parameter in module.parameters()]
+            loss = module(torch.randn(8, 5)).square().sum()
+            skip = torch.tensor(count == 7)
+            each, whole = step(loss, 0.01, skip=skip)
+            norms.append(torch.cat((each, whole.unsqueeze(0))))
+            if count == 7:
+                assert all(map(torch.equal, module.parameters(), before))
+        assert not step.broken
+        state = optimizer.tensors()
+        assert state["0.step"] == 19
+        loss = module(torch.full((8, 5), torch.nan)).sum()
+        before = [parameter.clone() for parameter in module.parameters()]
+        for _ in range(2):
+            step(loss, 0.01)
+            loss = module(torch.ones(8, 5)).sum()
+        assert step.broken == 1
+        assert all(map(torch.equal, module.parameters(), before))
+        found[kernels] = [torch.stack(norms), *before, *state.values()]
+    for ours, theirs in zip(found["native"], found["torch"], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
+
+
+def test_a_native_step_that_reaches_some_parameters_is_torchs():
+    weights = {}
+    for kernels in ("torch", "native"):
+        torch.manual_seed(0)
+        module = torch.nn.ModuleList(torch.nn.Linear(3, 2) for _ in range(2))
+        step = SafeStep(module, Adam(module.parameters(), lr=0.1, eps=1e-8), 1.0, kernels=kernels)
+        for reached in (1, 1, 2):
+            step(sum(one(torch.ones(1, 3)).sum() for one in module[:reached]), 0.1)
+        weights[kernels] = [*module.parameters()]
+    assert all(map(torch.equal, weights["native"], weights["torch"]))
+
+
 @pytest.mark.parametrize("alone", [None, 0, 2])
 def test_quick_adam_steps_as_torchs_does(alone):
     """Also where one step reaches only some parameters, whose counts of steps differ then."""

@@ -1,5 +1,6 @@
 """The doctor's last part: which setting is named, from planted metrics and from real training."""
 
+import itertools
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -8,7 +9,14 @@ import pytest
 
 import retain
 from retain.doctor import learning
-from retain.doctor.learning import NAME, judge, learning_results, look_around, waiting
+from retain.doctor.learning import (
+    NAME,
+    judge,
+    learning_results,
+    look_around,
+    train_for,
+    waiting,
+)
 from retain.doctor.suspects import Look, Trained
 
 SOUND = {"gamma": 0.99, "epochs": 10, "clip_range": 0.2, "entropy_coef": 0.01, "num_envs": 16,
@@ -97,13 +105,20 @@ def test_random_play_is_looked_at_and_cut(monkeypatch):
     assert len(look.rewards) == 50
 
 
-def test_training_with_the_real_settings_names_a_planted_one():
+@pytest.mark.parametrize("updates", [3, 12, 40])
+def test_training_with_the_real_settings_names_a_planted_one(updates, monkeypatch):
+    """However quick the machine is: at once the steps are too large, later the policy is stuck."""
+    ticks = itertools.count()
+    monkeypatch.setattr(
+        learning, "train_for",
+        lambda agent, seconds, look: train_for(agent, updates, look, lambda: next(ticks)),
+    )  # fmt: skip
     agent = retain.PPO("CartPole-v1", num_envs=4, num_steps=32, batch_size=32, learning_rate=0.3)
     before = agent.policy.state_dict()["head.linear.weight"].clone()
-    [result] = learning_results(agent, agent.env, seconds=0.5)
+    [result] = learning_results(agent, agent.env)
     assert result.mend.startswith("--learning-rate: a tenth")
     assert agent.steps == 0
     assert (agent.policy.state_dict()["head.linear.weight"] == before).all()
     agent = retain.PPO("CartPole-v1", num_envs=4, num_steps=32, batch_size=32, learning_rate=1e-7)
-    [result] = learning_results(agent, agent.env, seconds=0.5)
+    [result] = learning_results(agent, agent.env)
     assert result.mend.startswith("--learning-rate: ten times")

@@ -5,10 +5,12 @@ import torch
 
 from retain.doctor import check_memory
 from retain.memory import MEMORIES, make_memory, step_loop
+from retain.memory.registry import fields_of
 from retain.types import tree_leaves, tree_map
 
 B, D, H = 3, 5, 8
-NAMES = sorted(MEMORIES)
+NATIVE = [f"{name}, native" for name, kind in MEMORIES.items() if "kernels" in fields_of(kind)]
+NAMES = sorted(MEMORIES) + NATIVE
 EDGES = (1, 2, 3, 4, 5, 31, 32, 33, 47, 48, 49, 63, 64, 65, 130)
 """Lengths around those of a convolution, of a chunk, of the paths of a scan and of a band."""
 
@@ -16,7 +18,8 @@ EDGES = (1, 2, 3, 4, 5, 31, 32, 33, 47, 48, 49, 63, 64, 65, 130)
 def build(name, layers=1, dtype=torch.float32):
     """A memory none of whose parameters is zero."""
     torch.manual_seed(0)
-    memory = make_memory(name, D, H, layers)
+    name, _, kernels = name.partition(", ")
+    memory = make_memory(name, D, H, layers, kernels=kernels or "torch")
     with torch.no_grad():
         for parameter in memory.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -217,8 +217,9 @@ class OffPolicyUpdate(Update[Experience]):
         self._rates[name] = rate
         self._optimizers[name] = Adam(module.parameters(), lr=rate, eps=self.config.adam_eps)
         self.steps[name] = SafeStep(
-            module, self._optimizers[name], self.config.max_grad_norm, self.broken
-        )
+            module, self._optimizers[name], self.config.max_grad_norm, self.broken,
+            kernels=self.config.kernels,
+        )  # fmt: skip
 
     def _target_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
         online, target = list(self.nets.critic.parameters()), []

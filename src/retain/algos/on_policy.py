@@ -201,7 +201,7 @@ class OnPolicyUpdate(Update[Collector]):
         self.source: Source = self.generator
         """The origin of the noise that a loss samples with."""
         self.optimizer = Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_eps)
-        self.step = SafeStep(policy, self.optimizer, config.max_grad_norm)
+        self.step = SafeStep(policy, self.optimizer, config.max_grad_norm, kernels=config.kernels)
         self.reward_normaliser = (
             RewardNormaliser(num_envs, config.gamma) if config.normalise_reward else None
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from retain.errors import UsageError
+from retain.ops import native
 
 
 def falling(first: float, last: float, fraction: float, progress: float) -> float:
@@ -99,6 +100,29 @@ class Adam(torch.optim.Adam):
             parameters, given, means, squares, [], steps, lr=rate, beta1=beta1, beta2=beta2,
             weight_decay=0.0, eps=eps, amsgrad=False, maximize=False, grad_scale=divisor,
             found_inf=skip,
+        )  # fmt: skip
+
+    @property
+    def together(self) -> bool:
+        """Whether all parameters have always been stepped together."""
+        return len(self._used(self.param_groups[0]["params"])[-1]) == 1
+
+    def native_step(
+        self,
+        gradients: Sequence[Tensor],
+        *,
+        loss: Tensor,
+        rate: float,
+        skip: Tensor | None,
+        broken: Tensor,
+        max_norm: float | None,
+    ) -> Tensor:
+        """Clips and takes one step in one call of a compiled kernel; see `native.adam_step`."""
+        parameters, means, squares, _, counts = self._used(gradients)
+        return native.adam_step(
+            parameters, gradients, means, squares, counts[0], loss=loss, broken=broken,
+            skip=None if skip is None else skip.to(broken.dtype), rate=rate,
+            betas=self.defaults["betas"], eps=self.defaults["eps"], max_norm=max_norm,
         )  # fmt: skip
 
     def _used(self, gradients: Sequence[Tensor | None]) -> tuple[list[Tensor], ...]:
@@ -194,6 +218,7 @@ class SafeStep:
     Args:
         max_norm: the largest global L2 norm of the gradient; None leaves the gradient unchanged.
         broken: scalar that becomes 1 when a step was skipped; steps may share it.
+        kernels: "native" clips and steps float32 on a CPU in one call.
     """
 
     def __init__(
@@ -202,8 +227,10 @@ class SafeStep:
         optimizer: Adam,
         max_norm: float | None,
         broken: Tensor | None = None,
+        kernels: native.Kernels = "torch",
     ) -> None:
         check_ownership(module, optimizer)
+        self.kernels = kernels
         self.module, self.optimizer, self.max_norm = module, optimizer, max_norm
         self.parameters: list[nn.Parameter] = optimizer.param_groups[0]["params"]
         self.broken = new_flag(next(module.parameters()).device) if broken is None else broken
@@ -223,6 +250,12 @@ class SafeStep:
         """
         gradients = self._gradients(loss)
         given = [gradient for gradient in gradients if gradient is not None]
+        if self._own_kernels(loss, given):
+            norms = self.optimizer.native_step(
+                given, loss=loss, rate=float(rate), skip=skip, broken=self.broken,
+                max_norm=self.max_norm,
+            )  # fmt: skip
+            return norms[:-1], norms[-1]
         sizes = list(torch._foreach_norm(given))
         norm = torch.linalg.vector_norm(torch.stack(sizes))
         whole = norm + loss.detach()
@@ -235,6 +268,15 @@ class SafeStep:
             found, nothing = iter(sizes), torch.zeros_like(norm)
             sizes = [nothing if gradient is None else next(found) for gradient in gradients]
         return torch.stack(sizes), norm
+
+    def _own_kernels(self, loss: Tensor, given: Sequence[Tensor]) -> bool:
+        """Whether the native kernel steps: for that, the loss must reach every parameter."""
+        return (
+            self.kernels == "native"
+            and native.fits(loss)
+            and len(given) == len(self.parameters)
+            and self.optimizer.together
+        )
 
     def _gradients(self, loss: Tensor) -> list[Tensor | None]:
         if torch.compiler.is_compiling():

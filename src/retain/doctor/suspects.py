@@ -149,6 +149,9 @@ def _rough_steps(t: Trained) -> str:
     kl, share = t.metric("approx_kl"), t.metric("clip_fraction")
     if kl > 0.05 or share > 0.4:
         return f"each update moves the policy by a KL of {kl:.2g}, clip fraction {share:.2g}"
+    jump = max((row.get("approx_kl", 0.0) for row in t.rows), default=0.0)
+    if jump > 1 and kl < 1e-3:  # a policy that became certain at once moves no more
+        return f"an update moved the policy by a KL of {jump:.2g}, and hardly any has since"
     first, last = t.rows[0].get("entropy", math.nan), t.metric("entropy", 0.2)
     blown = last > first + 1.0 and not (t.setting("entropy_coef") or 0.0) >= 0.03
     return f"entropy went from {first:.2g} to {last:.2g} with almost no bonus" if blown else ""

@@ -1,8 +1,9 @@
 """LSTM and GRU over the timeline: one fused call per layer, whatever the resets."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,14 @@ from retain.memory.base import Memory, clear
 from retain.memory.horizons import spread_horizons
 from retain.memory.registry import register_memory
 from retain.memory.unroll import GATE, Flush, Split, from_slots, plan, to_slots
+from retain.ops import native
 from retain.ops.gru import gru
 from retain.ops.products import linear
 from retain.ranges import OneOf
 from retain.types import Carry, tree_leaves
+
+Unrolled: TypeAlias = tuple[Tensor, tuple[Tensor, ...]]
+"""A layer's outputs `[T, B, H]`, and its state after the last step."""
 
 SATURATED = 0.97
 """The |h| of a recurrent state beyond which its gates hardly move."""
@@ -38,6 +43,8 @@ class Recurrent(Memory):
             the units' horizons from 2 steps to this one (Tallec and Ollivier 2018,
             arXiv:1804.11188), for tasks whose cues matter long afterwards. None leaves all biases
             zero.
+        kernels: "native" unrolls float32 on a CPU with the compiled kernels, resets built in; they
+            forget a cleared state whatever it holds.
     Raises:
         UsageError: the longest horizon is below 2.
     """
@@ -47,12 +54,19 @@ class Recurrent(Memory):
     receptive_field = None
 
     def __init__(
-        self, features_in: int, hidden: int, layers: int = 1, *, chrono: Chrono = None
+        self,
+        features_in: int,
+        hidden: int,
+        layers: int = 1,
+        *,
+        chrono: Chrono = None,
+        kernels: native.Kernels = "torch",
     ) -> None:
         super().__init__()
         if chrono is not None and chrono < 2:
             raise UsageError(f"chrono is {chrono} (expected at least 2, or None)")
         self.features_in, self.features, self.layers = features_in, hidden, layers
+        self.kernels = kernels
         for layer in range(layers):
             width = hidden if layer else features_in
             for name, shape in (
@@ -93,37 +107,51 @@ class Recurrent(Memory):
 
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """`[T, B, D]` to `[T, B, H]` and the carry after the last step."""
-        leaves: tuple[Tensor, ...] = clear(carry, reset[0])  # type: ignore[assignment]
-        return self._unroll(x, leaves, plan(reset))
+        if torch.is_autocast_enabled(x.device.type):  # states lose too much in bfloat16
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x.float(), carry, reset)
+        leaves: tuple[Tensor, ...] = carry  # type: ignore[assignment]
+        if self.kernels == "native" and native.fits(x):
+            return self._stacked(x, leaves, partial(self._native, reset=reset))
+        return self._unroll(x, clear(leaves, reset[0]), plan(reset))  # type: ignore[arg-type]
 
     def from_zero(self, x: Tensor) -> Tensor:
         """The outputs `[T, B, H]` for `[T, B, D]` of one episode that begins at the first step."""
         zeros: tuple[Tensor, ...] = self.initial_carry(x.shape[1])  # type: ignore[assignment]
+        if torch.is_autocast_enabled(x.device.type):  # as in `forward`
+            with torch.autocast(x.device.type, enabled=False):
+                return self._unroll(x.float(), zeros, None)[0]
         return self._unroll(x, zeros, None)[0]
 
     def _unroll(
         self, x: Tensor, leaves: tuple[Tensor, ...], layout: Flush | Split | None
     ) -> tuple[Tensor, Carry]:
         """`forward` for a carry that is cleared already, and the layout of the resets after it."""
-        if torch.is_autocast_enabled(x.device.type):  # states lose too much in bfloat16
-            with torch.autocast(x.device.type, enabled=False):
-                return self._unroll(x.float(), leaves, layout)
+        return self._stacked(x, leaves, partial(self._laid_out, layout=layout))
+
+    def _stacked(
+        self, x: Tensor, leaves: tuple[Tensor, ...], layer_of: Callable[..., Unrolled]
+    ) -> tuple[Tensor, Carry]:
+        """The layers one after another, `layer_of(layer, x, state)` each."""
         ends: list[tuple[Tensor, ...]] = []
         for layer in range(self.layers):
-            state = tuple(leaf[:, layer] for leaf in leaves)
-            if x.shape[0] == 1:
-                end = self._cell(layer, x[0], state)
-                x = end[0].unsqueeze(0)
-            elif layout is None:
-                x, end = self._call(layer, x, state, None)
-            elif isinstance(layout, Flush):
-                x, end = self._flushed(layer, x, state, layout)
-            else:
-                x, end = self._split(layer, x, state, layout)
+            x, end = layer_of(layer, x, tuple(leaf[:, layer] for leaf in leaves))
             ends.append(end)
         if self.layers == 1:
             return x, tuple(leaf.unsqueeze(1) for leaf in ends[0])
         return x, tuple(torch.stack(leaf, dim=1) for leaf in zip(*ends, strict=True))
+
+    def _laid_out(
+        self, layer: int, x: Tensor, state: Sequence[Tensor], layout: Flush | Split | None
+    ) -> Unrolled:
+        if x.shape[0] == 1:
+            end = self._cell(layer, x[0], state)
+            return end[0].unsqueeze(0), end
+        if layout is None:
+            return self._call(layer, x, state, None)
+        if isinstance(layout, Flush):
+            return self._flushed(layer, x, state, layout)
+        return self._split(layer, x, state, layout)
 
     def metrics(self, carry: Carry) -> dict[str, float | Tensor]:
         """`saturation`: the share of the state h whose gates hardly move any more."""
@@ -142,6 +170,12 @@ class Recurrent(Memory):
     @abstractmethod
     def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The state after a single step `[N, D]`; torch's fused cell is faster than a sequence."""
+
+    @abstractmethod
+    def _native(
+        self, layer: int, x: Tensor, state: Sequence[Tensor], reset: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The compiled kernel over `[T, N, D]` with its resets: the outputs, and the last state."""
 
     def _flushed(
         self, layer: int, x: Tensor, state: Sequence[Tensor], layout: Flush
@@ -175,9 +209,15 @@ class LSTM(Recurrent):
     closing: Tensor
 
     def __init__(
-        self, features_in: int, hidden: int, layers: int = 1, *, chrono: Chrono = None
+        self,
+        features_in: int,
+        hidden: int,
+        layers: int = 1,
+        *,
+        chrono: Chrono = None,
+        kernels: native.Kernels = "torch",
     ) -> None:
-        super().__init__(features_in, hidden, layers, chrono=chrono)
+        super().__init__(features_in, hidden, layers, chrono=chrono, kernels=kernels)
         # Rows i, f, g, o. flush: i = f = o = 0, so c' = h' = 0. hold: i = 0, f = 1, so c' = c.
         rows = torch.tensor([[-GATE, -GATE], [-GATE, GATE], [0.0, 0.0], [-GATE, 0.0]])
         self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
@@ -209,6 +249,13 @@ class LSTM(Recurrent):
     def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return torch.lstm_cell(x, tuple(state), *self._weights(layer))
 
+    def _native(
+        self, layer: int, x: Tensor, state: Sequence[Tensor], reset: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        h, c = state
+        out, cell = native.lstm(x, h, c, reset, self._weights(layer))
+        return out, (out[-1], cell)
+
 
 @register_memory("gru")
 class GRU(Recurrent):
@@ -222,9 +269,15 @@ class GRU(Recurrent):
     closing: Tensor
 
     def __init__(
-        self, features_in: int, hidden: int, layers: int = 1, *, chrono: Chrono = None
+        self,
+        features_in: int,
+        hidden: int,
+        layers: int = 1,
+        *,
+        chrono: Chrono = None,
+        kernels: native.Kernels = "torch",
     ) -> None:
-        super().__init__(features_in, hidden, layers, chrono=chrono)
+        super().__init__(features_in, hidden, layers, chrono=chrono, kernels=kernels)
         # Rows r, z, n. flush: r = z = 0 and n = tanh(0), so h' = 0.
         rows = torch.tensor([[-GATE], [-GATE], [0.0]])
         self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
@@ -262,3 +315,9 @@ class GRU(Recurrent):
 
     def _cell(self, layer: int, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (torch.gru_cell(x, state[0], *self._weights(layer)),)
+
+    def _native(
+        self, layer: int, x: Tensor, state: Sequence[Tensor], reset: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        out = native.gru(x, state[0], reset, self._weights(layer))
+        return out, (out[-1],)

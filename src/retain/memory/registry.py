@@ -26,6 +26,7 @@ FIELDS = {
     "layers": "memory_layers",
     "window": "window",
     "summary": "summary",
+    "kernels": "kernels",
 }
 """Constructor parameters that take the value of a field of the network's configuration."""
 
@@ -70,6 +71,12 @@ def memory_class(name: str) -> type[Memory]:
         UsageError: there is no such memory; the line gives the nearest.
     """
     return _REGISTRY.find(name)
+
+
+def fields_of(kind: type[Memory]) -> list[str]:
+    """The fields of a network's configuration that the memory's constructor takes."""
+    parameters = inspect.signature(kind).parameters
+    return [name for parameter, name in FIELDS.items() if parameter in parameters]
 
 
 def own_settings(kind: type[Memory]) -> dict[str, tuple[Any, Any]]:
@@ -139,12 +146,13 @@ def make_memory(
     *,
     window: int = 8,
     summary: str = "lstm",
+    kernels: str = "torch",
     options: Mapping[str, Any] | Sequence[str] = (),
 ) -> Memory:
     """Builds the memory called `memory` for an input of width `features_in`.
 
     Args:
-        hidden, layers, window, summary: passed by name to a constructor that takes them.
+        hidden, layers, window, summary, kernels: passed by name to a constructor that takes them.
         options: the memory's own settings, as a mapping or as `name=value` texts.
     Raises:
         UsageError: there is no memory of that name (the line gives the nearest), or a setting does
@@ -156,7 +164,10 @@ def make_memory(
     for name, value in values.items():
         if name not in known or not fits(value, known[name][0]):
             read_options(kind, [f"{name}={write(value)}"])  # says what is wrong with it
-    fields = {"hidden": hidden, "layers": layers, "window": window, "summary": summary}
+    fields = {
+        "hidden": hidden, "layers": layers, "window": window, "summary": summary,
+        "kernels": kernels,
+    }  # fmt: skip
     wanted = inspect.signature(kind).parameters
     given = {name: value for name, value in fields.items() if name in wanted}
     made = kind(features_in, **given, **values)

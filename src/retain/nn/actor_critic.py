@@ -72,7 +72,9 @@ class ActorCritic(SegmentPolicy):
         self.torsos = nn.ModuleList(  # type: ignore[assignment]
             Torso(observation_space, encoded, config) for _ in range(torsos)
         )
-        self.trunks = PairMLP(self.torsos[0].features, config.hidden, config.activation)
+        self.trunks = PairMLP(
+            self.torsos[0].features, config.hidden, config.activation, config.kernels
+        )
         self.head = make_head(
             self.trunks.features,
             action_space,

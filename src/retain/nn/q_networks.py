@@ -63,6 +63,7 @@ class Critic(nn.Module):
         self.net = StackedMLP(
             count, torso.features + action_width, config.hidden, config.activation,
             out=(max(actions, 1) + dueling) * max(quantiles, 1), init="uniform",
+            kernels=config.kernels,
         )  # fmt: skip
         self.discrete = actions > 0
 
@@ -112,8 +113,9 @@ class Actor(nn.Module, ABC):
         super().__init__()
         self.torso = torso
         self.net = StackedMLP(
-            1, features, config.hidden, config.activation, out=out, init="uniform"
-        )
+            1, features, config.hidden, config.activation, out=out, init="uniform",
+            kernels=config.kernels,
+        )  # fmt: skip
 
     @abstractmethod
     def act(

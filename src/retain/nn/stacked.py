@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retain.errors import unknown
+from retain.ops import native
 from retain.ops.mlp import layers, layers_apart, tanh
 from retain.ops.products import is_large
 
@@ -39,6 +40,7 @@ class StackedMLP(nn.Module):
         out: width of a final layer without activation; None ends with the last hidden layer.
         init: "orthogonal" with gain sqrt 2 and zero biases (the on-policy custom), or "uniform"
             within 1 / sqrt(in), torch's own for linear layers (the off-policy custom).
+        kernels: "native" computes float32 on a CPU with the compiled kernels, for tanh and relu.
     """
 
     def __init__(
@@ -50,10 +52,11 @@ class StackedMLP(nn.Module):
         *,
         out: int | None = None,
         init: Literal["orthogonal", "uniform"] = "orthogonal",
+        kernels: native.Kernels = "torch",
     ) -> None:
         super().__init__()
         widths = [features_in, *hidden, *([] if out is None else [out])]
-        self.count, self.features = count, widths[-1]
+        self.count, self.features, self.kernels = count, widths[-1], kernels
         activation_function(activation)
         self.activations = [activation] * (len(widths) - 1)
         if out is not None:
@@ -71,6 +74,9 @@ class StackedMLP(nn.Module):
             self.register_parameter(f"weight_{layer}", nn.Parameter(weight))
             self.register_parameter(f"bias_{layer}", nn.Parameter(bias))
 
+    def _own_kernels(self, x: Tensor) -> bool:
+        return self.kernels == "native" and self.written_out and native.fits(x)
+
     def stacked(self, x: Tensor, *, frozen: bool = False) -> Tensor:
         """`[K, N, D]` to `[K, N, features]`.
 
@@ -80,6 +86,8 @@ class StackedMLP(nn.Module):
         parameters: list[Tensor] = [*self._parameters.values()]  # type: ignore[list-item]
         if frozen:
             parameters = [parameter.detach() for parameter in parameters]
+        if parameters and self._own_kernels(x):
+            return native.mlp(x, self.activations, parameters)
         if self.written_out and parameters:
             return layers(x, self.activations, parameters, widest=self.widest)
         for layer, name in enumerate(self.activations):
@@ -97,8 +105,14 @@ class StackedMLP(nn.Module):
 class PairMLP(StackedMLP):
     """The actor's and the critic's MLPs, which may read different features."""
 
-    def __init__(self, features_in: int, hidden: Sequence[int], activation: str) -> None:
-        super().__init__(2, features_in, hidden, activation)
+    def __init__(
+        self,
+        features_in: int,
+        hidden: Sequence[int],
+        activation: str,
+        kernels: native.Kernels = "torch",
+    ) -> None:
+        super().__init__(2, features_in, hidden, activation, kernels=kernels)
 
     def forward(  # type: ignore[override]
         self, actor_in: Tensor, critic_in: Tensor
@@ -106,7 +120,8 @@ class PairMLP(StackedMLP):
         """Two `[..., D]` (the same tensor if the input is shared) to two `[..., features]`."""
         lead, width = actor_in.shape[:-1], actor_in.shape[-1]
         rows = actor_in.reshape(-1, width)
-        if self.written_out and is_large(rows, rows.shape[0], self.widest):
+        large = self.written_out and is_large(rows, rows.shape[0], self.widest)
+        if large and not self._own_kernels(rows):
             pair = rows, rows if actor_in is critic_in else critic_in.reshape(-1, width)
             actor, critic = layers_apart(pair, self.activations, [*self.parameters()])
         elif actor_in is critic_in:

@@ -12,6 +12,7 @@ from retain.errors import UsageError, check_range
 from retain.memory import Memory, Summary, make_memory, memory_class
 from retain.memory.registry import read_options
 from retain.nn.encoders import encoder_class, make_encoder
+from retain.ops.native import Kernels, NativeError, library
 from retain.ranges import OneOf
 from retain.settings import setting
 from retain.types import Carry, Obs
@@ -54,6 +55,9 @@ class NetworkConfig:
     compile: bool = setting(False, fixed="it is a part of the run's identity")
     """Compile the gradient step with torch.compile: it takes about 20 s at the start (3 s from the
     cache), and pays from some 20,000 gradient steps on."""
+    kernels: Kernels = setting("torch", needs="cpu", fixed="it is a part of the run's identity")
+    """Kernels of float32 on a CPU: torch's, or native ones for an LSTM, a GRU, MLPs of tanh or relu
+    and the optimizer's step. Those are compiled at their first use, by a C++ compiler."""
     normalise_obs: bool = setting(False, needs="floats")
     """Normalise vector observations by a running mean and variance, saved with the model."""
 
@@ -98,6 +102,19 @@ def straight(memory: Memory, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Te
     return memory.forward(x, carry, reset)
 
 
+def check_kernels(kernels: Kernels) -> None:
+    """Builds or loads the native kernels, if they are asked for.
+
+    Raises:
+        UsageError: they cannot be built here; the line says why.
+    """
+    if kernels == "native":
+        try:
+            library()
+        except NativeError as error:
+            raise UsageError(f"kernels is 'native', but {error}") from None
+
+
 class Torso(nn.Module):
     """Encoder, optional previous action and reward, memory, optional shortcut."""
 
@@ -108,6 +125,7 @@ class Torso(nn.Module):
         self, observation_space: gym.Space[Any], encoded_action: int, config: NetworkConfig
     ) -> None:
         super().__init__()
+        check_kernels(config.kernels)
         self.encoder = make_encoder(
             observation_space,
             config.encoder_hidden,
@@ -119,7 +137,8 @@ class Torso(nn.Module):
         width += encoded_action * config.reads_action + config.reads_reward
         self.memory = make_memory(
             config.memory, width, config.memory_hidden, config.memory_layers,
-            window=config.window, summary=config.summary, options=config.memory_options,
+            window=config.window, summary=config.summary, kernels=config.kernels,
+            options=config.memory_options,
         )  # fmt: skip
         self.stateless = not config.remembers
         self.shortcut = config.shortcut and not self.stateless
@@ -142,6 +161,8 @@ class Torso(nn.Module):
         x = self.encoder.forward(obs)
         if previous:
             x = torch.cat([x, *previous], dim=-1)
+        if torch.compiler.is_compiling():  # as an operation that is not traced
+            return self.unroll(self.memory, x, carry, reset)[1]
         return self.memory.absorb(x, carry, reset)
 
 

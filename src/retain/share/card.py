@@ -30,11 +30,11 @@ def card(
     """
     algo, env = facts["algo"].upper(), facts["env_name"] or "an environment of its own"
     memory = facts[facts["algo"]]["memory"]
-    kind = "without a memory" if memory == "none" else f"with the memory `{memory}`"
     parts = [
         _head(facts, name, evaluation),
         f"# {algo} on {env}\n",
-        f"{algo} {kind}, trained for {steps:,} steps with retain {facts['retain']}.\n",
+        f"{algo} with the memory `{memory}`, trained for {steps:,} steps with retain "
+        f"{facts['retain']}.\n",
     ]
     if evaluation is not None:
         parts.append(_result(evaluation))

@@ -4,7 +4,6 @@ A setting's declaration says what it needs (`retain.settings.setting`): the name
 or property that must be on, or of one of the `CONDITIONS` here.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,7 +13,7 @@ import gymnasium as gym
 from retain.envs.atari import is_atari
 from retain.errors import UsageError
 from retain.memory import memory_class
-from retain.memory.registry import FIELDS
+from retain.memory.registry import FIELDS, fields_of
 from retain.settings import default_of
 
 Space = gym.Space[Any]
@@ -69,6 +68,10 @@ def _several_inputs(now: Situation) -> bool:
     return not (space is None or (isinstance(space, gym.spaces.Box) and len(space.shape) == 1))
 
 
+def _read_by_memory(now: Situation) -> list[str]:
+    return fields_of(memory_class(now.value("memory")))
+
+
 def _in_sequences(now: Situation) -> bool:
     return bool(now.value("remembers")) and memory_class(now.value("memory")).unrolls
 
@@ -107,6 +110,10 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
         lambda now: now.observes(lambda box: box.dtype.kind == "f"),
         "no part of the observation is a vector of floats",
     ),
+    "cpu": (
+        lambda now: str(now.value("device")).startswith("cpu"),
+        "device is {device!r}, and the kernels are for a CPU",
+    ),
     "several_inputs": (
         _several_inputs,
         "with neither a memory nor an encoder there is nothing to separate",
@@ -134,7 +141,8 @@ def irrelevant(names: Iterable[str], now: Situation) -> dict[str, str]:
 
 
 def _reason(name: str, needs: str | None, now: Situation) -> str | None:
-    if name in FIELDS.values() and name not in _memory_reads(now.value("memory")):
+    # One that says what it needs serves other parts than the memory as well.
+    if needs is None and name in FIELDS.values() and name not in _read_by_memory(now):
         if not now.value("remembers"):
             return CONDITIONS["memory"][1]
         return f"memory {now.value('memory')!r} does not read it"
@@ -144,12 +152,6 @@ def _reason(name: str, needs: str | None, now: Situation) -> str | None:
         test, text = CONDITIONS[needs]
         return None if test(now) else text.format_map(_Values(now))
     return None if now.value(needs) else f"{needs} is {now.value(needs)!r}"
-
-
-def _memory_reads(memory: str) -> list[str]:
-    """The fields that a memory's constructor takes."""
-    parameters = inspect.signature(memory_class(memory)).parameters
-    return [name for parameter, name in FIELDS.items() if parameter in parameters]
 
 
 class _Values(dict[str, Any]):

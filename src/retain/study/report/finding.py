@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retain.errors import CheckpointError, UsageError
+from retain.memory import MEMORIES
 from retain.study.report.reading import METRICS, RunRecord, read_run
 from retain.train.checkpoint import CONFIG, FOLDER
 from retain.train.files import read_bytes, shorten
@@ -105,7 +106,7 @@ def collect(paths: Sequence[Path], *, read: Callable[[Path], RunRecord] = read_r
         raise UsageError(f"{len(folders)} runs were found (expected at most {MOST_RUNS} in a page)")
     studies = tuple(folder for folder in others if (folder / STUDY).is_file())
     # What has no memory is the baseline, and comes first.
-    records = sorted(map(read, folders), key=lambda run: run.memory != "none")
+    records = sorted(map(read, folders), key=lambda run: _remembers(run.memory))
     labelled, groups = _grouped(records, root)
     summaries, problems = list[Summary](), list[str]()
     for folder in others:
@@ -116,6 +117,12 @@ def collect(paths: Sequence[Path], *, read: Callable[[Path], RunRecord] = read_r
             problems.append(str(error))
     title = labelled[0].name if len(labelled) == 1 else root.name
     return Collection(title, labelled, groups, tuple(summaries), studies, tuple(problems))
+
+
+def _remembers(name: str) -> bool:
+    """Whether a memory of that name sees more than the current step; a stranger's counts as one,
+    since nothing is imported to find out."""
+    return name not in MEMORIES or MEMORIES[name].receptive_field != 1
 
 
 def is_run(folder: Path) -> bool:
