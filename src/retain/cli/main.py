@@ -26,6 +26,7 @@ VERBS = {
     "eval": "play whole episodes with a trained agent",
     "playback": "play an episode of a run again, from its seed and its actions",
     "plot": "draw learning curves of one or several runs",
+    "export": "write the policy as one ONNX or torch file, the carry as an input and an output",
     "doctor": "name the bug: retain doctor ppo --env MyEnv-v0 --memory lstm",
     "sweep": "find good settings: search, then compare with the defaults on fresh seeds",
     "compare": "does memory help here? train several variants and seeds, give a verdict",

@@ -53,7 +53,7 @@ class Experience(Driver):
                 stream.previous_action.unsqueeze(0),
                 torch.from_numpy(stream.previous_reward).to(self.device).unsqueeze(0),
                 scale=scale,
-                generator=self.generator,
+                source=self.generator,
             )
             if random:
                 action = self.nets.random(prepared, self.generator)

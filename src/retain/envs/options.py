@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from retain.errors import UsageError, check_range
@@ -86,7 +85,7 @@ class EnvOptions:
         if self.reward_scale != 1.0:
             reward = reward * self.reward_scale
         if self.reward_clip is not None:
-            reward = np.clip(reward, -self.reward_clip, self.reward_clip)
+            reward = reward.clip(-self.reward_clip, self.reward_clip)
         return reward
 
 

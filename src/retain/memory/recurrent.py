@@ -93,11 +93,21 @@ class Recurrent(Memory):
 
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """`[T, B, D]` to `[T, B, H]` and the carry after the last step."""
+        leaves: tuple[Tensor, ...] = clear(carry, reset[0])  # type: ignore[assignment]
+        return self._unroll(x, leaves, plan(reset))
+
+    def from_zero(self, x: Tensor) -> Tensor:
+        """The outputs `[T, B, H]` for `[T, B, D]` of one episode that begins at the first step."""
+        zeros: tuple[Tensor, ...] = self.initial_carry(x.shape[1])  # type: ignore[assignment]
+        return self._unroll(x, zeros, None)[0]
+
+    def _unroll(
+        self, x: Tensor, leaves: tuple[Tensor, ...], layout: Flush | Split | None
+    ) -> tuple[Tensor, Carry]:
+        """`forward` for a carry that is cleared already, and the layout of the resets after it."""
         if torch.is_autocast_enabled(x.device.type):  # states lose too much in bfloat16
             with torch.autocast(x.device.type, enabled=False):
-                return self.forward(x.float(), carry, reset)
-        layout = plan(reset)
-        leaves: tuple[Tensor, ...] = clear(carry, reset[0])  # type: ignore[assignment]
+                return self._unroll(x.float(), leaves, layout)
         ends: list[tuple[Tensor, ...]] = []
         for layer in range(self.layers):
             state = tuple(leaf[:, layer] for leaf in leaves)
@@ -234,7 +244,7 @@ class GRU(Recurrent):
             x = torch.cat((x, flush, 1 - flush), dim=-1)
             weight = torch.cat((weight, self.closing, bias.unsqueeze(1)), dim=1)
             bias = torch.zeros_like(bias)
-        if not x.is_cuda:
+        if not (x.is_cuda or torch.compiler.is_compiling()):
             out = gru(linear(x, weight, bias), state[0], weight_hidden, bias_hidden)
             return out, (out[-1],)
         out, h = torch.gru(

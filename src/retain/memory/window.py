@@ -116,8 +116,7 @@ class RecurrentSummary(nn.Module):
         # Valid entries come first, so that the zero state is the first one's and no step is lost.
         order = (torch.arange(L, device=window.device) + (L - count).unsqueeze(1)).clamp(max=L - 1)
         steps = window.gather(1, order.unsqueeze(-1).expand(N, L, D)).transpose(0, 1)
-        never = torch.zeros(L, N, dtype=torch.bool, device=window.device)
-        out, _ = self.core(steps, self.core.initial_carry(N), never)
+        out = self.core.from_zero(steps)
         last = (count - 1).view(1, N, 1).expand(1, N, self.features)
         return out.gather(0, last)[0]
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from retain.errors import UsageError
+from retain.nn.noise import Source, uniform
 
 
 class ActionCoder(nn.Module, ABC):
@@ -32,17 +33,25 @@ class ActionCoder(nn.Module, ABC):
         """Policy actions as features `[..., encoded]` for a network that reads them."""
 
     @abstractmethod
+    def in_env(self, action: Tensor) -> Tensor:
+        """Policy actions as the environment means them: scaled, clipped, counted from its start."""
+
+    @property
+    def env_dtype(self) -> torch.dtype:
+        """Dtype of the environment's own actions."""
+        return self.dtype
+
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """Policy actions in the environment's own format."""
+        values: NDArray[Any] = self.in_env(action).cpu().numpy()
+        return values
 
 
 class ExploringCoder(ActionCoder):
     """A coder whose space has uniform random actions."""
 
     @abstractmethod
-    def random(
-        self, batch_size: int, generator: Generator, allowed: Tensor | None = None
-    ) -> Tensor:
+    def random(self, batch_size: int, source: Source, allowed: Tensor | None = None) -> Tensor:
         """`[batch_size, ...]` uniform actions, restricted to `allowed` `[batch_size, n]` if
         given."""
 
@@ -66,10 +75,14 @@ class BoxCoder(ActionCoder):
         """Actions in [-1, 1] as values between the bounds."""
         return self.low + (action + 1) * 0.5 * (self.high - self.low)
 
-    def as_array(self, action: Tensor) -> NDArray[Any]:
+    @property
+    def env_dtype(self) -> torch.dtype:
+        """The space's own dtype."""
+        return torch.from_numpy(np.empty(0, self.space.dtype)).dtype
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
         """The actions as an array of the space's own dtype."""
-        values: NDArray[Any] = action.cpu().numpy()
-        return values.astype(self.space.dtype, copy=False)
+        return super().to_env(action).astype(self.space.dtype, copy=False)
 
 
 class ClippedActions(BoxCoder):
@@ -86,9 +99,9 @@ class ClippedActions(BoxCoder):
         clipped = torch.clamp(action, self.low, self.high)
         return (clipped - self.low) / (self.high - self.low) * 2 - 1
 
-    def to_env(self, action: Tensor) -> NDArray[Any]:
+    def in_env(self, action: Tensor) -> Tensor:
         """The actions clipped to the bounds."""
-        return self.as_array(torch.clamp(action, self.low, self.high))
+        return torch.clamp(action, self.low, self.high)
 
 
 class UnitActions(ClippedActions):
@@ -99,9 +112,9 @@ class UnitActions(ClippedActions):
         """The action that the environment got, in [-1, 1] where it is bounded."""
         return torch.clamp(action, -1.0, 1.0) if self.bounded else action
 
-    def to_env(self, action: Tensor) -> NDArray[Any]:
+    def in_env(self, action: Tensor) -> Tensor:
         """The actions scaled to the bounds."""
-        return super().to_env(self.from_unit(action) if self.bounded else action)
+        return super().in_env(self.from_unit(action) if self.bounded else action)
 
 
 class SquashedActions(BoxCoder):
@@ -120,10 +133,10 @@ class SquashedActions(BoxCoder):
         """The squashed actions, in [-1, 1]."""
         return torch.tanh(action)
 
-    def to_env(self, action: Tensor) -> NDArray[Any]:
+    def in_env(self, action: Tensor) -> Tensor:
         """The actions squashed and scaled to the bounds."""
         inside = self.from_unit(torch.tanh(action))
-        return self.as_array(torch.clamp(inside, self.low, self.high))
+        return torch.clamp(inside, self.low, self.high)
 
 
 class BoxActions(BoxCoder, ExploringCoder):
@@ -144,16 +157,13 @@ class BoxActions(BoxCoder, ExploringCoder):
         """The actions unchanged."""
         return action
 
-    def to_env(self, action: Tensor) -> NDArray[Any]:
+    def in_env(self, action: Tensor) -> Tensor:
         """The actions scaled to the bounds."""
-        return self.as_array(torch.lerp(self.low, self.high, (action + 1) * 0.5))
+        return torch.lerp(self.low, self.high, (action + 1) * 0.5)
 
-    def random(
-        self, batch_size: int, generator: Generator, allowed: Tensor | None = None
-    ) -> Tensor:
+    def random(self, batch_size: int, source: Source, allowed: Tensor | None = None) -> Tensor:
         """Actions drawn uniformly within the bounds."""
-        shape = (batch_size, *self.event_shape)
-        return torch.rand(shape, generator=generator, device=self.low.device) * 2 - 1
+        return uniform((batch_size, *self.event_shape), source, self.low.device) * 2 - 1
 
 
 class DiscreteActions(ExploringCoder):
@@ -170,42 +180,41 @@ class DiscreteActions(ExploringCoder):
         """The actions as one-hot vectors."""
         return F.one_hot(action, self.encoded).float()
 
-    def to_env(self, action: Tensor) -> NDArray[Any]:
+    def in_env(self, action: Tensor) -> Tensor:
         """The actions counted from the space's `start`."""
-        values: NDArray[Any] = action.cpu().numpy()
-        return values + self.start if self.start else values
+        return action + self.start if self.start else action
 
-    def random(
-        self, batch_size: int, generator: Generator, allowed: Tensor | None = None
-    ) -> Tensor:
+    def random(self, batch_size: int, source: Source, allowed: Tensor | None = None) -> Tensor:
         """Actions drawn uniformly."""
+        if not isinstance(source, Generator):  # noise that somebody else draws is of fixed shape
+            race = uniform((batch_size, self.encoded), source)
+            return (race if allowed is None else race.masked_fill(~allowed, -1.0)).argmax(-1)
         if allowed is not None:
-            return torch.multinomial(allowed.float(), 1, generator=generator).squeeze(-1)
-        return torch.randint(
-            self.encoded, (batch_size,), generator=generator, device=generator.device
-        )
+            return torch.multinomial(allowed.float(), 1, generator=source).squeeze(-1)
+        return torch.randint(self.encoded, (batch_size,), generator=source, device=source.device)
 
 
 class MultiDiscreteActions(ActionCoder):
     """A one-dimensional MultiDiscrete space; stored actions count from 0."""
 
     dtype = torch.int64
+    start: Tensor
 
     def __init__(self, space: gym.spaces.MultiDiscrete) -> None:
         super().__init__()
         self.sizes: tuple[int, ...] = tuple(space.nvec.tolist())
         self.event_shape, self.encoded = (len(self.sizes),), sum(self.sizes)
-        self.start = space.start if np.any(space.start) else None
+        self.starts = bool(np.any(space.start))
+        self.register_buffer("start", torch.as_tensor(space.start).long(), False)
 
     def encode(self, action: Tensor) -> Tensor:
         """The actions as concatenated one-hot vectors."""
         parts = zip(action.unbind(-1), self.sizes, strict=True)
         return torch.cat([F.one_hot(part, size) for part, size in parts], dim=-1).float()
 
-    def to_env(self, action: Tensor) -> NDArray[Any]:
+    def in_env(self, action: Tensor) -> Tensor:
         """The actions counted from the space's `start`."""
-        values: NDArray[Any] = action.cpu().numpy()
-        return values if self.start is None else values + self.start
+        return action + self.start if self.starts else action
 
 
 class BinaryActions(ActionCoder):
@@ -221,10 +230,9 @@ class BinaryActions(ActionCoder):
         """The bits as floats."""
         return action.float()
 
-    def to_env(self, action: Tensor) -> NDArray[Any]:
-        """The bits in the space's dtype."""
-        bits: NDArray[Any] = action.cpu().numpy()
-        return bits
+    def in_env(self, action: Tensor) -> Tensor:
+        """The bits unchanged."""
+        return action
 
 
 def action_coder(space: gym.Space[Any]) -> ExploringCoder:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from retain.errors import check_range
 from retain.nn.actions import ActionCoder
@@ -12,6 +12,7 @@ from retain.nn.distributions import Distribution
 from retain.nn.encoders import action_mask, orthogonal
 from retain.nn.heads import make_head
 from retain.nn.lookup import find_submodules_directly
+from retain.nn.noise import Source
 from retain.nn.normaliser import ObsNormaliser
 from retain.nn.policy import SegmentPolicy
 from retain.nn.stacked import PairMLP
@@ -135,8 +136,8 @@ class ActorCritic(SegmentPolicy):
         previous_reward: Tensor | None,
         *,
         scale: float,
-        generator: Generator,
+        source: Source,
     ) -> tuple[Tensor, Carry]:
         """See `Policy.act`; a `scale` of 0 gives the most probable action, any other a sample."""
         dist, _, carry = self(obs, carry, reset, previous_action, previous_reward)
-        return (dist.mode() if scale == 0 else dist.sample(generator))[0], carry
+        return (dist.mode() if scale == 0 else dist.sample(source))[0], carry

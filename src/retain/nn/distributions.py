@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from retain.nn.noise import Source, standard_normal
+from retain.nn.noise import Source, exponential, standard_normal, uniform
 from retain.ops.entropy import reparameterised_entropy
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -24,7 +24,7 @@ class Distribution(ABC):
     """A distribution over actions."""
 
     @abstractmethod
-    def sample(self, generator: Generator | None = None) -> Tensor:
+    def sample(self, source: Source = None) -> Tensor:
         """One action for each leading index, without gradient."""
 
     @abstractmethod
@@ -77,10 +77,10 @@ class Categorical(Distribution):
             return self.log_probs
         return self.log_probs.masked_fill(~self.mask, 0.0)
 
-    def sample(self, generator: Generator | None = None) -> Tensor:
+    def sample(self, source: Source = None) -> Tensor:
         """`[...]` int64. Exponential races: argmin E_i / p_i has distribution p."""
         logits = self.logits.detach()
-        race = torch.empty_like(logits).exponential_(generator=generator).log_()
+        race = exponential(logits, source).log_()
         return torch.sub(logits, race, out=race).argmax(-1)
 
     def mode(self) -> Tensor:
@@ -132,9 +132,9 @@ class MultiCategorical(Distribution):
         joined.parts = [Categorical.cat(column) for column in columns]
         return joined
 
-    def sample(self, generator: Generator | None = None) -> Tensor:
+    def sample(self, source: Source = None) -> Tensor:
         """`[..., K]` int64."""
-        return torch.stack([part.sample(generator) for part in self.parts], -1)
+        return torch.stack([part.sample(source) for part in self.parts], -1)
 
     def mode(self) -> Tensor:
         """`[..., K]` int64."""
@@ -165,11 +165,11 @@ class Bernoulli(Distribution):
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
 
-    def sample(self, generator: Generator | None = None) -> Tensor:
+    def sample(self, source: Source = None) -> Tensor:
         """`[..., K]` int8."""
         probability = torch.sigmoid(self.logits.detach())
-        uniform = torch.rand(probability.shape, generator=generator, device=probability.device)
-        return (uniform < probability).to(torch.int8)
+        chance = uniform(probability.shape, source, probability.device)
+        return (chance < probability).to(torch.int8)
 
     def mode(self) -> Tensor:
         """`[..., K]` int8."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.nn.actions import ActionCoder, DiscreteActions
@@ -13,6 +13,7 @@ from retain.nn.distributions import Categorical, Distribution
 from retain.nn.encoders import allowed_actions
 from retain.nn.heads import ActionHead
 from retain.nn.lookup import find_submodules_directly
+from retain.nn.noise import Source
 from retain.nn.normaliser import ObsNormaliser
 from retain.nn.policy import SegmentPolicy
 from retain.nn.stacked import activation_function
@@ -159,9 +160,9 @@ class GreedyPolicy(SegmentPolicy):
         previous_reward: Tensor | None,
         *,
         scale: float,
-        generator: Generator,
+        source: Source,
     ) -> tuple[Tensor, Carry]:
         """See `Policy.act`; `scale` is the probability of a random action."""
         value, after = self.action_values(obs, carry, reset, previous_action, previous_reward)
         dist = epsilon_greedy(value, value.new_tensor(scale), allowed_actions(obs))
-        return (dist.mode() if scale == 0 else dist.sample(generator))[0], after
+        return (dist.mode() if scale == 0 else dist.sample(source))[0], after

@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from retain.nn.actions import ActionCoder
 from retain.nn.distributions import Distribution
 from retain.nn.heads import ActionHead
+from retain.nn.noise import Source
 from retain.nn.normaliser import ObsNormaliser
 from retain.nn.torso import NetworkConfig, Torso, previous_inputs
 from retain.types import Carry, Obs
@@ -48,6 +49,11 @@ class Policy(nn.Module, ABC):
         return self.torsos[0].memory.receptive_field
 
     @property
+    def acting(self) -> int:
+        """Number of the torso that actions come from; the others only serve values."""
+        return 0
+
+    @property
     def unrolls(self) -> bool:
         """Whether the memories unroll; see `Memory.unrolls`."""
         return self.torsos[0].memory.unrolls
@@ -85,7 +91,7 @@ class Policy(nn.Module, ABC):
         previous_reward: Tensor | None,
         *,
         scale: float,
-        generator: Generator,
+        source: Source,
     ) -> tuple[Tensor, Carry]:
         """One step, with the forward that training unrolls.
 
@@ -93,6 +99,7 @@ class Policy(nn.Module, ABC):
             obs: `[1, B, ...]` prepared observations.
             reset: `[1, B]`; the previous action `[1, B, ...]` and reward have the same layout.
             scale: amount of exploration: a standard deviation or a probability; 0 = none.
+            source: the origin of the exploration's noise.
         Returns:
             policy actions `[B, ...]` and the next carry.
         """

@@ -14,13 +14,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.nn.actions import ActionCoder, DiscreteActions, ExploringCoder, action_coder
 from retain.nn.distributions import Categorical, SquashedGaussian
 from retain.nn.encoders import ACTION_MASK, allowed_actions
 from retain.nn.lookup import find_submodules_directly
+from retain.nn.noise import Source, standard_normal, uniform
 from retain.nn.normaliser import ObsNormaliser
 from retain.nn.policy import Policy
 from retain.nn.stacked import StackedMLP
@@ -116,7 +117,7 @@ class Actor(nn.Module, ABC):
 
     @abstractmethod
     def act(
-        self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
+        self, features: Tensor, scale: float, source: Source, allowed: Tensor | None = None
     ) -> Tensor:
         """`[..., A]` stored actions for exploration; a `scale` of 0 gives the deterministic choice.
 
@@ -133,13 +134,13 @@ class DeterministicActor(Actor):
         return tanh(self.net.forward(features)[0])
 
     def act(
-        self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
+        self, features: Tensor, scale: float, source: Source, allowed: Tensor | None = None
     ) -> Tensor:
         """Actions with Gaussian noise of standard deviation `scale`, clipped to the bounds."""
         action = self.forward(features)
         if scale == 0:
             return action
-        noise = torch.empty_like(action).normal_(generator=generator)
+        noise = standard_normal(action, source)
         return torch.add(action, noise, alpha=scale).clamp_(-1, 1)
 
 
@@ -152,11 +153,11 @@ class GaussianActor(Actor):
         return SquashedGaussian(mean, log_std.clamp(*LOG_STD))
 
     def act(
-        self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
+        self, features: Tensor, scale: float, source: Source, allowed: Tensor | None = None
     ) -> Tensor:
         """A sample, or the tanh of the mean."""
         dist = self.forward(features)
-        return torch.tanh(dist.mode() if scale == 0 else dist.sample(generator))
+        return torch.tanh(dist.mode() if scale == 0 else dist.sample(source))
 
 
 class CategoricalActor(Actor):
@@ -167,11 +168,11 @@ class CategoricalActor(Actor):
         return Categorical(self.net.forward(features)[0], allowed)
 
     def act(
-        self, features: Tensor, scale: float, generator: Generator, allowed: Tensor | None = None
+        self, features: Tensor, scale: float, source: Source, allowed: Tensor | None = None
     ) -> Tensor:
         """A sample, or the most probable action."""
         dist = self.forward(features, allowed)
-        return dist.mode() if scale == 0 else dist.sample(generator)
+        return dist.mode() if scale == 0 else dist.sample(source)
 
 
 class OffPolicyNets(Policy):
@@ -231,6 +232,11 @@ class OffPolicyNets(Policy):
         own = self.actor.torso if self.actor is not None else None
         return [self.critic.torso] if own is None else [self.critic.torso, own]
 
+    @property
+    def acting(self) -> int:
+        """See `Policy.acting`: the actor's own torso, or the critic's."""
+        return len(self.torsos) - 1
+
     def act(
         self,
         obs: Obs,
@@ -240,7 +246,7 @@ class OffPolicyNets(Policy):
         previous_reward: Tensor | None,
         *,
         scale: float,
-        generator: Generator,
+        source: Source,
     ) -> tuple[Tensor, Carry]:
         """See `Policy.act`."""
         previous = self.previous(previous_action, previous_reward, reset)
@@ -253,21 +259,21 @@ class OffPolicyNets(Policy):
         ]
         allowed = allowed_actions(obs)
         if self.actor is not None:
-            action = self.actor.act(features, scale, generator, allowed)[0]
+            action = self.actor.act(features, scale, source, allowed)[0]
         else:
             value = self.critic.mean(self.critic.forward(features))[0]
             action = only(value, allowed).argmax(-1)[0]
             if scale > 0:
-                dice = torch.rand(len(action), generator=generator, device=action.device)
-                random = self.random(obs, generator)
+                dice = uniform(action.shape, source, action.device)
+                random = self.random(obs, source)
                 action = torch.where(dice < scale, random, action)
         return action, (*rest, after)
 
-    def random(self, obs: Obs, generator: Generator) -> Tensor:
+    def random(self, obs: Obs, source: Source) -> Tensor:
         """`[B, ...]` uniform actions that the observations `[1, B, ...]` allow."""
         allowed = allowed_actions(obs)
         rows = next(iter(obs.values())) if isinstance(obs, dict) else obs
-        return self.coder.random(rows.shape[1], generator, None if allowed is None else allowed[0])
+        return self.coder.random(rows.shape[1], source, None if allowed is None else allowed[0])
 
 
 def _frozen_copy(module: nn.Module | None) -> Any:

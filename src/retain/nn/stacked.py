@@ -106,7 +106,7 @@ class PairMLP(StackedMLP):
         """Two `[..., D]` (the same tensor if the input is shared) to two `[..., features]`."""
         lead, width = actor_in.shape[:-1], actor_in.shape[-1]
         rows = actor_in.reshape(-1, width)
-        if self.written_out and is_large(rows, len(rows), self.widest):
+        if self.written_out and is_large(rows, rows.shape[0], self.widest):
             pair = rows, rows if actor_in is critic_in else critic_in.reshape(-1, width)
             actor, critic = layers_apart(pair, self.activations, [*self.parameters()])
         elif actor_in is critic_in:

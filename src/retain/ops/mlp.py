@@ -51,7 +51,7 @@ def tanh(x: Tensor) -> Tensor:
 
 def _layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
     """One layer for several MLPs `[K, N, in]` or for one `[N, in]`."""
-    if x.dim() == 2 and is_large(x, len(x), weight.numel()):
+    if x.dim() == 2 and is_large(x, x.shape[0], weight.numel()):
         return large_product(x, weight, bias[0], activation)
     product: Any = torch.baddbmm if x.dim() == 3 else torch.addmm
     if activation == "tanh" and not x.is_cuda:

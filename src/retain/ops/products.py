@@ -28,7 +28,11 @@ ONEDNN = _has_onednn()
 def is_large(x: Tensor, rows: int, weights: int) -> bool:
     """Whether the product of `rows` rows like x's with `weights` weights goes to oneDNN."""
     return (
-        rows * weights >= LARGE and ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu"
+        isinstance(rows, int)  # and no symbol: the graph for any batch has one kind of product
+        and rows * weights >= LARGE
+        and ONEDNN
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
     )
 
 
@@ -51,7 +55,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     """`a @ b` of two matrices or two stacks of matrices, without a gradient."""
     if a.dim() == 3:
         return torch.bmm(a, b)
-    return large_product(a, b) if is_large(a, len(a), b.numel()) else torch.mm(a, b)
+    return large_product(a, b) if is_large(a, a.shape[0], b.numel()) else torch.mm(a, b)
 
 
 class _Linear(torch.autograd.Function):

@@ -43,5 +43,7 @@ class _Cleared(torch.autograd.Function):
 
 def zero_where(x: Tensor, gone: Tensor) -> Tensor:
     """`x` `[..., *]` with zeros where `gone` `[...]` is true; no gradient passes there."""
+    if torch.compiler.is_compiling():  # bits of floats are no operation of a portable graph
+        return x.masked_fill(gone.view(*gone.shape, *[1] * (x.dim() - gone.dim())), 0.0)
     out: Tensor = _Cleared.apply(x, kept_bits(gone, x))  # type: ignore[no-untyped-call]
     return out

@@ -1,9 +1,10 @@
 """Acting: one step of the training forward, with a carry that the caller keeps."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -20,6 +21,9 @@ from retain.train.misuse import explained
 from retain.train.observations import batched
 from retain.types import Carry, tree_leaves, tree_map
 
+if TYPE_CHECKING:
+    from retain.export import Exported, Format
+
 State: TypeAlias = tuple[NDArray[Any], ...]
 """A carry in the form of `predict`: its leaves, as arrays."""
 
@@ -32,6 +36,7 @@ class Acting(ABC):
     config: NetworkConfig
     run_settings: RunConfig
     observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
     device: torch.device
     act_generator: torch.Generator
     """The generator of sampled actions."""
@@ -101,10 +106,37 @@ class Acting(ABC):
                 action.unsqueeze(0),
                 self._previous_reward(reward, flags),
                 scale=0.0 if deterministic else self.exploration(),
-                generator=self.act_generator,
+                source=self.act_generator,
             )
             env_action = self.policy.coder.to_env(action)
         return (env_action[0] if single else env_action), (after, action)
+
+    @explained('agent.export("policy.onnx")')
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: "Format | None" = None,
+        stochastic: bool = False,
+    ) -> "Exported":
+        """Writes the policy as one file that runs without this library, the carry as an input and
+        an output (docs/deployment.md).
+
+        Args:
+            path: the file; an .onnx or .pt2 ending decides the format if none is given.
+            format: "onnx" for onnxruntime, or "torch" for torch.export.
+            stochastic: sample actions as in training; the noise is a further input.
+        Raises:
+            UsageError: the format is unknown or does not fit the file's name, a part of the policy
+                cannot be exported, or an extra is not installed.
+        """
+        from retain.export import export
+
+        return export(self, path, format=format, stochastic=stochastic)
+
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """The JSON description of the agent."""
 
     def _checked(self, carry: Carry, size: int) -> tuple[Carry, Tensor]:
         """The policy's carry and the previous action, for `size` environments.
