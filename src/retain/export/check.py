@@ -55,13 +55,13 @@ def largest_difference(
     """
     random = np.random.default_rng(seed)
     agent.observation_space.seed(seed)
-    carry, ours = agent.initial_carry(rows), _zeros(inputs, rows)
+    carry, ours = agent.initial_carry(rows), zeros(inputs, rows)
     reset, worst = np.ones(rows, dtype=np.bool_), 0.0
     for _ in range(steps):
         obs = random_obs(agent.observation_space, rows)
         reward = random.standard_normal(rows).astype(np.float32)
         wanted, carry = agent.act(obs, carry, reset, deterministic=True, reward=reward)
-        given = _arguments(inputs, obs, ours, reset, reward)
+        given = arguments(inputs, obs, ours, reset, reward)
         action, *ours = run(*given)
         if action.dtype != wanted.dtype or action.shape != wanted.shape:
             return float("inf")
@@ -71,17 +71,19 @@ def largest_difference(
     return worst
 
 
-def _zeros(inputs: Sequence[Port], rows: int) -> list[NDArray[Any]]:
+def zeros(inputs: Sequence[Port], rows: int) -> list[NDArray[Any]]:
+    """A carry of zeros, which the reset of an episode's first step replaces."""
     return [port.example(rows).numpy() for port in inputs if port.name.startswith("carry_")]
 
 
-def _arguments(
+def arguments(
     inputs: Sequence[Port],
     obs: Any,
     carry: Sequence[NDArray[Any]],
     reset: NDArray[np.bool_],
     reward: NDArray[Any],
 ) -> list[NDArray[Any]]:
+    """The values of a step in the order of the inputs."""
     kept = iter(carry)
     given: list[NDArray[Any]] = []
     for port in inputs:

@@ -65,7 +65,7 @@ def obs_ports(space: gym.Space[Any]) -> list[Port]:
 
 
 def _obs_port(name: str, space: gym.Space[Any]) -> Port:
-    units = "as the environment gives them; the graph normalises"
+    units = "raw, as the environment gives them"
     return Port(name, space.shape or (), torch_dtype(space.dtype), units, bounds(space))
 
 
@@ -109,7 +109,7 @@ def _spread(values: Any) -> Any:
 
 def action_port(space: gym.Space[Any], coder: ActionCoder) -> Port:
     """The action's output, in the environment's own units."""
-    units = "the environment's own: scaled, within the bounds and counted from the space's start"
+    units = "in the environment's units, within its bounds"
     return Port(ACTION, coder.event_shape, coder.env_dtype, units, bounds(space))
 
 
@@ -124,7 +124,7 @@ def carry_ports(leaves: Sequence[Tensor], action: Tensor | None) -> list[Port]:
     kept = list(leaves)
     if action is not None:
         kept.append(action)
-        units.append("the previous action as the policy sees it; hand it on unchanged")
+        units.append("the previous action; hand it on unchanged")
     return [
         Port(
             f"carry_{number}", tuple(leaf.shape[1:]), leaf.dtype, text,
@@ -149,7 +149,7 @@ def reset_port() -> Port:
 
 def reward_port() -> Port:
     """The input of the previous reward, for a network that reads it."""
-    units = "the environment's own reward for the previous action; any number where reset"
+    units = "the environment's reward for the previous action; any number where reset"
     return Port(REWARD, (), torch.float32, units)
 
 
