@@ -113,8 +113,9 @@ def main() -> int:
     lines = [
         f"# Exported policies beside their agents\n\n{machine_line()}. {options.note}\n",
         "`python benchmarks/export.py`: 16 observations, memory 64 wide, MLP (64, 64), random "
-        "weights. Difference: the largest of 200 steps over several episodes, file against `agent.act`, "
-        "each with its own carry (Box actions lie in [-2, 2]). Latency: one step of one environment.\n",
+        "weights. Difference: the largest of 200 steps over several episodes, file against "
+        "`agent.act`, each with its own carry (Box actions lie in [-2, 2]). Latency: one step of "
+        "one environment.\n",
         "| algorithm | memory | difference, ONNX | torch | `agent.act`, us | onnxruntime, us | "
         "torch.export, us | .onnx, kB | .pt2, kB |",
         "|---|---|---|---|---|---|---|---|---|",

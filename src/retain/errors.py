@@ -39,6 +39,10 @@ class StorageError(RetainError):
     """There is no room to write a run; the line says how to continue once there is."""
 
 
+class HubError(RetainError):
+    """The hub refuses a request, or cannot be reached."""
+
+
 class CheckpointError(RetainError):
     """A run folder or checkpoint is missing, incomplete or from another configuration."""
 

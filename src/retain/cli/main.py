@@ -12,6 +12,7 @@ from retain._version import __version__
 from retain.errors import (
     CallbackError,
     EnvironmentFailure,
+    HubError,
     NonFiniteError,
     Notice,
     RetainError,
@@ -27,6 +28,8 @@ VERBS = {
     "playback": "play an episode of a run again, from its seed and its actions",
     "plot": "draw learning curves of one or several runs",
     "export": "write the policy as one ONNX or torch file, the carry as an input and an output",
+    "push": "put a trained agent on the Hugging Face hub, with a card",
+    "pull": "fetch an agent from the hub; none of its code is run",
     "doctor": "name the bug: retain doctor ppo --env MyEnv-v0 --memory lstm",
     "sweep": "find good settings: search, then compare with the defaults on fresh seeds",
     "compare": "does memory help here? train several variants and seeds, give a verdict",
@@ -34,6 +37,10 @@ VERBS = {
 }
 
 USAGE_ERROR, FAILURE = 2, 1
+FAILURES = (
+    CallbackError, EnvironmentFailure, HubError, NonFiniteError, RunFailure, StorageError,
+)  # fmt: skip
+"""Errors that are no mistake in the command."""
 
 
 def overview() -> str:
@@ -92,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         with notices():
             return command(rest)
-    except (CallbackError, NonFiniteError, EnvironmentFailure, RunFailure, StorageError) as error:
+    except FAILURES as error:
         return fail(one_line(error), FAILURE)
     except RetainError as error:
         return fail(one_line(error), USAGE_ERROR)
