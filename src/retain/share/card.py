@@ -42,7 +42,8 @@ def card(
         parts.append(f"![One episode]({files['video']})\n")
     if "plot" in files:
         parts.append(f"![Learning curve]({files['plot']})\n")
-    parts += [_use(name), f"## Train it again\n\n```\n{command}\n```\n", _settings(facts)]
+    parts += [_use(name), f"## Train it again\n\n```\n{command}\n```\n"]
+    parts.append(f"Written by `retain push` (retain {__version__}).\n")
     return "\n".join(parts)
 
 
@@ -83,13 +84,4 @@ def _use(name: str) -> str:
         f'```python\nimport retain\n\nagent = retain.load("{folder}")\n'
         "carry = agent.initial_carry()\n"
         "action, carry = agent.act(obs, carry, reset, deterministic=True)\n```\n"
-    )
-
-
-def _settings(facts: Mapping[str, Any]) -> str:
-    values = facts["run"] | facts[facts["algo"]]
-    rows = "\n".join(f"| {key} | `{json.dumps(value)}` |" for key, value in values.items())
-    return (
-        f"## Settings\n\n| setting | value |\n|---|---|\n{rows}\n\n"
-        f"Written by `retain push` (retain {__version__}).\n"
     )
