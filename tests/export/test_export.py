@@ -267,6 +267,12 @@ def test_images_are_computed_in_float32(tmp_path):
     assert half.policy.torsos[0].encoder.precision == torch.bfloat16  # the agent's own stays
 
 
+def test_a_policy_of_a_compiled_update_is_exported(tmp_path):
+    agent = make("PPO", memory="gru", compile=True)
+    made = agent.export(tmp_path / "policy.onnx")
+    assert largest_difference(agent, OnnxPolicy(made.path), made.inputs, steps=50) <= EXACT
+
+
 def test_the_agent_is_not_changed(tmp_path):
     agent = make("PPO", memory="gru")
     before = {name: x.clone() for name, x in agent.policy.state_dict().items()}

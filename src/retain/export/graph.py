@@ -26,6 +26,7 @@ from retain.export.ports import (
 from retain.nn.encoders.image import ImageEncoder
 from retain.nn.noise import Drawn, Recorder, Source
 from retain.nn.policy import Policy
+from retain.nn.torso import Torso
 from retain.types import Carry, Obs, tree_leaves, tree_like
 
 ROWS = 3
@@ -176,6 +177,8 @@ def _portable(policy: Policy) -> Policy:
     for part in own.modules():
         if isinstance(part, ImageEncoder):  # runtimes on a CPU have no convolution of bfloat16
             part.precision = torch.float32
+        if isinstance(part, Torso):  # a compiled update's is an operation of this library
+            vars(part).pop("unroll", None)
     for parameter in own.parameters():
         parameter.data = parameter.data.contiguous()
     return own
