@@ -45,7 +45,8 @@ def export(
     """Writes the agent's policy as one graph `(obs..., carry..., reset) -> (action, carry...)`.
 
     Args:
-        path: the file; an .onnx or .pt2 ending decides the format if none is given.
+        path: the file, in a folder that exists; its ending (.onnx or .pt2) decides the format if
+            none is given.
         format: "onnx" for onnxruntime, or "torch" for torch.export.
         stochastic: sample actions as in training; the noise is a further input.
     Raises:
@@ -57,7 +58,6 @@ def export(
     graph = PolicyGraph(agent, stochastic=stochastic)
     metadata = describe(agent, graph)
     program = trace(graph)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "onnx":
         onnx.save(program, path, graph.inputs, graph.outputs, metadata)
     else:

@@ -45,6 +45,8 @@ def push(
         CheckpointError: the run is broken.
         HubError: the hub refuses, or cannot be reached.
     """
+    if episodes < 0:
+        raise UsageError(f"episodes is {episodes} (expected at least 0)")
     hub = _hub()
     run = Path(run)
     agent = load(run, which=which, trust=trust)

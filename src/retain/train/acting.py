@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gymnasium as gym
@@ -17,6 +18,7 @@ from retain.errors import UsageError
 from retain.nn.policy import Policy
 from retain.nn.torso import NetworkConfig
 from retain.train.config import RunConfig
+from retain.train.files import make_folder
 from retain.train.misuse import explained
 from retain.train.observations import batched
 from retain.types import Carry, tree_leaves, tree_map
@@ -126,12 +128,15 @@ class Acting(ABC):
             path: the file; an .onnx or .pt2 ending decides the format if none is given.
             format: "onnx" for onnxruntime, or "torch" for torch.export.
             stochastic: sample actions as in training; the noise is a further input.
+        Returns:
+            the file's path, inputs, outputs and metadata.
         Raises:
             UsageError: the format is unknown or does not fit the file's name, a part of the policy
-                cannot be exported, or an extra is not installed.
+                cannot be exported (the line names it), or an extra is not installed.
         """
         from retain.export import export
 
+        make_folder(Path(path).parent)
         return export(self, path, format=format, stochastic=stochastic)
 
     @abstractmethod
