@@ -100,7 +100,7 @@ def test_the_command_trains_the_same_agent(trained, tmp_path):
 
 def test_every_kind_of_setting_is_written_as_a_flag(tmp_path):
     agent = retain.SAC(
-        "PendulumNoVel-v1", memory="gru", hidden=(8, 8), preset="none", num_envs=3,
+        "PendulumNoVel-v1", memory="gru", hidden=(8, 8), preset="none", num_envs=8,
         env_kwargs={"g": 9.0}, memory_options={"chrono": 20}, normalise_obs=True, buffer_size=900,
     )  # fmt: skip
     words = shlex.split(command_of(agent, 10))
@@ -108,6 +108,7 @@ def test_every_kind_of_setting_is_written_as_a_flag(tmp_path):
     for part in (
         "--env PendulumNoVel-v1", "--hidden 8 8", "--env-kwargs g=9.0", "--normalise-obs",
         "--memory-options chrono=20", "--memory gru", "--buffer-size 900", "--steps 10",
+        "--num-envs 8",
     ):  # fmt: skip
         assert part in rest
     assert "--learning-rate" not in rest  # as the algorithm's default
