@@ -115,7 +115,8 @@ def main() -> int:
         "`python benchmarks/export.py`: 16 observations, memory 64 wide, MLP (64, 64), random "
         "weights. Difference: the largest of 200 steps over several episodes, file against "
         "`agent.act`, each with its own carry (Box actions lie in [-2, 2]). Latency: one step of "
-        "one environment.\n",
+        "one environment. PQN, DQN, QRDQN and the last SAC choose among 6 actions, which are "
+        "equal or not.\n",
         "| algorithm | memory | difference, ONNX | torch | `agent.act`, us | onnxruntime, us | "
         "torch.export, us | .onnx, kB | .pt2, kB |",
         "|---|---|---|---|---|---|---|---|---|",
