@@ -27,12 +27,10 @@ class WarmConfig(PPOConfig):
     """Discount factor per step."""
 
 
-@retain.register_algorithm("space_warm")
 class Warm(retain.PPO):
     config_kind = WarmConfig
 
 
-@retain.register_memory("space_fading")
 class Fading(retain.StepMemory):
     """A stranger's memory with a range on one of its own settings."""
 
@@ -50,6 +48,16 @@ class Fading(retain.StepMemory):
     def step(self, x, carry):
         carry = carry + self.rate * (torch.tanh(self.read(x)) - carry)
         return carry, carry
+
+
+@pytest.fixture(autouse=True)
+def _registered():
+    """The strangers are there for these tests only."""
+    retain.register_algorithm("space_warm")(Warm)
+    retain.register_memory("space_fading")(Fading)
+    yield
+    AGENTS.pop("space_warm")
+    MEMORIES.pop("space_fading")
 
 
 def names(algo, memory, settings=None, given=None):
