@@ -192,7 +192,9 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=[])
     parser.add_argument("--algo", default="ppo", choices=["ppo", "sac", "td3", "dqn"])
     parser.add_argument("--systems", nargs="*", default=["retain", "none", "sb3"])
-    parser.add_argument("--memories", nargs="*", default=["none", "lstm", "gru", "window"])
+    parser.add_argument(
+        "--memories", nargs="*", default=["none", "lstm", "gru", "mingru", "window"]
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument(
         "--print", action="store_true", help="write results/defaults.md, run nothing"

@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,14 +10,16 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from retain.ops.products import matmul
+from retain.ops.products import large_product, matmul
 
 Run = Callable[[int], None]
 """Learns from that many steps more."""
 
 
-def serve(build: Callable[[], Run], pipe: Connection) -> None:
+def serve(build: Callable[[], Run], pipe: Connection, cores: int) -> None:
     """Builds a system and answers (steps, threads) with steps per second, while anyone asks."""
+    if cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     run = build()
     while True:
         try:
@@ -30,12 +33,12 @@ def serve(build: Callable[[], Run], pipe: Connection) -> None:
 
 
 class System:
-    """A system in its own process."""
+    """A system in its own process, on the first `cores` cores; 0: on all."""
 
-    def __init__(self, build: Callable[[], Run]) -> None:
+    def __init__(self, build: Callable[[], Run], cores: int = 0) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(build, theirs), daemon=True)
+        self.process = context.Process(target=serve, args=(build, theirs, cores), daemon=True)
         self.process.start()
 
     def __call__(self, steps: int, threads: int) -> float:
@@ -46,14 +49,20 @@ class System:
 def interleaved(
     builds: Mapping[str, Callable[[], Run]], steps: Mapping[str, int], rounds: int
 ) -> dict[tuple[str, int], float]:
-    """Median steps per second over the rounds by (name, threads), with 1 and with 2 threads."""
-    systems = {name: System(build) for name, build in builds.items()}
-    for name, system in systems.items():
-        system(steps[name], 1)
-    rates: dict[tuple[str, int], list[float]] = {(n, k): [] for n in systems for k in (1, 2)}
+    """Median steps per second over the rounds by (name, threads), with 1 and with 2 threads.
+
+    JAX decides at its start how many threads it has, so SBX has a process for each number.
+    """
+    systems: dict[tuple[str, int], System] = {}
+    for name, build in builds.items():
+        systems[name, 1] = System(build, int(name.startswith("SBX")))
+        systems[name, 2] = System(build) if name.startswith("SBX") else systems[name, 1]
+    for (name, threads), system in systems.items():
+        system(steps[name], threads)
+    rates: dict[tuple[str, int], list[float]] = {key: [] for key in systems}
     for _ in range(rounds):
-        for name, threads in rates:
-            rates[name, threads].append(systems[name](steps[name], threads))
+        for (name, threads), system in systems.items():
+            rates[name, threads].append(system(steps[name], threads))
     return {key: statistics.median(values) for key, values in rates.items()}
 
 
@@ -77,6 +86,17 @@ def ratio_lines(best: Mapping[str, float], ratios: tuple[tuple[str, str, float],
     for one, other, goal in ratios:
         if one in best and other in best:
             lines.append(f"| {one} / {other} | {best[one] / best[other]:.2f} | {goal} |")
+    return lines
+
+
+def product_lines() -> list[str]:
+    """A table of the rates of float32 products by each of torch's libraries, one thread."""
+    torch.set_num_threads(1)
+    lines = ["| float32 product, 1 thread | MKL, GFLOP/s | oneDNN, GFLOP/s |", "|---|---|---|"]
+    for size in (256, 1024):
+        a, b = torch.randn(2, size, size)
+        mkl, onednn = gflops(a, b, torch.mm), gflops(a, b, large_product)
+        lines.append(f"| {size} x {size} x {size} | {mkl:.0f} | {onednn:.0f} |")
     return lines
 
 

@@ -17,12 +17,11 @@ from pathlib import Path
 import torch
 
 import retain
-from interleave import gflops
+from interleave import product_lines
 from machine import machine_line
 from retain.memory import GRU, LSTM, Memory
 from retain.nn.stacked import StackedMLP
 from retain.ops.native.library import Kernels, processor
-from retain.ops.products import large_product
 from retain.train.allocator import keep_freed_memory
 from retain.types import Carry
 
@@ -70,15 +69,6 @@ def interleaved(
             if number >= 3:
                 times[name].append(1e3 * (clock() - began))
     return {name: statistics.median(values) for name, values in times.items()}
-
-
-def rates() -> list[str]:
-    lines = ["| float32 product | MKL, GFLOP/s | oneDNN, GFLOP/s |", "|---|---|---|"]
-    for size in (256, 1024):
-        a, b = torch.randn(2, size, size)
-        mkl, onednn = gflops(a, b, torch.mm), gflops(a, b, large_product)
-        lines.append(f"| {size} x {size} x {size} | {mkl:.0f} | {onednn:.0f} |")
-    return lines
 
 
 def unroll(memory: Memory, x: torch.Tensor, carry: Carry, reset: torch.Tensor) -> None:
@@ -192,7 +182,7 @@ def main() -> None:
     parts = [
         [f"# Native kernels\n\n{machine_line()}, {processor()}\n"],
         [f"`python benchmarks/kernels.py --threads {options.threads}`, {measured}, medians.\n"],
-        rates(),
+        product_lines(),
         recurrences(options.rounds, clock),
         stacks(options.rounds, clock),
         agents(options.rounds, clock, options.threads),

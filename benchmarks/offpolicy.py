@@ -1,10 +1,11 @@
-"""Off-policy throughput against Stable-Baselines3, interleaved; the replay's cost.
+"""Off-policy throughput against Stable-Baselines3 and SBX, interleaved; the replay's cost.
 
     python benchmarks/offpolicy.py --rounds 5 --write
 
 The same work for everybody: Pendulum-v1, one environment, [256, 256], batches of 256, one update
 for every step, logging off. Each system lives in a process of its own, with 1 and with 2 threads;
-its better median counts. Compare ratios, not seconds: machines are noisy.
+its better median counts. SBX is Stable-Baselines3 in JAX. Compiling happens before the clock
+starts. Compare ratios, not seconds: machines are noisy.
 """
 
 import argparse
@@ -16,7 +17,15 @@ from pathlib import Path
 import torch
 
 import retain
-from interleave import Run, best_of, interleaved, matmul_roof, rate_lines, ratio_lines
+from interleave import (
+    Run,
+    best_of,
+    interleaved,
+    matmul_roof,
+    product_lines,
+    rate_lines,
+    ratio_lines,
+)
 from machine import machine_line
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,25 +43,38 @@ def ours(algo: str, **changes: object) -> Run:
     return lambda steps: agent.learn(steps) and None
 
 
-def peer(algo: str) -> Run:
-    """Stable-Baselines3's."""
-    import stable_baselines3
+def peer(package: str, algo: str) -> Run:
+    """Stable-Baselines3's or SBX's."""
+    from importlib import import_module
 
-    model = getattr(stable_baselines3, algo)(
+    device = {"device": "cpu"} if package == "stable_baselines3" else {}
+    model = getattr(import_module(package), algo)(
         "MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [256, 256]}, batch_size=BATCH,
-        train_freq=1, gradient_steps=1, learning_starts=100, device="cpu", seed=1,
+        train_freq=1, gradient_steps=1, learning_starts=100, seed=1, **device,
     )  # fmt: skip
     return lambda steps: model.learn(steps, reset_num_timesteps=False) and None
 
 
 WINDOW = "retain DDPG, LSTM window of 8"
 SYSTEMS: dict[str, Callable[[], Run]] = {
-    f"{who} {algo}": partial(make, algo)
+    f"{who} {algo}{how}": build
     for algo in ALGOS
-    for who, make in (("retain", ours), ("SB3", peer))
+    for who, how, build in (
+        ("retain", "", partial(ours, algo)),
+        ("retain", " --compile", partial(ours, algo, compile=True)),
+        ("retain", " --kernels native", partial(ours, algo, kernels="native")),
+        ("SB3", "", partial(peer, "stable_baselines3", algo)),
+        ("SBX", "", partial(peer, "sbx", algo)),
+    )
 }
 SYSTEMS[WINDOW] = partial(ours, "DDPG", memory="window", window=8, summary="lstm", memory_hidden=64)
-RATIOS = tuple((f"retain {algo}", f"SB3 {algo}", 2.5) for algo in ALGOS)
+GOALS = {"DDPG": (1.8, 1.1), "TD3": (1.8, 1.3), "SAC": (2.4, 1.4)}
+RATIOS = tuple(
+    (f"retain {algo}{how}", f"{who} {algo}", goal)
+    for algo, goals in GOALS.items()
+    for who, goal in zip(("SB3", "SBX"), goals, strict=True)
+    for how in ("", " --compile", " --kernels native")
+)
 
 
 def flops_of_update(algo: str) -> float:
@@ -105,11 +127,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write results/offpolicy.md")
     options = parser.parse_args()
     chosen = {name: build for name, build in SYSTEMS.items() if options.only in name}
-    roof = matmul_roof(2)  # before there are other processes
+    roof, products = matmul_roof(2), product_lines()  # before there are other processes
     median = interleaved(chosen, dict.fromkeys(chosen, STEPS), options.rounds)
     best = best_of(median)
     lines = [f"# Off-policy throughput\n\n{machine_line()}\n", "`python benchmarks/offpolicy.py`\n",
-             *rate_lines(median)]  # fmt: skip
+             *products, "", *rate_lines(median)]  # fmt: skip
     lines += ratio_lines(best, RATIOS)
     lines += ["", f"Roof of two threads: {roof:.0f} GFLOP/s (1024 x 1024 product, float32)."]
     for algo in ALGOS:

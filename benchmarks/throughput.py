@@ -1,12 +1,12 @@
-"""Training throughput against Stable-Baselines3 and sb3-contrib, interleaved.
+"""Training throughput against Stable-Baselines3, sb3-contrib and SBX, interleaved.
 
     python benchmarks/throughput.py --rounds 5 --write
 
 The same work for everybody: CartPole-v1, 128 steps a segment, 4 epochs, 4 minibatches, [64, 64]
 tanh, or an LSTM of 128 in front of it. End-to-end environment steps per second, learning included,
 logging off. Every system lives in a process of its own, as in use, and one runs at a time, with 1
-and with 2 threads; its better median over the rounds counts. Compare
-ratios, not seconds: machines are noisy.
+and with 2 threads; its better median over the rounds counts. SBX is Stable-Baselines3 in JAX.
+Compiling happens before the clock starts. Compare ratios, not seconds: machines are noisy.
 """
 
 import argparse
@@ -19,19 +19,29 @@ from pathlib import Path
 import torch
 
 import retain
-from interleave import Run, best_of, interleaved, matmul_roof, rate_lines, ratio_lines
+from interleave import (
+    Run,
+    best_of,
+    interleaved,
+    matmul_roof,
+    product_lines,
+    rate_lines,
+    ratio_lines,
+)
 from machine import machine_line
 
 RESULTS = Path(__file__).parent / "results"
 WORK = {"num_steps": 128, "epochs": 4, "hidden": (64, 64), "activation": "tanh"}
 
 
-def ours(memory: str, num_envs: int, *, separate: bool = False, native: bool = True) -> Run:
+def ours(
+    memory: str, num_envs: int, *, separate: bool = False, native: bool = True, **more: object
+) -> Run:
     """retain, with the fields that make the work the same."""
     agent = retain.PPO(
         "CartPole-v1", **CLEAN, **WORK, memory=memory, num_envs=num_envs, threads=0,
         batch_size=128 * num_envs // 4, memory_hidden=128, separate_memory=separate,
-        native=native,
+        native=native, **more,
     )  # fmt: skip
     return lambda steps: agent.learn(steps) and None
 
@@ -63,25 +73,54 @@ def peer(recurrent: bool, num_envs: int, *, separate: bool = False) -> Run:
     return lambda steps: model.learn(steps, reset_num_timesteps=False) and None
 
 
+def sbx(num_envs: int) -> Run:
+    """SBX's PPO on gymnasium's CartPole."""
+    from sbx import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    model = PPO(
+        "MlpPolicy", make_vec_env("CartPole-v1", n_envs=num_envs), n_steps=128,
+        batch_size=128 * num_envs // 4, n_epochs=4, learning_rate=2.5e-4, ent_coef=0.01, seed=1,
+    )  # fmt: skip
+    return lambda steps: model.learn(steps, reset_num_timesteps=False) and None
+
+
 SYSTEMS: dict[str, Callable[[], Run]] = {
     "retain PPO": partial(ours, "none", 8),
+    "retain PPO --compile": partial(ours, "none", 8, compile=True),
+    "retain PPO --kernels native": partial(ours, "none", 8, kernels="native"),
     "retain PPO, gymnasium's own CartPole": partial(ours, "none", 8, native=False),
     "SB3 PPO": partial(peer, False, 8),
+    "SBX PPO": partial(sbx, 8),
     "retain PPO-LSTM": partial(ours, "lstm", 8),
+    "retain PPO-LSTM --kernels native": partial(ours, "lstm", 8, kernels="native"),
     "SB3 RecurrentPPO, shared LSTM": partial(peer, True, 8),
     "retain PPO-LSTM, own LSTM for the critic": partial(ours, "lstm", 8, separate=True),
     "SB3 RecurrentPPO, own LSTM for the critic": partial(peer, True, 8, separate=True),
     "retain PPO-GRU": partial(ours, "gru", 8),
+    "retain PPO-GRU --kernels native": partial(ours, "gru", 8, kernels="native"),
+    "retain PPO-minGRU": partial(ours, "mingru", 8),
     "retain PPO, 64 environments": partial(ours, "none", 64),
+    "retain PPO, 64 environments --compile": partial(ours, "none", 64, compile=True),
+    "retain PPO, 64 environments --kernels native": partial(ours, "none", 64, kernels="native"),
     "SB3 PPO, 64 environments": partial(peer, False, 64),
+    "SBX PPO, 64 environments": partial(sbx, 64),
 }
 
+SHARED, OWN = "SB3 RecurrentPPO, shared LSTM", "SB3 RecurrentPPO, own LSTM for the critic"
 RATIOS = (
-    ("retain PPO", "SB3 PPO", 2.5),
-    ("retain PPO-LSTM", "SB3 RecurrentPPO, shared LSTM", 6.0),
-    ("retain PPO-LSTM, own LSTM for the critic", "SB3 RecurrentPPO, own LSTM for the critic", 6.0),
+    *(
+        (f"retain PPO{envs}{how}", f"{who} PPO{envs}", 4.0)
+        for envs in ("", ", 64 environments")
+        for who in ("SB3", "SBX")
+        for how in ("", " --compile", " --kernels native")
+    ),
+    ("retain PPO-LSTM", SHARED, 9.0),
+    ("retain PPO-LSTM --kernels native", SHARED, 9.0),
+    ("retain PPO-LSTM, own LSTM for the critic", OWN, 9.0),
     ("retain PPO-LSTM", "retain PPO", 0.45),
-    ("retain PPO, 64 environments", "SB3 PPO, 64 environments", 3.0),
+    ("retain PPO-LSTM --kernels native", "retain PPO", 0.45),
+    ("retain PPO-minGRU", "retain PPO", 0.6),
 )
 
 
@@ -151,10 +190,11 @@ def main() -> None:
     steps = {
         name: 1024 * (64 if "64" in name else 4 if "Recurrent" in name else 12) for name in chosen
     }
+    products = product_lines()  # before there are other processes
     median = interleaved({name: SYSTEMS[name] for name in chosen}, steps, options.rounds)
     best = best_of(median)
     lines = [f"# Throughput\n\n{machine_line()}\n", "`python benchmarks/throughput.py`\n",
-             *rate_lines(median)]  # fmt: skip
+             *products, "", *rate_lines(median)]  # fmt: skip
     lines += ratio_lines(best, RATIOS)
     roof = matmul_roof()
     lines += ["", f"Roof of one thread: {roof:.0f} GFLOP/s (1024 x 1024 product, float32)."]
