@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 CORE   := $(VENV)/.core
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check learn faults compiled browser trackio bench clean
+.PHONY: demo test check package learn faults compiled browser trackio bench clean
 
 $(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,16 @@ check: $(STAMP)  ## lint, format, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+package: $(CORE)  ## wheel and source archive: built, checked, installed into an empty environment and tried
+	$(PIP) build twine
+	rm -rf dist
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv --clear $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(VENV)-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	$(VENV)-wheel/bin/python tests/packaging/try_wheel.py
 
 learn: $(STAMP)  ## the slow learning tests, several seeds each
 	$(BIN)/python -m pytest -m learning -n 2 tests/learning
@@ -61,4 +71,4 @@ bench: $(STAMP)  ## throughput against Stable-Baselines3, on- and off-policy, an
 	$(BIN)/python benchmarks/offpolicy.py
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(VENV)-wheel dist runs
