@@ -7,8 +7,6 @@ python examples/curriculum.py
 """
 
 import sys
-import tempfile
-from pathlib import Path
 
 import retain
 
@@ -16,7 +14,7 @@ import retain
 class Longer(retain.Callback):
     """Doubles the corridor whenever the recent returns are good enough, up to `longest`."""
 
-    def __init__(self, agent: retain.Agent, longest: int = 80, wanted: float = 0.9) -> None:
+    def __init__(self, agent: retain.Agent, longest: int = 40, wanted: float = 0.9) -> None:
         self.agent, self.longest, self.wanted = agent, longest, wanted
         self.length, self.returns = 10, []
 
@@ -39,12 +37,12 @@ class Longer(retain.Callback):
         self.length, self.returns = state["length"], state["returns"]
 
 
-def main(steps: int = 200_000) -> None:
+def main(steps: int = 80_000) -> None:
     """Trains from 10 steps on, and evaluates in the longest corridor."""
     agent = retain.PPO("TMaze-v0", env_kwargs={"length": 10}, memory="gru", seed=1)
     agent.learn(steps, callbacks=[Longer(agent)])
-    result = agent.set_env("TMaze-v0", env_kwargs={"length": 80}).evaluate(100)
-    print(f"return in a corridor of 80: {result.return_mean:.2f}")
+    result = agent.set_env("TMaze-v0", env_kwargs={"length": 40}).evaluate(100)
+    print(f"return in a corridor of 40: {result.return_mean:.2f}")
 
 
 if __name__ == "__main__":
