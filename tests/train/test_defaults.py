@@ -51,6 +51,8 @@ def test_the_spaces_and_the_memory_decide():
     assert not {"shortcut", "previous_action", "sequence_length"} & set(derived())
     memory = derived(memory="lstm")
     assert (memory["shortcut"], memory["previous_action"]) == (True, True)
+    assert memory["separate_memory"] is True
+    assert "separate_memory" not in derived("a2c", memory="lstm") | derived()
     assert memory["sequence_length"] == 32
     assert "normalise_reward" not in derived("sac")
     assert derived("sac")["normalise_obs"] is True

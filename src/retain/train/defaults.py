@@ -169,6 +169,8 @@ def _memory(task: Task, value: Value) -> Iterator[Derived]:
         return
     yield Derived("previous_action", True, "the last action explains what happened")
     yield Derived("shortcut", True, "the current input reaches the heads directly")
+    if task.passes:
+        yield Derived("separate_memory", True, "the critic's errors do not disturb what actions need")
 
 
 SEQUENCE = 32
