@@ -41,6 +41,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown = turn_links(markdown, f"docs/{uri}", uri)
     if SETTINGS in markdown:
         markdown = markdown.replace(SETTINGS, settings_page())
+        page.meta["hide"] = ["navigation"]  # the tables need its room
     if RESULT_LIST in markdown:
         markdown = markdown.replace(RESULT_LIST, result_list())
     return fill_names(markdown)

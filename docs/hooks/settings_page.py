@@ -132,7 +132,8 @@ def _range(found: object) -> str:
 
 
 def _cells(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    """A row; a bar within code is no border."""
+    return "| " + " | ".join(cells) + " |"
 
 
 def _memories() -> Iterator[str]:
@@ -146,8 +147,8 @@ def _memories() -> Iterator[str]:
         notes, ranges = _arguments(kind), own_ranges(kind)
         for option, (wanted, default) in own_settings(kind).items():
             yield _cells(
-                f"`{name}`", f"`{option}`", describe_type(wanted), f"`{default!r}`",
-                _range(ranges.get(option)), notes.get(option, ""),
+                f"`{name}`", f"`{option}`", f"`{describe_type(wanted)}`", f"`{default!r}`",
+                _range(ranges.get(option)), notes.get(option, "").replace("|", "\\|"),
             )  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """The generated parts of the site: every setting, names of other libraries, links to sources."""
 
-import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 HOOKS = Path(__file__).parents[2] / "docs" / "hooks"
 sys.path.insert(0, str(HOOKS))
 
+from docstrings import readable  # noqa: E402
 from names_table import names_table  # noqa: E402
 from repository import ROOT, WHOLE, source_page, turn_links  # noqa: E402
 from settings_page import settings_page  # noqa: E402
@@ -44,7 +44,7 @@ def test_the_page_has_every_setting_of_an_algorithm_with_default_range_and_meani
     config = AGENTS[algo].config_kind
     for field in settings_of(config):
         default, found, meaning = merged[field.name]
-        assert default.replace("\\|", "|") == repr(default_of(field)), field.name
+        assert default == repr(default_of(field)), field.name
         assert meaning.strip(), field.name
         wanted = search_range(config, field.name)
         assert found == (None if wanted is None else str(wanted)), field.name
@@ -114,5 +114,8 @@ def test_every_page_is_in_the_navigation():
     assert not missing
 
 
-def test_configurations_are_dataclasses():
-    assert all(dataclasses.is_dataclass(agent.config_kind) for agent in AGENTS.values())
+def test_a_docstrings_sections_and_equations_are_set_apart():
+    text = "Sums.\n\ny_t = x_t +\n  y_{t-1}\n\nArgs:\n    x: [T]\nReturns:\n    y: [T]"
+    assert readable(text) == (
+        "Sums.\n\n    y_t = x_t +\n      y_{t-1}\n\nArgs:\n    x: [T]\n\nReturns:\n    y: [T]"
+    )
