@@ -29,6 +29,16 @@ class Block:
     code: str
 
 
+def reason(block):
+    """Why a block is not run; None where it is."""
+    first = block.code.split("\n")[0]
+    if not first.startswith(NOT_RUN.strip()):
+        return None
+    text = first.removeprefix(NOT_RUN.strip()).strip()
+    assert text, f"{block.page}:{block.line} says no reason"
+    return text
+
+
 def blocks(kind=None):
     """Every block of one kind, or of all; "" is a block without a kind."""
     found = []

@@ -11,7 +11,6 @@ AGENT = STEP + 'agent = retain.PPO("CartPoleNoVel-v1", memory="lstm", num_envs=2
 
 PRELUDES = {
     "README.md": STEP,
-    "README.zh-CN.md": STEP,
     "docs/algorithms.md": """
 from pathlib import Path
 import retain
