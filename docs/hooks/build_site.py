@@ -14,6 +14,15 @@ SETTINGS = "<!-- every setting -->"
 RESULT_LIST = "<!-- every result -->"
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Puts every result of a benchmark into the navigation."""
+    pages = [f"benchmarks/{Path(path).name}" for path in documents() if path.startswith(RESULTS)]
+    for part in config.nav or ():
+        if "Benchmarks" in part:
+            part["Benchmarks"] += pages
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages that are not files in docs/."""
     pages = documents()
