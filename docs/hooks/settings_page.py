@@ -40,6 +40,9 @@ NEEDS = {
     "cpu": "`device` cpu",
 }
 """What a condition of `retain.train.relevance` asks for, in a table's cell."""
+OWN_AGENTS = {n: kind for n, kind in AGENTS.items() if kind.__module__.startswith("retain.")}
+OWN_MEMORIES = {n: kind for n, kind in MEMORIES.items() if kind.__module__.startswith("retain.")}
+"""The library's own; tests register others."""
 HEAD = "| setting | type | default | search range | meaning |\n|---|---|---|---|---|"
 
 
@@ -54,7 +57,7 @@ def settings_page() -> str:
 
 
 def _configs() -> list[type[Any]]:
-    return [agent.config_kind for agent in AGENTS.values()]
+    return [agent.config_kind for agent in OWN_AGENTS.values()]
 
 
 def _kinds() -> list[type[Any]]:
@@ -76,13 +79,13 @@ def own_fields(kind: type[Any]) -> list[dataclasses.Field[Any]]:
 def _title(kind: type[Any]) -> str:
     if kind.__name__ in TITLES:
         return TITLES[kind.__name__]
-    algos = [name for name, agent in AGENTS.items() if agent.config_kind is kind]
+    algos = [name for name, agent in OWN_AGENTS.items() if agent.config_kind is kind]
     return f"`{algos[0]}`" if algos else kind.__name__
 
 
 def _lead(kind: type[Any]) -> str:
-    users = [name for name, agent in AGENTS.items() if issubclass(agent.config_kind, kind)]
-    if kind in (RunConfig, EnvOptions) or len(users) == len(AGENTS):
+    users = [name for name, agent in OWN_AGENTS.items() if issubclass(agent.config_kind, kind)]
+    if kind in (RunConfig, EnvOptions) or len(users) == len(OWN_AGENTS):
         return "For every algorithm."
     return f"For {_names(users)}."
 
@@ -94,7 +97,7 @@ def _names(names: Iterable[str]) -> str:
 def _which() -> Iterator[str]:
     yield "| algorithm | tables below |"
     yield "|---|---|"
-    for name, agent in AGENTS.items():
+    for name, agent in OWN_AGENTS.items():
         kinds = [kind for kind in _kinds() if issubclass(agent.config_kind, kind)]
         tables = [_title(kind) for kind in (RunConfig, EnvOptions, *kinds)]
         links = [f"[{title}](#{_slug(title)})" for title in tables]
@@ -107,7 +110,7 @@ def _which() -> Iterator[str]:
 
 
 def _off_policy_envs() -> int:
-    return int(AGENTS["sac"].run_defaults["num_envs"])
+    return int(OWN_AGENTS["sac"].run_defaults["num_envs"])
 
 
 def _slug(title: str) -> str:
@@ -143,7 +146,7 @@ def _memories() -> Iterator[str]:
     yield "Set with `memory_options={...}` or `--memory-options name=value` ([list](memory.md))."
     yield ""
     yield "| memory " + HEAD.replace("\n|", "\n|---|", 1)
-    for name, kind in MEMORIES.items():
+    for name, kind in OWN_MEMORIES.items():
         notes, ranges = _arguments(kind), own_ranges(kind)
         for option, (wanted, default) in own_settings(kind).items():
             yield _cells(

@@ -13,12 +13,10 @@ sys.path.insert(0, str(HOOKS))
 from docstrings import readable  # noqa: E402
 from names_table import names_table  # noqa: E402
 from repository import ROOT, WHOLE, source_page, turn_links  # noqa: E402
-from settings_page import settings_page  # noqa: E402
+from settings_page import OWN_AGENTS, OWN_MEMORIES, settings_page  # noqa: E402
 
-from retain.memory import MEMORIES  # noqa: E402
 from retain.memory.registry import own_settings  # noqa: E402
 from retain.settings import default_of, search_range  # noqa: E402
-from retain.train.algorithms import AGENTS  # noqa: E402
 from retain.train.foreign import COUNTED, OTHER, RENAMED  # noqa: E402
 from retain.train.signature import settings_of  # noqa: E402
 
@@ -34,14 +32,14 @@ def sections():
     }
 
 
-@pytest.mark.parametrize("algo", sorted(AGENTS))
+@pytest.mark.parametrize("algo", sorted(OWN_AGENTS))
 def test_the_page_has_every_setting_of_an_algorithm_with_default_range_and_meaning(algo):
     which = re.search(rf"^\| `{algo}` \| (.*) \|$", settings_page(), re.M)
     titles = re.findall(r"\[([^\]]+)\]", which[1])
     merged = {}
     for title in titles:
         merged |= sections()[title]
-    config = AGENTS[algo].config_kind
+    config = OWN_AGENTS[algo].config_kind
     for field in settings_of(config):
         default, found, meaning = merged[field.name]
         assert default == repr(default_of(field)), field.name
@@ -54,11 +52,16 @@ def test_the_page_has_every_setting_of_an_algorithm_with_default_range_and_meani
 
 def test_the_page_has_every_setting_of_every_memory_with_its_meaning():
     table = settings_page().partition("## Settings of one memory")[2]
-    for name, kind in MEMORIES.items():
+    for name, kind in OWN_MEMORIES.items():
         for option in own_settings(kind):
             row = re.search(rf"^\| `{name}` \| `{option}` \|.*\| (.*) \|$", table, re.M)
             assert row, (name, option)
             assert row[1].strip(), (name, option)
+
+
+def test_the_page_is_about_the_librarys_own_algorithms_and_memories():
+    assert {"ppo", "sac", "tqc"} <= set(OWN_AGENTS)
+    assert {"lstm", "mingru", "attention"} <= set(OWN_MEMORIES)
 
 
 def test_a_settings_needs_are_words():
@@ -69,7 +72,7 @@ def test_a_settings_needs_are_words():
 @pytest.mark.parametrize("library", ["Stable-Baselines3", "CleanRL", "TorchRL", "RLlib"])
 def test_the_names_of_a_library_stand_beside_ours(library):
     table = names_table(library)
-    known = {f.name for kind in AGENTS.values() for f in settings_of(kind.config_kind)}
+    known = {f.name for kind in OWN_AGENTS.values() for f in settings_of(kind.config_kind)}
     for name, (whose, ours) in RENAMED.items():
         if library in whose:
             assert re.search(rf"^\| `{name}` \| .*`{ours.split()[0]}`", table, re.M), name
