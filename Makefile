@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 CORE   := $(VENV)/.core
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check package learn faults compiled browser trackio bench clean
+.PHONY: demo test check package learn faults compiled browser docs trackio bench clean
 
 $(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -57,6 +57,10 @@ browser: $(STAMP)  ## the report page in a real browser, Chromium, which Debian'
 		|| { echo "make browser needs chromium; as root: apt-get install chromium" >&2; exit 1; }
 	$(BIN)/python -m pytest -m browser tests/study/report
 
+docs: $(CORE)  ## the documentation's site, built strictly: open site/index.html
+	$(PIP) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 trackio:  ## the Trackio callback, in an environment of its own: it wants another pillow
 	$(PYTHON) -m venv $(VENV)-trackio
 	$(VENV)-trackio/bin/python -m pip install --quiet torch -c constraints.txt
@@ -71,4 +75,4 @@ bench: $(STAMP)  ## throughput against Stable-Baselines3, on- and off-policy, an
 	$(BIN)/python benchmarks/offpolicy.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-wheel dist runs
+	rm -rf $(VENV) $(VENV)-wheel dist runs site

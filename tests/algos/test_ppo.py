@@ -327,7 +327,6 @@ def test_linear_schedule_falls_to_zero():
         ({"value_clip": 0.0}, "value_clip is 0.0 .*or None"),
         ({"memory": "lstm", "sequence_length": 7}, "does not divide num_steps 128; nearest .* 8"),
         ({"memory": "lstm", "batch_size": 200}, "batch_size 200 .*nearest that is: 256"),
-        ({"sequence_length": 8}, "needs a memory"),
         ({"num_steps": 0}, "num_steps is 0"),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_loaded_agent_learns_on_with_another_rate_and_keeps_its_optimizer(tmp_
         (retain.PPO, {"learning_rat": 4}, "did you mean 'learning_rate'"),
         (retain.PPO, {"clip_coef": 4}, "CleanRL's name for clip_range"),
         (retain.PPO, {"epochs": 0}, "epochs is 0"),
-        (retain.PPO, {"sequence_length": 8}, "sequence_length needs a memory"),
+        (retain.PPO, {"sequence_length": 8}, "sequence_length 8 would do nothing: there is no memory"),
         (retain.DQN, {"n_step": 3}, r"n_step stays 1: the saved replay.*may change: learning_rate"),
         (retain.DQN, {"dueling": True}, "dueling stays False: the saved networks"),
         (retain.DQN, {"priority_beta": 0.5}, "priority_beta 0.5 would do nothing: prioritized is"),

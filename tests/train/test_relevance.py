@@ -74,6 +74,9 @@ def test_useful_leaves_out_what_a_memory_has_no_use_for():
         "lstm": ["memory_hidden", "sequence_length", "gamma", "memory"],
         "window": ["memory_hidden", "window", "gamma", "memory"],
     }
+    settings = {"memory": "none", "memory_hidden": 64, "sequence_length": 32}
+    assert retain.PPO.useful(settings) == {"memory": "none"}
+    settings = {"memory_hidden": 8, "window": 3, "sequence_length": 16, "gamma": 0.9}
     for names in kept.values():
         chosen = {name: (settings | {"memory": "none"}).get(name) for name in names}
         assert retain.DDPG.useful(chosen).keys() <= set(names)

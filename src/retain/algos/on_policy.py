@@ -61,7 +61,7 @@ class OnPolicyConfig(NetworkConfig):
     """Passes over a segment."""
     batch_size: int | None = None
     """Steps in a minibatch, a multiple of the sequence length. None = the whole segment."""
-    sequence_length: int | None = None
+    sequence_length: int | None = setting(None, needs="memory")
     """With memory: steps that a gradient reaches back; divides num_steps. None = the whole
     segment."""
     refresh_carries: bool = setting(False, needs="sequence_length")
@@ -81,8 +81,6 @@ class OnPolicyConfig(NetworkConfig):
         check_range(self, "gamma", low=0, high=1)
         check_range(self, "learning_rate", low=0)
         check_range(self, "max_grad_norm", "adam_eps", low=0, above=True)
-        if self.sequence_length not in (None, self.sequence):
-            raise UsageError(f"sequence_length needs a memory (memory is {self.memory!r})")
         if self.refresh_carries and self.epochs == 1:
             raise UsageError("refresh_carries would do nothing: epochs is 1")
         if self.num_steps % self.sequence:

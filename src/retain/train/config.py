@@ -45,9 +45,8 @@ class RunConfig(EnvOptions):
     `is_success` is logged wherever an environment has it."""
 
     eval_every: int = 0
-    """Environment steps between evaluations in separate environments, which then choose the best
-    Environment steps between evaluations in separate environments; if on, these evaluations choose
-    the best checkpoint. 0 turns them off."""
+    """Environment steps between evaluations in separate environments; if on, these evaluations
+    choose the best checkpoint. 0 turns them off."""
     eval_episodes: int = setting(20, needs="eval_every")
     """Whole episodes in each evaluation; every evaluation plays the same ones."""
 

@@ -36,7 +36,7 @@ def help_of(agent: type[Any]) -> str:
     for field in settings_of(agent.config_kind):
         default = agent.run_defaults.get(field.name, default_of(field))
         lines.append(f"    {field.name}: {written(field)} = {default!r}")
-        note = _notes(agent.config_kind).get(field.name) or _notes(RunConfig).get(field.name, "")
+        note = (notes_of(RunConfig) | notes_of(agent.config_kind)).get(field.name, "")
         lines += textwrap.wrap(note, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return "\n".join(lines)
 
@@ -87,11 +87,11 @@ def _plain(wanted: Any) -> str:
 
 
 @cache
-def _notes(kind: type[Any]) -> dict[str, str]:
+def notes_of(kind: type[Any]) -> dict[str, str]:
     """The line below each field of a configuration, by the field's name."""
     found: dict[str, str] = {}
     for base in reversed(kind.__bases__):
-        found |= _notes(base)
+        found |= notes_of(base)
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     except (OSError, TypeError):  # written where no source is kept
