@@ -248,7 +248,22 @@ class SafeStep:
             The gradient's norms before clipping: `[P]` each trained parameter's, 0 for one that the
             loss does not reach, and the global one.
         """
-        gradients = self._gradients(loss)
+        return self.apply(self.gradients(loss), loss, rate, skip=skip)
+
+    def apply(
+        self,
+        gradients: Sequence[Tensor | None],
+        loss: Tensor,
+        rate: float | Tensor,
+        *,
+        skip: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Checks, clips and steps, like a call, with gradients that are known.
+
+        Args:
+            gradients: each parameter's gradient in its memory layout, None where the loss does not
+                reach it.
+        """
         given = [gradient for gradient in gradients if gradient is not None]
         if self._own_kernels(loss, given):
             norms = self.optimizer.native_step(
@@ -278,7 +293,8 @@ class SafeStep:
             and self.optimizer.together
         )
 
-    def _gradients(self, loss: Tensor) -> list[Tensor | None]:
+    def gradients(self, loss: Tensor) -> list[Tensor | None]:
+        """The gradient of every parameter, None where the loss does not reach it."""
         if torch.compiler.is_compiling():
             return list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
         # Not autograd.grad: gradients in a parameter's slot also have its memory layout, which the
@@ -299,7 +315,7 @@ class SafeStep:
         parameter = named_non_finite(self.module.named_parameters())
         if parameter is not None:
             return f"parameter {parameter} is not finite"
-        gradients = dict(zip(self.parameters, self._gradients(loss), strict=True))
+        gradients = dict(zip(self.parameters, self.gradients(loss), strict=True))
         named = ((n, gradients.get(p)) for n, p in self.module.named_parameters())
         gradient = named_non_finite(named)
         term = named_non_finite(terms.items())

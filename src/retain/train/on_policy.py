@@ -5,6 +5,8 @@ from typing import ClassVar
 
 from retain.algos.on_policy import OnPolicyConfig, OnPolicyUpdate
 from retain.data.collector import Collector
+from retain.data.shards import Shards
+from retain.errors import UsageError
 from retain.nn.policy import SegmentPolicy
 from retain.train.agent import Agent
 
@@ -22,8 +24,11 @@ class OnPolicyAgent(Agent):
         policy = kind.networks(self.observation_space, self.action_space, self.config)
         self.policy = policy.to(self.device)
         self.update: OnPolicyUpdate = kind(
-            self.config, self.policy, seed=self._seeds[0], num_envs=self.run_settings.num_envs
+            self.config, self.policy, seed=self._seeds[0], num_envs=self.own_envs
         )
+        if self.layout.several:
+            check_minibatch(self.config, self.layout.count)
+            self.update.divide(Shards(self.layout, self.ranks), self._seeds[0])
 
     @property
     def collector(self) -> Collector:
@@ -35,7 +40,7 @@ class OnPolicyAgent(Agent):
     def _make_collector(self) -> Collector:
         return Collector(
             self.backends, self.policy, seed=self.run_settings.seed, options=self.run_settings,
-            chunk=self.config.sequence, device=self.device,
+            chunk=self.config.sequence, device=self.device, shards=self.layout,
         )  # fmt: skip
 
     def iterate(
@@ -52,3 +57,18 @@ class OnPolicyAgent(Agent):
     def exploration(self) -> float:
         """The exploration at the run's end."""
         return self.update.scale(1.0)
+
+
+def check_minibatch(config: OnPolicyConfig, shards: int) -> None:
+    """Checks that a minibatch can be cut into equal shards of whole sequences.
+
+    Raises:
+        UsageError: it cannot; the line names the nearest size that can.
+    """
+    size, each = config.batch_size, config.sequence * shards
+    if size is not None and size % each:
+        near = max(1, round(size / each)) * each
+        whole = f" of whole sequences of {config.sequence} steps" if config.sequence > 1 else ""
+        raise UsageError(
+            f"batch_size {size} cannot be cut into {shards} shards{whole}; nearest that can: {near}"
+        )
