@@ -18,7 +18,7 @@ from torch import Tensor
 
 from retain.data.shards import ALONE, Exchange, Layout
 from retain.errors import RanksError, UsageError
-from retain.train.ranked import STORE, seconds, started
+from retain.train.ranked import NO_ANSWER, STORE, seconds, started
 
 
 class Group:
@@ -63,7 +63,7 @@ def answered() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         text = str(error).lower()
         late = "timed out" in text or "timeout" in text
-        why = f"gave no answer for {seconds():g} s" if late else "has ended"
+        why = f"{NO_ANSWER} for {seconds():g} s" if late else "has ended"
         raise RanksError(f"rank {dist.get_rank()}: another rank {why}") from None
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from retain.errors import RanksError, UsageError
 from retain.train import checkpoint as store
-from retain.train.ranked import LINES, LOST, STORE, TIMEOUT
+from retain.train.ranked import LINES, LOST, NO_ANSWER, STORE, TIMEOUT
 
 RESTARTS = 3
 """Times that the ranks are started again without a new checkpoint in between."""
-GRACE = 60
+GRACE = 30
 """Seconds that ranks have to write a checkpoint and end when they are asked to stop; a rank that
 hangs is killed after as many."""
 MOST = 4096
@@ -54,7 +54,7 @@ def launch(arguments: Sequence[str], run: Path, *, ranks: int, timeout: float) -
     first = before = _newest(run)
     while True:
         try:
-            return _attempt(command, ranks, timeout)
+            return attempt(["-m", "retain", *command], ranks, timeout)
         except Lost as lost:
             newest = _newest(run)
             losses = 1 if newest != before else losses + 1
@@ -72,8 +72,8 @@ def _newest(run: Path) -> str | None:
     return found[-1].name if found else None
 
 
-def _attempt(arguments: Sequence[str], ranks: int, timeout: float) -> int:
-    """Starts the ranks and waits for them.
+def attempt(command: Sequence[str], ranks: int, timeout: float) -> int:
+    """Starts `python COMMAND` as several ranks and waits for them; returns their exit status.
 
     Raises:
         Lost: a rank was killed, or did not answer.
@@ -82,7 +82,9 @@ def _attempt(arguments: Sequence[str], ranks: int, timeout: float) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed"):  # what they say we say in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(prefix="retain-ranks-") as folder:
@@ -93,19 +95,19 @@ def _attempt(arguments: Sequence[str], ranks: int, timeout: float) -> int:
             rdzv_configs={"store_type": "file"}, local_addr="localhost", monitor_interval=0.1,
         )  # fmt: skip
         try:
-            elastic_launch(config, sys.executable)("-m", "retain", *arguments)
+            elastic_launch(config, sys.executable)(*command)
         except SignalException as stopped:
             return 128 + int(stopped.sigval)
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-            return _judged(codes, Path(folder))
+            return _judged(codes, Path(folder), range(ranks))
         finally:
             for name in (STORE, LINES, TIMEOUT):
                 os.environ.pop(name, None)
     return 0
 
 
-def _judged(codes: dict[int, int], folder: Path) -> int:
+def _judged(codes: dict[int, int], folder: Path, ranks: range) -> int:
     """The exit status that ranks ended with together, after their one line.
 
     Args:
@@ -114,12 +116,16 @@ def _judged(codes: dict[int, int], folder: Path) -> int:
     Raises:
         Lost: nothing is wrong with the run itself.
     """
-    lines = {rank: path.read_text() for rank in codes if (path := folder / str(rank)).exists()}
+    lines = {rank: path.read_text() for rank in ranks if (path := folder / str(rank)).exists()}
     for rank, code in codes.items():
         if code > 0 and code != LOST:
             if rank in lines:
                 print(f"retain: {lines[rank]}", file=sys.stderr)
             return code
+    if any(NO_ANSWER in line for line in lines.values()):
+        silent = ", ".join(str(rank) for rank in ranks if rank not in lines) or "(unknown)"
+        line = next(line for line in lines.values() if NO_ANSWER in line)
+        raise Lost(f"rank {silent} {line[line.index(NO_ANSWER) :]}")
     for rank, code in codes.items():
         if code < 0:
             raise Lost(f"rank {rank} was killed ({signal.Signals(-code).name})")

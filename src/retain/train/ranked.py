@@ -11,6 +11,8 @@ LINES = "RETAIN_RANK_LINES"
 """Environment variable with the folder where each rank leaves its last line for the launcher."""
 LOST = 75
 """Exit status of a rank that lost another one: trying again may help."""
+NO_ANSWER = "gave no answer"
+"""What a rank says of another one that hangs."""
 WAIT = 300.0
 """Seconds that a rank waits for another one, unless told otherwise."""
 
