@@ -94,12 +94,17 @@ def memory_metrics(memories: Sequence[Memory], carry: Carry) -> dict[str, float 
 def drift(stored: Carry, now: Carry) -> float | Tensor:
     """|stored - now| / |stored| for two carries, such as what acting left and what the current
     parameters would have left; NaN if there is no carry."""
+    norms = drift_norms(stored, now)
+    return math.nan if norms is None else norms[0] / norms[1].clamp_min(1e-20)
+
+
+def drift_norms(stored: Carry, now: Carry) -> tuple[Tensor, Tensor] | None:
+    """|stored - now| and |stored|; None if there is no carry."""
     pairs = list(zip(tree_leaves(stored), tree_leaves(now), strict=True))
     if not pairs:
-        return math.nan
+        return None
     gap = torch.stack([(a - b).norm() for a, b in pairs]).norm()
-    share: Tensor = gap / torch.stack([a.norm() for a, _ in pairs]).norm().clamp_min(1e-20)
-    return share
+    return gap, torch.stack([a.norm() for a, _ in pairs]).norm()
 
 
 def where_largest(log_ratio: Tensor, batch: Sequences) -> str:
@@ -145,7 +150,7 @@ class Diagnostics:
         found: dict[str, float | Tensor] = {**value_errors(rollout, target)}
         if self.policy.recurrent:
             if self.updates % DRIFT_EVERY == 0:
-                self.drift = shards.average([self._drift(one) for one in seen])
+                self.drift = self._drift(seen, shards)
             self.updates += 1
             memories = [torso.memory for torso in self.policy.torsos]
             told = [memory_metrics(memories, one.rollout.carry_out) for one in seen]
@@ -166,11 +171,22 @@ class Diagnostics:
         reset = shards.join([one.rollout.reset.to(torch.uint8) for one in seen]).bool()
         return replace(rollout, value=value, reset=reset), shards.join([s.target for s in seen])
 
-    def _drift(self, seen: Seen) -> float | Tensor:
-        rollout, obs, _ = seen
-        previous = rollout.previous_action, rollout.previous_reward
-        _, _, now = self.policy(obs, rollout.carries[0], rollout.reset, *previous)
-        return drift(rollout.carry_out, now)
+    def _drift(self, seen: Sequence[Seen], shards: Shards) -> float | Tensor:
+        """`drift` of all shards' carries together."""
+        pairs = []
+        for rollout, obs, _ in seen:
+            previous = rollout.previous_action, rollout.previous_reward
+            _, _, now = self.policy(obs, rollout.carries[0], rollout.reset, *previous)
+            pairs.append((rollout.carry_out, now))
+        if not shards.several:
+            return drift(*pairs[0])
+        norms = [drift_norms(*pair) for pair in pairs]
+        squares = [torch.stack(each).square() for each in norms if each is not None]
+        if not squares:
+            return math.nan
+        gap, size = shards.mean(squares).sqrt().unbind()
+        share: Tensor = gap / size.clamp_min(1e-20)
+        return share
 
     def state(self) -> dict[str, Any]:
         """The state as JSON."""

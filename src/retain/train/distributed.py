@@ -18,7 +18,7 @@ from torch import Tensor
 
 from retain.data.shards import ALONE, Exchange, Layout
 from retain.errors import RanksError, UsageError
-from retain.train.ranked import NO_ANSWER, STORE, seconds, started
+from retain.train.ranked import NO_ANSWER, STORE, restarts, seconds, started
 
 
 class Group:
@@ -91,10 +91,12 @@ def join_ranks(device: str = "cpu") -> Exchange:
     limit = timedelta(seconds=seconds())
     try:
         if STORE in os.environ:
-            store = dist.FileStore(os.environ[STORE], size)  # type: ignore[attr-defined]
-            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+            store: Any = dist.FileStore(os.environ[STORE], size)  # type: ignore[attr-defined]
         else:
-            dist.init_process_group(backend, timeout=limit)
+            store, _, _ = next(dist.rendezvous("env://", timeout=limit))  # type: ignore
+        # torchrun's store outlives a restart: what the ranks before left in it must not be read.
+        store = dist.PrefixStore(f"retain/{restarts()}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         text = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,6 +1,7 @@
 """What happened in the environments of the other ranks since the last row, on every rank."""
 
 from dataclasses import dataclass, field
+from signal import SIGTERM
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from retain.data.episodes import Episode, numbers
 from retain.data.incidents import Incident
 from retain.data.shards import Exchange
 from retain.data.stream import Driver
+from retain.train.ranked import orphaned
 
 
 @dataclass
@@ -66,6 +68,8 @@ class Newsroom:
 
     def _own(self, signal: int | None) -> News:
         driver = self.driver
+        if signal is None and orphaned():
+            signal = SIGTERM
         news = News(signal, fatal=driver.incidents.fatal)
         clocks = {
             int(env): stream.backend.history.clock

@@ -15,6 +15,8 @@ NO_ANSWER = "gave no answer"
 """What a rank says of another one that hangs."""
 WAIT = 300.0
 """Seconds that a rank waits for another one, unless told otherwise."""
+PARENT = os.getppid()
+"""The process that started this one."""
 
 
 def started() -> bool:
@@ -37,10 +39,17 @@ def seconds() -> float:
     return float(os.environ.get(TIMEOUT, WAIT))
 
 
+def orphaned() -> bool:
+    """Whether the launcher of this rank is gone, so that nobody would start it again."""
+    return LINES in os.environ and started() and os.getppid() != PARENT
+
+
 def leave_line(text: str) -> bool:
     """Leaves a rank's last line for its launcher, if there is one that asked for it."""
     folder = os.environ.get(LINES)
     if folder is None or not started():
+        return False
+    if not Path(folder).is_dir():  # the launcher is gone
         return False
     Path(folder, os.environ["RANK"]).write_text(text)
     return True
