@@ -175,6 +175,46 @@ class Ranks:
         return torch.stack(self.parts)
 
 
+def test_a_large_sum_is_added_in_slices_by_all_ranks():
+    """4 ranks, and 3 with two shards each: the same bits as one process."""
+    random = torch.Generator().manual_seed(0)
+    numbers = list(torch.randn(12, 2, 9001, generator=random))
+    whole = Shards(Layout(12, range(12))).mean(numbers)
+    for ranks in (3, 4):
+        swapped, sums = [], {}
+
+        class Slices:
+            """The exchange of one rank, given what all ranks put in."""
+
+            size = ranks
+
+            def __init__(self, rank):
+                self.rank = rank
+
+            def swap(self, x):
+                swapped.append(x)
+                return torch.stack([given[n][self.rank] for n in range(ranks)])
+
+            def gather(self, x):
+                sums[self.rank] = x
+                return torch.stack([sums.get(n, x) for n in range(ranks)])
+
+        def share(rank, ranks=ranks, slices=Slices):
+            each = 12 // ranks
+            layout = Layout(12, range(rank * each, rank * each + each))
+            return Shards(layout, slices(rank)).mean(numbers[rank * each : rank * each + each])
+
+        given = {
+            n: torch.zeros(ranks, 1 if ranks == 4 else 4, -(-18002 // ranks)) for n in range(ranks)
+        }
+        for rank in range(ranks):
+            share(rank)
+        given = dict(enumerate(swapped))
+        for rank in range(ranks):
+            share(rank)
+        assert torch.equal(share(0), whole)
+
+
 def test_three_ranks_add_in_the_order_of_shards_too():
     numbers = [torch.tensor([float(x)]) for x in np.random.default_rng(1).normal(size=6) * 1e6]
     parts = [torch.stack(numbers[n : n + 2]) for n in range(0, 6, 2)]

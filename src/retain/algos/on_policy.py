@@ -260,8 +260,9 @@ class OnPolicyUpdate(Update[Collector]):
         """
         share = progress()
         exploration = self.explore(share)
-        rollouts = collector.collect_shards(self.config.num_steps)
-        return self.update(rollouts, share) | exploration
+        several = self.shards.several
+        collect = collector.collect_shards if several else collector.collect
+        return self.update(collect(self.config.num_steps), share) | exploration
 
     def update(self, rollout: Rollout | Sequence[Rollout], progress: float) -> dict[str, float]:
         """One update on a segment.

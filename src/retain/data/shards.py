@@ -29,6 +29,8 @@ class Layout:
 
 
 ONE_SHARD = Layout()
+LARGE = 16_384
+"""Numbers from which on a tensor is summed in slices, where that sends less."""
 
 
 def shard_seed(seed: int, shard: int) -> int:
@@ -52,6 +54,9 @@ class Exchange(Protocol):
     def gather(self, x: Tensor) -> Tensor:
         """`[R, ...]` the ranks' tensors of one shape, in order."""
 
+    def swap(self, x: Tensor) -> Tensor:
+        """`[R, ...]` row r is what rank r had in the row of this rank's number."""
+
     def objects(self, value: Any) -> list[Any]:
         """The ranks' values, in order."""
 
@@ -67,6 +72,10 @@ class Alone:
     def gather(self, x: Tensor) -> Tensor:
         """See `Exchange`."""
         return x.unsqueeze(0)
+
+    def swap(self, x: Tensor) -> Tensor:
+        """See `Exchange`."""
+        return x
 
     def objects(self, value: Any) -> list[Any]:
         """See `Exchange`."""
@@ -114,9 +123,25 @@ class Shards:
 
     def mean(self, parts: Sequence[Tensor]) -> Tensor:
         """The mean over all shards, given the tensors of this process's shards."""
-        if self._halves:
-            return tree_sum(self.exchange.gather(tree_sum(parts)).unbind()) / self.count
-        return tree_sum(self.all(parts).unbind()) / self.count
+        own = torch.stack([tree_sum(parts)] if self._halves else list(parts))
+        if self.exchange.size > 2 and own[0].numel() >= LARGE:
+            return self._in_slices(own) / self.count
+        return tree_sum(self.exchange.gather(own).flatten(0, 1).unbind()) / self.count
+
+    def _in_slices(self, own: Tensor) -> Tensor:
+        """The sum, of which every rank adds up a slice: the same additions in the same order, but a
+        rank receives twice the tensor and not the tensors of all ranks.
+
+        Args:
+            own: `[n, ...]` what this rank adds.
+        """
+        ranks, shape = self.exchange.size, own.shape[1:]
+        flat = own.flatten(1)
+        size = -(-flat.shape[1] // ranks)
+        padded = torch.nn.functional.pad(flat, (0, size * ranks - flat.shape[1]))
+        slices = padded.view(len(own), ranks, size).transpose(0, 1).contiguous()  # [R, n, size]
+        slice_ = tree_sum(self.exchange.swap(slices).flatten(0, 1).unbind())
+        return self.exchange.gather(slice_).flatten()[: flat.shape[1]].view(shape)
 
     def average(self, values: Sequence[float | Tensor]) -> float | Tensor:
         """The mean of a metric over all shards, given those of this process's shards."""
