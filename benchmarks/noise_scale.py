@@ -1,8 +1,9 @@
 """The gradient noise scale of PPO, above which a larger minibatch pays less and less.
 
-`benchmarks/noise_scale.py`: on three tasks, at the beginning, in the middle and at the end of a run.
-B_simple = tr(Sigma) / |G|^2 (McCandlish et al. 2018, arXiv:1812.06162, appendix A.1), from the squared norms
-of gradients on small and on large parts of fresh segments, before any step on them:
+`benchmarks/noise_scale.py`: on three tasks, at the beginning, in the middle and at the end of a
+run. B_simple = tr(Sigma) / |G|^2 (McCandlish et al. 2018, arXiv:1812.06162, appendix A.1), from
+the squared norms of gradients on small and on large parts of fresh segments, before any step on
+them:
 
 |G|^2 = (B |G_B|^2 - b |G_b|^2) / (B - b),   tr(Sigma) = (|G_b|^2 - |G_B|^2) / (1/b - 1/B)
 
@@ -65,7 +66,7 @@ def main():
         "",
         f"`python benchmarks/noise_scale.py`, {machine_line()}. {options.note}",
         "",
-        "| task | rows in a segment | at the beginning | after half | at the end | return at the end |",
+        "| task | rows in a segment | at the beginning | after half | at the end | last return |",
         "|---|---|---|---|---|---|",
     ]
     for env, task in TASKS.items():

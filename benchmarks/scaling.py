@@ -1,17 +1,17 @@
 """How learning scales over ranks: `benchmarks/scaling.py [--seconds S] [--print]`
 
 Every measurement runs in processes of its own, one thread each, and is kept in
-benchmarks/results/scaling.json as soon as it is made: started again, the script measures only what is
-missing (`--again` measures all). Each case is run
+benchmarks/results/scaling.json as soon as it is made: started again, the script measures only
+what is missing (`--again` measures all). Each case is run
 
 - alone: one rank;
 - beside: two processes that do not know each other, for what two of them take from the machine;
 - weak: two ranks, each with as many environments and minibatch rows as the one rank had;
 - strong: two ranks that share the one rank's environments and rows.
 
-Weak efficiency is the steps a second of two ranks over twice those of one. The model (docs/scaling.md)
-predicts the time of an update from the numbers of one rank, of two beside each other, and of bare
-exchanges; `--print` writes both into benchmarks/results/scaling.md.
+Weak efficiency is the steps a second of two ranks over twice those of one. The model
+(docs/scaling.md) predicts the time of an update from the numbers of one rank, of two beside each
+other, and of bare exchanges; `--print` writes both into benchmarks/results/scaling.md.
 """
 
 import argparse
@@ -164,9 +164,9 @@ def page(found):
     lines = [
         "# Scaling over ranks",
         "",
-        f"`python benchmarks/scaling.py`, {machine_line()}; one thread a process. {found['note']}",
+        f"`python benchmarks/scaling.py`, {machine_line()}; one thread each. {found['note']}",
         "",
-        "| case | steps/s, 1 rank | 2 ranks, weak | efficiency | beside | 2 ranks, strong | speedup |",
+        "| case | steps/s, 1 rank | 2, weak | efficiency | beside | 2, strong | speedup |",
         "|---|---|---|---|---|---|---|",
     ]
     for case in CASES:
@@ -181,8 +181,8 @@ def page(found):
         )
     lines += [
         "",
-        "*beside*: the speed of each of two processes that do not know each other, as a share of one "
-        "alone: what the machine itself allows.",
+        "*beside*: the speed of each of two processes that do not know each other, as a share of "
+        "one alone: what the machine itself allows.",
         "",
         "| case | parameters | exchanges an update | MB sent an update | ms bare | ms waiting | "
         "update, ms: model | measured | off |",
@@ -200,8 +200,8 @@ def page(found):
         )
     lines += [
         "",
-        "*bare*: the exchanges of an update while nobody is late; *waiting*: as they were, which includes "
-        "waiting for the other rank. *model*: docs/scaling.md.",
+        "*bare*: the exchanges of an update while nobody is late; *waiting*: as they were, which "
+        "includes waiting for the other rank. *model*: docs/scaling.md.",
         "",
     ]
     PAGE.write_text("\n".join(lines))
@@ -217,9 +217,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--again", action="store_true", help="measure what is there as well")
     parser.add_argument("--print", action="store_true", help="write the page only")
-    parser.add_argument(
-        "--note", default="", help="a remark for the page, such as a loaded machine"
-    )
+    parser.add_argument("--note", default="", help="a remark for the page: a loaded machine")
     options = parser.parse_args()
     found = json.loads(KEPT.read_text()) if KEPT.exists() and not options.again else {}
     found["note"] = options.note or found.get("note", "")

@@ -1,13 +1,15 @@
 """What uneven ranks cost: a discrete-event simulation, `benchmarks/stragglers.py`
 
-R ranks collect a segment each, T steps of a group of environments, whose times vary; then they take M
-gradient steps, each of which begins when the last rank has finished the one before. Efficiency is the
-time that an update would take if every rank took the mean time, over the time it takes.
+R ranks collect a segment each, T steps of a group of environments, whose times vary; then they
+take M gradient steps, each of which begins when the last rank has finished the one before.
+Efficiency is the time that an update would take if every rank took the mean time, over the time
+it takes.
 
 Three kinds of environment steps, all with the same mean: `steady` (coefficient of variation 0.1),
-`uneven` (log-normal, 1.0), and `resets` (one step in 200 takes 100 times as long, as a slow reset does).
-A step of B environments in one process is the sum of theirs. With `--pause P` a rank also stops for 100
-steps' time in a share P of its updates (another process, a page fault, a garbage collection).
+`uneven` (log-normal, 1.0), and `resets` (one step in 200 takes 100 times as long, as a slow reset
+does). A step of B environments in one process is the sum of theirs. With `--pause P` a rank also
+stops for 100 steps' time in a share P of its updates (another process, a page fault, a garbage
+collection).
 """
 
 import argparse

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 import retain
+from retain.data import shards
 
 SHARDS = 4
 SETTINGS = {
@@ -55,6 +56,7 @@ def learned(case):
 def main():
     folder = Path(sys.argv[1])
     ranks = retain.join_ranks()
+    shards.LARGE = 100  # 4 ranks sum in slices, as with large networks
     for case in sys.argv[2:]:
         agent, found = learned(case)
         save_file(found, folder / f"{case}-{ranks.size}-{ranks.rank}.safetensors")

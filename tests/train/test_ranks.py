@@ -3,8 +3,10 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -165,63 +167,50 @@ def test_halves_of_a_sum_may_be_added_elsewhere():
     assert not torch.equal(tree_sum(numbers), in_order)
 
 
-class Ranks:
-    """Three ranks' exchange, as seen by one."""
+class Room:
+    """An exchange of ranks that are threads."""
 
-    def __init__(self, rank, parts):
-        self.rank, self.size, self.parts = rank, 3, parts
+    def __init__(self, size):
+        self.size, self.slots, self.barrier = size, [None] * size, Barrier(size)
 
-    def gather(self, x):
-        return torch.stack(self.parts)
+    def seat(self, rank):
+        room = self
 
-
-def test_a_large_sum_is_added_in_slices_by_all_ranks():
-    """4 ranks, and 3 with two shards each: the same bits as one process."""
-    random = torch.Generator().manual_seed(0)
-    numbers = list(torch.randn(12, 2, 9001, generator=random))
-    whole = Shards(Layout(12, range(12))).mean(numbers)
-    for ranks in (3, 4):
-        swapped, sums = [], {}
-
-        class Slices:
-            """The exchange of one rank, given what all ranks put in."""
-
-            size = ranks
-
-            def __init__(self, rank):
-                self.rank = rank
-
-            def swap(self, x):
-                swapped.append(x)
-                return torch.stack([given[n][self.rank] for n in range(ranks)])
+        class Seat:
+            size = room.size
 
             def gather(self, x):
-                sums[self.rank] = x
-                return torch.stack([sums.get(n, x) for n in range(ranks)])
+                return torch.stack(room.told(rank, x))
 
-        def share(rank, ranks=ranks, slices=Slices):
-            each = 12 // ranks
-            layout = Layout(12, range(rank * each, rank * each + each))
-            return Shards(layout, slices(rank)).mean(numbers[rank * each : rank * each + each])
+            def swap(self, x):
+                return torch.stack([each[rank] for each in room.told(rank, x)])
 
-        given = {
-            n: torch.zeros(ranks, 1 if ranks == 4 else 4, -(-18002 // ranks)) for n in range(ranks)
-        }
-        for rank in range(ranks):
-            share(rank)
-        given = dict(enumerate(swapped))
-        for rank in range(ranks):
-            share(rank)
-        assert torch.equal(share(0), whole)
+        return Seat()
+
+    def told(self, rank, x):
+        self.slots[rank] = x
+        self.barrier.wait(10)
+        heard = list(self.slots)
+        self.barrier.wait(10)
+        return heard
 
 
-def test_three_ranks_add_in_the_order_of_shards_too():
-    numbers = [torch.tensor([float(x)]) for x in np.random.default_rng(1).normal(size=6) * 1e6]
-    parts = [torch.stack(numbers[n : n + 2]) for n in range(0, 6, 2)]
-    alone = Shards(Layout(6, range(6))).mean(numbers)
-    for rank in range(3):
-        layout = Layout(6, range(rank * 2, rank * 2 + 2))
-        assert torch.equal(Shards(layout, Ranks(rank, parts)).mean(parts[rank].unbind()), alone)
+@pytest.mark.parametrize("ranks", [2, 3, 4, 6])
+@pytest.mark.parametrize("size", [5, 18_003])
+def test_the_mean_has_the_same_bits_for_any_number_of_ranks(ranks, size):
+    """Large tensors are summed in slices; 3 and 6 ranks are no power of two."""
+    numbers = list(torch.randn(12, size, generator=torch.Generator().manual_seed(0)))
+    alone = Shards(Layout(12, range(12))).mean(numbers)
+    each, room = 12 // ranks, Room(ranks)
+
+    def mean(rank):
+        own = range(rank * each, rank * each + each)
+        return Shards(Layout(12, own), room.seat(rank)).mean([numbers[n] for n in own])
+
+    with ThreadPoolExecutor(ranks) as pool:
+        for found in pool.map(mean, range(ranks)):
+            assert torch.equal(found, alone)
+    assert torch.allclose(alone, torch.stack(numbers).mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize(
