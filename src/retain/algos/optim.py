@@ -1,8 +1,8 @@
 """The common part around every loss: ownership of parameters, and the safe step."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -208,6 +208,11 @@ def written_out_adam(
             old.copy_(new if kept is None else torch.where(kept, old, new))
 
 
+Together: TypeAlias = Callable[
+    ["SafeStep", Sequence[Tensor | None], Tensor, float | Tensor], tuple[Tensor, Tensor]
+]
+
+
 class SafeStep:
     """Clips the gradient norm and steps, unless a loss or gradient is not finite.
 
@@ -231,6 +236,8 @@ class SafeStep:
     ) -> None:
         check_ownership(module, optimizer)
         self.kernels = kernels
+        self.together: Together | None = None
+        """Takes the step with the other shards' gradients, if there are any."""
         self.module, self.optimizer, self.max_norm = module, optimizer, max_norm
         self.parameters: list[nn.Parameter] = optimizer.param_groups[0]["params"]
         self.broken = new_flag(next(module.parameters()).device) if broken is None else broken
@@ -248,7 +255,10 @@ class SafeStep:
             The gradient's norms before clipping: `[P]` each trained parameter's, 0 for one that the
             loss does not reach, and the global one.
         """
-        return self.apply(self.gradients(loss), loss, rate, skip=skip)
+        gradients = self.gradients(loss)
+        if self.together is not None:
+            return self.together(self, gradients, loss, rate)
+        return self.apply(gradients, loss, rate, skip=skip)
 
     def apply(
         self,

@@ -149,6 +149,12 @@ class Shards:
             return values[0]
         return self.mean([torch.as_tensor(value, dtype=torch.float32) for value in values])
 
+    def total(self, values: Sequence[float]) -> float:
+        """The sum of a whole number over all shards, given those of this process's shards."""
+        if not self.several:
+            return values[0]
+        return float(self.all([torch.tensor(value, dtype=torch.float64) for value in values]).sum())
+
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """`[T, B, ...]` of all environments, given `[T, B / S, ...]` of this process's shards."""
         return torch.cat(self.all(parts).unbind(), dim=1) if self.several else parts[0]

@@ -204,6 +204,9 @@ class Agent(Inhabiting):
     def _restore_learner(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.update.restore(tensors, facts)
 
+    def _gather_large(self, shared: Path | None) -> None:
+        """Brings what `_save_large` writes to rank 0."""
+
     def _save_large(self, folder: Path, shared: Path | None) -> dict[str, Any]:
         """Writes data too large for every checkpoint, to `shared` if given; returns facts about
         it."""
@@ -325,6 +328,7 @@ class Agent(Inhabiting):
             to it. None keeps everything in one folder.
         """
         path = Path(path)
+        self._gather_large(shared)
         update_tensors, update_facts = self.learner_state()
         training = with_prefix("update.", update_tensors)
         facts: dict[str, Any] = {"update": update_facts}

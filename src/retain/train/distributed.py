@@ -145,6 +145,24 @@ def layout(shards: int, ranks: Exchange) -> Layout:
     return Layout(shards, range(ranks.rank * each, (ranks.rank + 1) * each))
 
 
+def check_minibatch(size: int | None, sequence: int, shards: int) -> None:
+    """Checks that a minibatch can be cut into equal shards of whole sequences.
+
+    Args:
+        size: steps in a minibatch; None is the whole segment.
+        sequence: steps in a sequence.
+    Raises:
+        UsageError: it cannot; the line names the nearest size that can.
+    """
+    each = sequence * shards
+    if size is not None and size % each:
+        near = max(1, round(size / each)) * each
+        whole = f" of whole sequences of {sequence} steps" if sequence > 1 else ""
+        raise UsageError(
+            f"batch_size {size} cannot be cut into {shards} shards{whole}; nearest that can: {near}"
+        )
+
+
 def check_shared(folder: Path, ranks: Exchange) -> None:
     """Checks that every rank sees a run folder that rank 0 has made.
 

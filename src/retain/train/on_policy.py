@@ -6,9 +6,9 @@ from typing import ClassVar
 from retain.algos.on_policy import OnPolicyConfig, OnPolicyUpdate
 from retain.data.collector import Collector
 from retain.data.shards import Shards
-from retain.errors import UsageError
 from retain.nn.policy import SegmentPolicy
 from retain.train.agent import Agent
+from retain.train.distributed import check_minibatch
 
 
 class OnPolicyAgent(Agent):
@@ -27,7 +27,7 @@ class OnPolicyAgent(Agent):
             self.config, self.policy, seed=self._seeds[0], num_envs=self.own_envs
         )
         if self.layout.several:
-            check_minibatch(self.config, self.layout.count)
+            check_minibatch(self.config.batch_size, self.config.sequence, self.layout.count)
             self.update.divide(Shards(self.layout, self.ranks), self._seeds[0])
 
     @property
@@ -57,18 +57,3 @@ class OnPolicyAgent(Agent):
     def exploration(self) -> float:
         """The exploration at the run's end."""
         return self.update.scale(1.0)
-
-
-def check_minibatch(config: OnPolicyConfig, shards: int) -> None:
-    """Checks that a minibatch can be cut into equal shards of whole sequences.
-
-    Raises:
-        UsageError: it cannot; the line names the nearest size that can.
-    """
-    size, each = config.batch_size, config.sequence * shards
-    if size is not None and size % each:
-        near = max(1, round(size / each)) * each
-        whole = f" of whole sequences of {config.sequence} steps" if config.sequence > 1 else ""
-        raise UsageError(
-            f"batch_size {size} cannot be cut into {shards} shards{whole}; nearest that can: {near}"
-        )
