@@ -22,14 +22,22 @@ CASES = {
                "sequence_length": 4, "refresh_carries": True},
     "pqn": {"algo": "PQN", "memory": "none", "batch_size": 32, "normalise_obs": False},
     "vtrace": {"algo": "VTrace", "memory": "none", "epochs": 1},
+    "sac": {"algo": "SAC", "memory": "lstm", "memory_hidden": 8, "sequence_length": 4,
+            "batch_size": 32},
+    "dqn": {"algo": "DQN", "memory": "none", "batch_size": 32, "prioritized": True},
 }  # fmt: skip
+OFF_POLICY = ("sac", "dqn")
 UPDATES = 10
 
 
 def agent_of(case, **changes):
     settings = {**SETTINGS, **CASES[case], **changes}
-    return getattr(retain, settings.pop("algo"))("PendulumNoVel-v1" if case == "none" else
-                                                 "CartPoleNoVel-v1", **settings)  # fmt: skip
+    if case in OFF_POLICY:
+        settings |= {"num_steps": 2, "buffer_size": 400, "learning_starts": 64}
+        settings |= {"epochs": None, "normalise_reward": None}
+    kind = getattr(retain, settings.pop("algo"))
+    env = "PendulumNoVel-v1" if case in ("none", "sac") else "CartPoleNoVel-v1"
+    return kind(env, **{name: x for name, x in settings.items() if x is not None})
 
 
 def model_of(agent):
@@ -46,6 +54,11 @@ def learned(case):
     for name in rows[0]:
         values = [row[name] for row in rows]
         found[f"metric.{name}"] = torch.tensor(values, dtype=torch.float64)
+    if case in OFF_POLICY:
+        for shard, replay in zip(agent.layout.own, agent.replays, strict=True):
+            rows = replay.read(*replay.rows_since(replay.written * 0))
+            found |= {f"shard.{shard}.{name}": x.contiguous() for name, x in rows.items()}
+        return agent, found
     segments = agent.collector.collect_shards(SETTINGS["num_steps"])
     for shard, rollout in zip(agent.layout.own, segments, strict=True):
         for name in ("obs", "action", "reward", "reset", "log_prob", "value"):

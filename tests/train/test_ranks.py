@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     """What 2 and 4 ranks learned, and one process with as many shards."""
     folder = tmp_path_factory.mktemp("ranks")
     for ranks in (2, 4):
-        cases = CASES if ranks == 2 else ("none", "lstm", "mingru")
+        cases = CASES if ranks == 2 else ("none", "lstm", "mingru", "sac")
         assert attempt([rank_cases.__file__, str(folder), *cases], ranks, 60.0) == 0
     return folder
 
@@ -40,11 +40,14 @@ def alone():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A checkpoint of one process after ten updates, and its parameters after one more."""
-    agent, _ = learned("mingru")
-    saved = agent.save(tmp_path_factory.mktemp("alone") / "mingru-1")
-    agent.iterate(lambda: 0.5)
-    return saved, model_of(agent)
+    """Checkpoints of one process after ten updates, and the parameters after one more."""
+    folder, found = tmp_path_factory.mktemp("alone"), {}
+    for case in ("mingru", "sac"):
+        agent, _ = learned(case)
+        saved = agent.save(folder / f"{case}-1")
+        agent.iterate(lambda: 0.5)
+        found[case] = saved, model_of(agent)
+    return found
 
 
 def results(folder, case):
@@ -103,16 +106,20 @@ def test_a_number_that_is_not_finite_on_one_rank_stops_all_and_is_named(folder):
     assert re.match(r"policy_loss is not finite .*; 0 steps; unchanged True", lines.pop())
 
 
+@pytest.mark.parametrize("case", ["mingru", "sac"])
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_what_any_number_of_ranks_saved_continues_in_one_process(folder, undisturbed, ranks):
+def test_what_any_number_of_ranks_saved_continues_in_one_process(folder, undisturbed, ranks, case):
     """The checkpoint of R ranks is that of one process."""
-    saved = undisturbed[0] if ranks == 1 else folder / f"mingru-{ranks}"
-    for name in ("model.safetensors", "training.safetensors"):
-        assert (saved / name).read_bytes() == (undisturbed[0] / name).read_bytes()
+    alone, after = undisturbed[case]
+    saved = alone if ranks == 1 else folder / f"{case}-{ranks}"
+    names = ["model.safetensors", "training.safetensors"]
+    names += ["replay/rows_000001.safetensors"] if case == "sac" else []
+    for name in names:
+        assert (saved / name).read_bytes() == (alone / name).read_bytes()
     again = retain.load(saved)
     assert again.run_settings.shards == SHARDS
     again.iterate(lambda: 0.5)
-    assert same(model_of(again), undisturbed[1]) == []
+    assert same(model_of(again), after) == []
 
 
 def joined(rollouts):
@@ -235,6 +242,19 @@ def test_the_mean_has_the_same_bits_for_any_number_of_ranks(ranks, size):
 def test_what_cannot_be_divided_is_refused(settings, line):
     with pytest.raises(UsageError, match=line):
         retain.PPO("CartPole-v1", preset="none", **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"batch_size": 30}, "batch_size 30 cannot be cut into 4 shards; nearest that can: 32"),
+        ({"buffer_folder": "there"}, "buffer_folder is there and shards is 4"),
+        ({"compile": True}, "compile is on and shards is 4"),
+    ],
+)
+def test_what_a_replay_of_shards_cannot_do_is_refused(settings, line):
+    with pytest.raises(UsageError, match=line):
+        retain.DQN("CartPole-v1", preset="none", num_envs=4, shards=4, **settings)
 
 
 def test_one_object_cannot_be_divided():

@@ -466,14 +466,10 @@ class OffPolicyUpdate(Update[Experience]):
         beta = config.priority_beta + (1 - config.priority_beta) * progress
         # A piece starts where its carry is stored, or at the step that a window looks back from.
         inside, outside = (before, 0) if pieces.stored else (0, before)
+        count = config.batch_size // self.shards.count // length
         sample = (
             self.replays[place]
-            .sample(
-                config.batch_size // self.shards.count // length,
-                pieces.rows + inside,
-                before=outside,
-                beta=beta,
-            )
+            .sample(count, pieces.rows + inside, before=outside, beta=beta)
             .to(self.generator.device)
         )
         previous = self.nets.previous(sample.previous_action, sample.previous_reward, sample.reset)

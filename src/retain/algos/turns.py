@@ -1,9 +1,9 @@
 """Several shards in one process take turns in code that is written for one.
 
-A gradient step is written for one shard: losses, an optimizer's step, further losses that see the new
-parameters, the next optimizer's step. With several shards each runs in a thread of its own, but only
-one at a time: up to its next optimizer step, where it waits until the others have come to the same
-step. Then the step is taken once for all, and they go on in the same order.
+A gradient step is written for one shard: losses, an optimizer's step, further losses that see the
+new parameters, the next optimizer's step. With several shards each runs in a thread of its own, but
+only one at a time: up to its next optimizer step, where it waits until the others have come to the
+same step. Then the step is taken once for all, and they go on in the same order.
 """
 
 import threading
