@@ -26,7 +26,7 @@ class RunConfig(EnvOptions):
     seed: int = 1
     """Seed of the run: parameters, actions, minibatches and every episode."""
     num_envs: int = 8
-    """Environments stepped together, summed over all shards."""
+    """Environments stepped together. With shards, all of theirs."""
     shards: int = setting(1, fixed="every shard has its own environments and noise")
     """Equal parts that the environments and minibatches are cut into, for one rank or several:
     numbers depend on the shards, not on the ranks. By default as many as there are ranks."""
