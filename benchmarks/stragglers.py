@@ -14,11 +14,13 @@ collection).
 
 import argparse
 import heapq
+from pathlib import Path
 
 import numpy as np
 
 KINDS = ("steady", "uneven", "resets")
 RANKS = (1, 2, 8, 64, 1024)
+PAGE = Path(__file__).parent / "results" / "stragglers.md"
 
 
 def step_times(kind, shape, random):
@@ -71,21 +73,38 @@ def main():
     parser.add_argument("--num-envs", type=int, default=8, help="environments of a rank")
     parser.add_argument("--minibatches", type=int, default=16, help="gradient steps of an update")
     parser.add_argument("--learn", type=float, default=1.0, help="learning over collecting")
-    parser.add_argument("--pause", type=float, default=0.0)
-    parser.add_argument("--updates", type=int, default=10)
+    parser.add_argument("--pause", type=float, default=0.02)
+    parser.add_argument("--updates", type=int, default=20)
     options = parser.parse_args()
-    print("| steps | " + " | ".join(f"{ranks} ranks" for ranks in RANKS) + " |")
-    print("|---" * (len(RANKS) + 1) + "|")
-    for kind in KINDS:
-        random = np.random.default_rng(0)
-        cells = [
-            efficiency(
-                kind, ranks, T=options.num_steps, B=options.num_envs, M=options.minibatches,
-                learn=options.learn, pause=options.pause, updates=options.updates, random=random,
-            )
-            for ranks in RANKS
-        ]  # fmt: skip
-        print(f"| {kind} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |", flush=True)
+    lines = [
+        "# Uneven ranks, simulated",
+        "",
+        f"`python benchmarks/stragglers.py`: {given(options)}.",
+    ]
+    for pause in (0.0, options.pause):
+        lines += ["", f"A rank pauses in {pause:.0%} of its updates:", ""]
+        lines.append("| steps | " + " | ".join(f"{ranks} ranks" for ranks in RANKS) + " |")
+        lines.append("|---" * (len(RANKS) + 1) + "|")
+        for kind in KINDS:
+            random = np.random.default_rng(0)
+            cells = [
+                efficiency(
+                    kind, ranks, T=options.num_steps, B=options.num_envs, M=options.minibatches,
+                    learn=options.learn, pause=pause, updates=options.updates, random=random,
+                )
+                for ranks in RANKS
+            ]  # fmt: skip
+            lines.append(f"| {kind} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
+    PAGE.write_text("\n".join([*lines, ""]))
+    print("\n".join(lines))
+
+
+def given(options):
+    return (
+        f"T {options.num_steps}, {options.num_envs} environments a rank, {options.minibatches} "
+        f"gradient steps whose times vary by 5 %, learning takes {options.learn:g} of collecting, "
+        f"{options.updates} updates"
+    )
 
 
 if __name__ == "__main__":
