@@ -162,6 +162,9 @@ def test_shards_have_their_own_noise_and_their_own_episodes():
     for field in ("action", "obs"):
         first = getattr(rollouts[0], field)
         assert not any(torch.equal(first, getattr(other, field)) for other in rollouts[1:])
+    for generators in (agent.collector.generators, agent.update.generators):
+        states = {bytes(generator.get_state().numpy()) for generator in generators.values()}
+        assert len(states) == SHARDS
     one = agent_of("none", shards=1)
     assert torch.equal(one.collector.collect(8).obs[0], torch.cat([r.obs[0] for r in rollouts]))
 
