@@ -155,6 +155,19 @@ def test_an_update_of_shards_is_the_update_of_the_whole(memory):
         assert torch.allclose(value, model_of(whole)[name], atol=1e-5), name
 
 
+def test_target_kl_looks_at_the_whole_minibatch():
+    steps = []
+    for bound in np.geomspace(1e-5, 1e-1, 12):
+        settings = {**rank_cases.SETTINGS, "batch_size": 64, "epochs": 12, "learning_rate": 3e-3}
+        parts = retain.PPO("CartPole-v1", **settings, target_kl=float(bound))
+        whole = retain.PPO("CartPole-v1", **{**settings, "shards": 1}, target_kl=float(bound))
+        rollouts = parts.collector.collect_shards(8)
+        one, two = parts.update.update(rollouts, 0.0), whole.update.update(joined(rollouts), 0.0)
+        assert one["gradient_steps"] == two["gradient_steps"]
+        steps.append(one["gradient_steps"])
+    assert len(set(steps)) > 3
+
+
 def test_shards_have_their_own_noise_and_their_own_episodes():
     agent = agent_of("none")
     rollouts = agent.collector.collect_shards(8)
