@@ -71,10 +71,10 @@ def main():
     ]
     for env, task in TASKS.items():
         steps = int(task["steps"] * options.share)
-        agent = retain.PPO(env, seed=1)
+        agent = retain.PPO(env, seed=1, lr_schedule="constant")
         found = [noise_scale(agent)]
         for part in (1, 2):
-            agent.learn(steps * part // 2 - steps * (part - 1) // 2, of=steps * 2)
+            agent.learn(steps * part // 2 - steps * (part - 1) // 2)
             found.append(noise_scale(agent))
         rows = agent.config.num_steps * agent.run_settings.num_envs
         recent = [episode.ret for episode in agent.collector.statistics.recent]
