@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from retain.train.callbacks.base import Callback
     from retain.train.callbacks.registry import register_callback
+    from retain.train.distributed import join_ranks
     from retain.train.loading import load
     from retain.train.off_policy import OffPolicyAgent
     from retain.train.on_policy import OnPolicyAgent
@@ -57,6 +58,7 @@ _HOME = {
     ),
     "OnPolicyAgent": "retain.train.on_policy",
     "OffPolicyAgent": "retain.train.off_policy",
+    "join_ranks": "retain.train.distributed",
     "register_algorithm": "retain.train.registry",
     "load": "retain.train.loading",
     "sweep": "retain.study.swept",
@@ -97,6 +99,7 @@ __all__ = [
     "VTrace",
     "__version__",
     "doctor",
+    "join_ranks",
     "load",
     "memory",
     "nn",

@@ -51,6 +51,10 @@ class RunFailure(RetainError):
     """The process of one of a study's runs died repeatedly."""
 
 
+class RanksError(RetainError):
+    """Another rank of a run died or did not answer, or the ranks cannot reach each other."""
+
+
 class Notice(UserWarning):
     """One line about what the library did with an input that its user should know; not an error."""
 

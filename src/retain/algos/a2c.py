@@ -15,7 +15,7 @@ from torch import Tensor
 from retain.algos.policy_gradient import PolicyGradientConfig, PolicyGradientUpdate
 from retain.data.rollout import Sequences
 from retain.errors import UsageError
-from retain.ops import normalise, value_loss
+from retain.ops import value_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,8 @@ class A2CUpdate(PolicyGradientUpdate):
         self, batch: Sequences, log_prob: Tensor, value: Tensor, progress: float
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """-log pi A, and the value error."""
-        advantage = batch.advantage
-        if self.config.normalise_advantage:
-            advantage = normalise(advantage)
+        scaled = self.config.normalise_advantage
+        advantage = self.normalised(batch) if scaled else batch.advantage
         huber = self.config.value_huber
         critic = value_loss(value=value, target=batch.target, huber=huber).loss
         return -(log_prob * advantage).mean(), critic, {}

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from retain.data.rollout import Rollout, Sequences
+from retain.data.shards import Shards
 from retain.memory import Memory
 from retain.nn.policy import SegmentPolicy
+from retain.ops import explained_variance
 from retain.types import Carry, Obs, tree_leaves
 
 DISAGREE = 1e-3
@@ -33,6 +36,16 @@ def read(metrics: Mapping[str, float | Tensor]) -> dict[str, float]:
     scalars = [value for value in metrics.values() if isinstance(value, Tensor)]
     numbers = iter(torch.stack(scalars).tolist() if scalars else ())
     return {k: next(numbers) if isinstance(v, Tensor) else float(v) for k, v in metrics.items()}
+
+
+class Seen(NamedTuple):
+    """A segment that an update has trained on."""
+
+    rollout: Rollout
+    obs: Obs
+    """`[T, B, ...]` prepared observations."""
+    target: Tensor
+    """`[T, B]` value targets."""
 
 
 def value_errors(rollout: Rollout, target: Tensor) -> dict[str, Tensor]:
@@ -81,12 +94,17 @@ def memory_metrics(memories: Sequence[Memory], carry: Carry) -> dict[str, float 
 def drift(stored: Carry, now: Carry) -> float | Tensor:
     """|stored - now| / |stored| for two carries, such as what acting left and what the current
     parameters would have left; NaN if there is no carry."""
+    norms = drift_norms(stored, now)
+    return math.nan if norms is None else norms[0] / norms[1].clamp_min(1e-20)
+
+
+def drift_norms(stored: Carry, now: Carry) -> tuple[Tensor, Tensor] | None:
+    """|stored - now| and |stored|; None if there is no carry."""
     pairs = list(zip(tree_leaves(stored), tree_leaves(now), strict=True))
     if not pairs:
-        return math.nan
+        return None
     gap = torch.stack([(a - b).norm() for a, b in pairs]).norm()
-    share: Tensor = gap / torch.stack([a.norm() for a, _ in pairs]).norm().clamp_min(1e-20)
-    return share
+    return gap, torch.stack([a.norm() for a, _ in pairs]).norm()
 
 
 def where_largest(log_ratio: Tensor, batch: Sequences) -> str:
@@ -116,34 +134,59 @@ class Diagnostics:
     @torch.no_grad()
     def look(
         self,
-        rollout: Rollout,
-        obs: Obs,
-        target: Tensor,
+        seen: Sequence[Seen],
         trained: Iterable[nn.Parameter],
         norms: Tensor,
+        shards: Shards,
     ) -> dict[str, float | Tensor]:
         """Metrics of a finished update.
 
         Args:
-            obs: `[T, B, ...]` prepared observations.
-            target: `[T, B]` value targets.
+            seen: the segments of this process's shards.
             trained: P parameters.
             norms: `[P]` norm of each one's last gradient.
         """
+        rollout, target = self._whole(seen, shards)
         found: dict[str, float | Tensor] = {**value_errors(rollout, target)}
-        if not self.policy.recurrent:
-            return found
-        if self.updates % DRIFT_EVERY == 0:
+        if self.policy.recurrent:
+            if self.updates % DRIFT_EVERY == 0:
+                self.drift = self._drift(seen, shards)
+            self.updates += 1
+            memories = [torso.memory for torso in self.policy.torsos]
+            told = [memory_metrics(memories, one.rollout.carry_out) for one in seen]
+            found |= {
+                "memory_gradient": memory_share(trained, memories, norms),
+                "carry_drift": self.drift,
+                **{name: shards.average([one[name] for one in told]) for name in told[0]},
+            }
+        fit = explained_variance(value=rollout.value, target=target)
+        return found | {"explained_variance": fit}
+
+    def _whole(self, seen: Sequence[Seen], shards: Shards) -> tuple[Rollout, Tensor]:
+        """The values, the resets and the targets of all shards' segments, side by side."""
+        rollout, _, target = seen[0]
+        if not shards.several:
+            return rollout, target
+        value = shards.join([one.rollout.value for one in seen])
+        reset = shards.join([one.rollout.reset.to(torch.uint8) for one in seen]).bool()
+        return replace(rollout, value=value, reset=reset), shards.join([s.target for s in seen])
+
+    def _drift(self, seen: Sequence[Seen], shards: Shards) -> float | Tensor:
+        """`drift` of all shards' carries together."""
+        pairs = []
+        for rollout, obs, _ in seen:
             previous = rollout.previous_action, rollout.previous_reward
             _, _, now = self.policy(obs, rollout.carries[0], rollout.reset, *previous)
-            self.drift = drift(rollout.carry_out, now)
-        self.updates += 1
-        memories = [torso.memory for torso in self.policy.torsos]
-        return found | {
-            "memory_gradient": memory_share(trained, memories, norms),
-            "carry_drift": self.drift,
-            **memory_metrics(memories, rollout.carry_out),
-        }
+            pairs.append((rollout.carry_out, now))
+        if not shards.several:
+            return drift(*pairs[0])
+        norms = [drift_norms(*pair) for pair in pairs]
+        squares = [torch.stack(each).square() for each in norms if each is not None]
+        if not squares:
+            return math.nan
+        gap, size = shards.mean(squares).sqrt().unbind()
+        share: Tensor = gap / size.clamp_min(1e-20)
+        return share
 
     def state(self) -> dict[str, Any]:
         """The state as JSON."""

@@ -9,8 +9,9 @@ target networks hold a slow copy of every torso that their values depend on.
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import gymnasium as gym
@@ -23,8 +24,11 @@ from retain.algos.off_policy_config import OffPolicyConfig
 from retain.algos.optim import Adam, SafeStep, check_ownership, new_flag
 from retain.algos.pieces import Batch, pieces_of
 from retain.algos.schedules import scheduled
+from retain.algos.together import bucket, emptied, observe
+from retain.algos.turns import Turns
 from retain.data.experience import Experience
 from retain.data.replay import Replay
+from retain.data.shards import Shards, shard_seed
 from retain.errors import NonFiniteError, UsageError
 from retain.nn.noise import Source
 from retain.nn.q_networks import Actor, OffPolicyNets
@@ -71,8 +75,9 @@ class OffPolicyUpdate(Update[Experience]):
     """Whether a target reads the online critic's features at the successors."""
     config: OffPolicyConfig
 
-    replay: Replay
-    """The replay to sample from; its owner sets it before the first update."""
+    replays: Sequence[Replay]
+    """The replay of each of this process's shards; their owner sets them before the first
+    update."""
 
     def __init__(self, config: OffPolicyConfig, nets: OffPolicyNets, *, seed: int) -> None:
         self.config, self.nets = config, nets
@@ -81,8 +86,9 @@ class OffPolicyUpdate(Update[Experience]):
         self.source: Source = self.generator
         """The origin of the noise that a loss samples with."""
         self.broken = new_flag(next(nets.parameters()).device)
-        self._unread: list[Batch] = []
-        """Batches of gradient steps that nobody has asked yet whether they were finite."""
+        self._unread: list[list[Batch]] = []
+        """Batches, one for each shard, of gradient steps that nobody has asked yet whether they
+        were finite."""
         self._optimizers: dict[str, Adam] = {}
         self.steps: dict[str, SafeStep] = {}
         actor_rate = config.actor_learning_rate
@@ -99,8 +105,64 @@ class OffPolicyUpdate(Update[Experience]):
         self._ready = False
         self._pairs = self._target_pairs()
         self._take: Callable[..., dict[str, Tensor]] = self.gradient_step
+        self.shards = Shards()
+        self.generators = {0: self.generator}
+        """The noise of the losses, by shard."""
         if config.compile:
             self._take = CompiledStep(self, nets, self.gradient_step, size=lambda batch: 1)
+
+    def divide(self, shards: Shards, seed: int) -> None:
+        """Makes this the update of several shards; before the first update.
+
+        Args:
+            seed: see the constructor; each shard's noise derives from it.
+        Raises:
+            UsageError: the update is compiled.
+        """
+        if self.config.compile:
+            raise UsageError(
+                f"compile is on and shards is {shards.count}, but a compiled step cannot wait for "
+                "other shards between its optimizers (expected one of them off)"
+            )
+        self.shards, device = shards, self.generator.device
+        self.generators = {
+            shard: torch.Generator(device).manual_seed(shard_seed(seed, shard))
+            for shard in shards.own
+        }
+        self._turns: Turns[dict[str, Tensor]] = Turns(len(shards.own), self._enter)
+        self._enter(0)
+        for step in self.steps.values():
+            step.together = self._meet
+
+    def _enter(self, place: int) -> None:
+        """Takes noise from the generator of this process's shard with that place from now on."""
+        self.generator = self.source = self.generators[self.shards.own[place]]
+
+    def _meet(
+        self,
+        step: SafeStep,
+        gradients: Sequence[Tensor | None],
+        loss: Tensor,
+        rate: float | Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Takes an optimizer's step together with the other shards."""
+        full = bucket(loss.detach(), step.parameters, gradients)
+        reached = [gradient is not None for gradient in gradients]
+        result: tuple[Tensor, Tensor] = self._turns.meet((step, full, reached, rate))
+        return result
+
+    def _joined(self, brought: list[Any]) -> tuple[Tensor, Tensor]:
+        """The step on the mean of all shards' gradients."""
+        step, _, reached, rate = brought[0]
+        mean = self.shards.mean([full for _, full, _, _ in brought])
+        total, gradients = emptied(mean, step.parameters, reached)
+        result: tuple[Tensor, Tensor] = step.apply(gradients, total, rate)
+        return result
+
+    @property
+    def replay(self) -> Replay:
+        """The replay of this process's first shard."""
+        return self.replays[0]
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
@@ -245,7 +307,7 @@ class OffPolicyUpdate(Update[Experience]):
             Means over the updates by name, NaN without updates (docs/metrics.md).
         """
         config = self.config
-        before = self.replay.written.copy()
+        before = [replay.written.copy() for replay in self.replays]
         seen: dict[str, list[Tensor]] = {name: [] for name in self.METRICS}
         for _ in range(config.num_steps):
             if over():
@@ -256,15 +318,16 @@ class OffPolicyUpdate(Update[Experience]):
             self._check()
             if collector.steps < config.learning_starts or not self.ready():
                 continue
-            self.due += config.update_ratio * collector.num_envs
+            self.due += config.update_ratio * collector.all_envs
             while self.due >= 1.0:
                 self.due -= 1.0
                 for name, value in self.update(share).items():
                     seen[name].append(value)
         self._check()
         if self.nets.normaliser is not None:
-            rows = self.replay.read(*self.replay.rows_since(before))
-            self.nets.normaliser.update(collector.as_step(rows))
+            pairs = zip(self.replays, before, strict=True)
+            rows = [replay.read(*replay.rows_since(since)) for replay, since in pairs]
+            observe([collector.as_step(one) for one in rows], self.nets.normaliser, self.shards)
         row = {
             name: torch.stack(values).mean().item() if values else math.nan
             for name, values in seen.items()
@@ -272,21 +335,22 @@ class OffPolicyUpdate(Update[Experience]):
         return row | {
             "exploration": self.scale(progress()),
             "learning_rate": self._optimizers["critic"].param_groups[0]["lr"],
-            "replay_size": float(len(self.replay)),
+            "replay_size": self.shards.total([float(len(one)) for one in self.replays]),
             "gradient_steps": float(self.gradient_steps),
         }
 
     def ready(self) -> bool:
         """Whether the replay holds a piece to learn from; once true, it stays true."""
         if not self._ready:
-            self._ready = self._can_sample()
+            able = [float(self._can_sample(replay)) for replay in self.replays]
+            self._ready = self.shards.total(able) == self.shards.count
         return self._ready
 
-    def _can_sample(self) -> bool:
+    def _can_sample(self, replay: Replay) -> bool:
         pieces = self.pieces
         if pieces.stored:
-            return self.replay.can_sample(pieces.span)
-        return self.replay.can_sample(pieces.rows, pieces.history)
+            return replay.can_sample(pieces.span)
+        return replay.can_sample(pieces.rows, pieces.history)
 
     def update(self, progress: float) -> dict[str, Tensor]:
         """Takes one gradient step for each part that is due.
@@ -300,15 +364,25 @@ class OffPolicyUpdate(Update[Experience]):
                 error carries the sample as `batch`.
         """
         rates = self._set_rates(progress)
-        batch = self.draw(progress)
+        batches = [self.draw(progress, place) for place in range(len(self.replays))]
         self.gradient_steps += 1
-        metrics = self._take(batch, rates, self.actor_due())
-        if (priority := metrics.pop(PRIORITY, None)) is not None:
-            self.replay.set_priorities(batch.sample.slot, priority.cpu().numpy())
-        self._unread.append(batch)
+        due = self.actor_due()
+        if self.shards.several:
+            shares = [partial(self._take, batch, rates, due) for batch in batches]
+            found = self._turns.run(shares, self._joined)
+            self._follow()
+        else:
+            found = [self._take(batches[0], rates, due)]
+        for metrics, batch, replay in zip(found, batches, self.replays, strict=True):
+            if (priority := metrics.pop(PRIORITY, None)) is not None:
+                replay.set_priorities(batch.sample.slot, priority.cpu().numpy())
+        self._unread.append(batches)
         if self.broken.device.type == "cpu":  # reading costs nothing there
             self._check()
-        return metrics
+        if not self.shards.several:
+            return found[0]
+        mean = self.shards.mean([torch.stack(list(metrics.values())) for metrics in found])
+        return dict(zip(found[0], mean.unbind(), strict=True))
 
     def gradient_step(self, batch: Batch, rates: Rates, actor_due: bool) -> dict[str, Tensor]:
         """The losses on a batch, their gradients, the optimizers' steps, and the target networks'.
@@ -330,7 +404,8 @@ class OffPolicyUpdate(Update[Experience]):
             self.steps["actor"](actor_loss, rates["actor"])
             metrics |= {"actor_loss": actor_loss, **terms}
         metrics |= self.after_update(batch, terms, rates)
-        self._follow()
+        if not self.shards.several:
+            self._follow()
         return {name: value.detach() for name, value in metrics.items()}
 
     @torch.no_grad()
@@ -350,22 +425,24 @@ class OffPolicyUpdate(Update[Experience]):
 
     def _check(self) -> None:
         """Raises NonFiniteError if a gradient step since the last check was not finite."""
-        batches, self._unread = self._unread, []
-        if not batches or not bool(self.broken):
+        steps, self._unread = self._unread, []
+        if not steps or not bool(self.broken):
             return
         self.broken.zero_()
-        for number, batch in enumerate(batches):
-            target, name = self._diagnosis(batch)
-            if name is None and number < len(batches) - 1:
+        for number, batches in enumerate(steps):
+            own = [self._diagnosis(batch) for batch in batches]
+            ranks = self.shards.exchange.objects(own)
+            everywhere = [each for rank in ranks for each in rank]
+            name, tensors = next((e for e in everywhere if e[0] is not None), everywhere[0])
+            if name is None and number < len(steps) - 1:
                 continue
-            self.gradient_steps -= len(batches) - number
-            sample = batch.sample
+            self.gradient_steps -= len(steps) - number
             error = NonFiniteError(name or "a loss or its gradient was not finite")
-            error.batch = {"action": sample.action, "reward": sample.reward, "target": target}
+            error.batch = tensors
             raise error
 
-    def _diagnosis(self, batch: Batch) -> tuple[Tensor, str | None]:
-        """The targets of a batch, and the name of what is not finite in its losses."""
+    def _diagnosis(self, batch: Batch) -> tuple[str | None, dict[str, Tensor]]:
+        """The name of what is not finite in a batch's losses, and the batch as named tensors."""
         self.perceive(batch)
         target = self.target(batch)
         loss = self.critic_loss(batch, self.predicted(batch), target)
@@ -373,7 +450,8 @@ class OffPolicyUpdate(Update[Experience]):
         if name is None and self.nets.actor is not None:
             loss, _ = self.actor_loss(batch, self.actor_features(batch))
             name = self.steps["actor"].diagnosis(loss, {"actor_loss": loss})
-        return target, name
+        sample = batch.sample
+        return name, {"action": sample.action, "reward": sample.reward, "target": target}
 
     def batch(self, progress: float) -> Batch:
         """Draws a sample at `progress` of the run, and computes the critic's features."""
@@ -381,16 +459,19 @@ class OffPolicyUpdate(Update[Experience]):
         self.perceive(batch)
         return batch
 
-    def draw(self, progress: float) -> Batch:
-        """Draws a sample at `progress` of the run."""
+    def draw(self, progress: float, place: int = 0) -> Batch:
+        """Draws a sample at `progress` of the run from one of this process's shards."""
         config, pieces = self.config, self.pieces
         length, before = pieces.length, pieces.history
         beta = config.priority_beta + (1 - config.priority_beta) * progress
         # A piece starts where its carry is stored, or at the step that a window looks back from.
         inside, outside = (before, 0) if pieces.stored else (0, before)
-        sample = self.replay.sample(
-            config.batch_size // length, pieces.rows + inside, before=outside, beta=beta
-        ).to(self.generator.device)
+        count = config.batch_size // self.shards.count // length
+        sample = (
+            self.replays[place]
+            .sample(count, pieces.rows + inside, before=outside, beta=beta)
+            .to(self.generator.device)
+        )
         previous = self.nets.previous(sample.previous_action, sample.previous_reward, sample.reset)
         carries: Any = sample.carry
         if carries is None:
@@ -475,14 +556,18 @@ class OffPolicyUpdate(Update[Experience]):
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Optimizers and generator: tensors, and JSON for the rest."""
-        tensors = {"generator": self.generator.get_state()}
+        tensors = {self._key(n): one.get_state() for n, one in self.generators.items()}
         for name, optimizer in self._optimizers.items():
             tensors |= with_prefix(f"{name}.", optimizer.tensors())
         return tensors, {"gradient_steps": self.gradient_steps, "due": self.due}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Restores what `state` returned."""
-        restore_generator(self.generator, tensors["generator"])
+        """Restores what `state` returned, of this process's shards."""
+        for shard, generator in self.generators.items():
+            restore_generator(generator, tensors[self._key(shard)])
         for name, optimizer in self._optimizers.items():
             optimizer.restore(under_prefix(f"{name}.", tensors))
         self.gradient_steps, self.due = facts["gradient_steps"], facts["due"]
+
+    def _key(self, shard: int) -> str:
+        return f"generator.{shard}" if self.shards.several else "generator"

@@ -9,9 +9,8 @@ of it that begins with the carry that acting left there.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -20,17 +19,19 @@ from torch import Tensor
 
 from retain.algos.compiled import CompiledStep
 from retain.algos.contract import Update
-from retain.algos.diagnostics import DISAGREE, Diagnostics, read, where_largest
+from retain.algos.diagnostics import DISAGREE, Diagnostics, Seen, read, where_largest
 from retain.algos.optim import Adam, SafeStep
+from retain.algos.passes import Minibatch, Part, Pass
 from retain.algos.schedules import check_schedule, scheduled
+from retain.algos.together import bucket, emptied, moments, observe, rewarded
 from retain.data.collector import Collector
 from retain.data.rollout import Rollout, Sequences
+from retain.data.shards import Shards, shard_seed
 from retain.errors import NonFiniteError, UsageError, check_range
 from retain.nn.noise import Source
 from retain.nn.normaliser import RewardNormaliser
 from retain.nn.policy import SegmentPolicy
 from retain.nn.torso import NetworkConfig
-from retain.ops import explained_variance
 from retain.ranges import Log, NearOne
 from retain.settings import setting
 from retain.types import (
@@ -138,39 +139,6 @@ class Loss:
     """`[L, N]` distance between training's forward and what acting computed, without gradient."""
 
 
-@dataclass
-class Minibatch:
-    """What a gradient step leaves for the metrics, all of it still on the device."""
-
-    terms: dict[str, Tensor]
-    total: Tensor
-    gap: Tensor
-    """The gaps, flat."""
-    norms: Tensor
-    """`[P]` norm of each parameter's gradient, before clipping."""
-    norm: Tensor
-    """Norm of the whole gradient, before clipping."""
-    stop: Tensor | None
-    """Bool scalar, true if the loss ended the update and this step was left out."""
-
-
-@dataclass
-class Pass:
-    """One pass over a segment's sequences, and what its gradient steps left."""
-
-    sequences: Sequences
-    size: int
-    """Sequences in a minibatch."""
-    order: Tensor | None
-    done: list[Minibatch] = field(default_factory=list)
-    stopped: bool = False
-    """Whether the last minibatch ended the update without a step."""
-
-    def batch(self, place: int) -> Sequences:
-        """One minibatch again."""
-        return next(islice(self.sequences.minibatches(self.size, self.order), place, None))
-
-
 BROKEN = "broken"
 """Key of a step's flag in the metrics until they are read."""
 
@@ -205,9 +173,28 @@ class OnPolicyUpdate(Update[Collector]):
         )
         self.gradient_steps = 0
         self.diagnostics = Diagnostics(policy)
-        self._take: Callable[..., Minibatch] = self.gradient_step
-        if config.compile:
-            self._take = CompiledStep(self, policy, self.gradient_step, size=len)
+        self.divide(Shards(), seed)
+
+    def divide(self, shards: Shards, seed: int) -> None:
+        """Makes this the update of several shards; before the first update.
+
+        Args:
+            seed: see the constructor; each shard's noise derives from it.
+        """
+        self.shards = shards
+        self.generators = {
+            shard: torch.Generator(self.generator.device).manual_seed(shard_seed(seed, shard))
+            for shard in shards.own
+        }
+        self._use(shards.own[0])
+        function = self.shard_gradient if shards.several else self.gradient_step
+        self._take: Callable[..., Any] = function
+        if self.config.compile:
+            self._take = CompiledStep(self, self.policy, function, size=len)
+
+    def _use(self, shard: int) -> None:
+        """Takes noise from that shard's generator from now on."""
+        self.generator = self.source = self.generators[shard]
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
@@ -271,13 +258,15 @@ class OnPolicyUpdate(Update[Collector]):
         """
         share = progress()
         exploration = self.explore(share)
-        rollout = collector.collect(self.config.num_steps)
-        return self.update(rollout, share) | exploration
+        several = self.shards.several
+        collect = collector.collect_shards if several else collector.collect
+        return self.update(collect(self.config.num_steps), share) | exploration
 
-    def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
+    def update(self, rollout: Rollout | Sequence[Rollout], progress: float) -> dict[str, float]:
         """One update on a segment.
 
         Args:
+            rollout: the segment; with several shards, the segments of this process's shards.
             progress: finished share of the run, in [0, 1], for the schedules.
         Returns:
             Metrics by name (docs/metrics.md): loss terms are means over the minibatches, gaps are
@@ -289,36 +278,48 @@ class OnPolicyUpdate(Update[Collector]):
         config = self.config
         rate = scheduled(config.learning_rate, config.lr_schedule, progress)
         self.optimizer.param_groups[0]["lr"] = rate
+        rollouts = [rollout] if isinstance(rollout, Rollout) else list(rollout)
         if self.reward_normaliser is not None:
-            ended = rollout.terminated | rollout.truncated
-            rollout = replace(rollout, reward=self.reward_normaliser(rollout.reward, ended))
-        advantage, target = self.targets(rollout)
-        obs = self.policy.prepare(rollout.obs)
-        sequences = self.cut(rollout, obs, advantage, target)
-        passes: list[Pass] = []
+            rollouts = rewarded(rollouts, self.reward_normaliser, self.shards)
+        parts = [self._part(*each) for each in zip(self.shards.own, rollouts, strict=True)]
         for epoch in range(config.epochs):
-            if epoch and config.refresh_carries:
-                sequences = self.cut(self._refreshed(rollout, obs), obs, advantage, target)
-            size = self.size(sequences)
-            passes.append(Pass(sequences, size, sequences.order(size, self.generator)))
-            self._train(passes[-1], progress, rate)
-            if passes[-1].stopped:
+            for part in parts:
+                self._begin_pass(part, refresh=epoch > 0 and config.refresh_carries)
+            if self._train(parts, progress, rate):
                 break
         if self.policy.normaliser is not None:
             # Only now: acting and training on this segment saw the same statistics.
-            self.policy.normaliser.update(rollout.obs)
-        row = read(self._metrics(passes, progress) | self._look(rollout, obs, target, passes))
+            observe([one.obs for one in rollouts], self.policy.normaliser, self.shards)
+        row = read(self._metrics(parts, progress) | self._look(parts))
         if row.pop(BROKEN):
-            raise self._failure(passes, progress)
+            raise self._failure(parts, progress)
         if row[f"first_{self.GAP}"] > DISAGREE:
-            self.diagnostics.disagreement = where_largest(passes[0].done[0].gap, passes[0].batch(0))
+            self.diagnostics.disagreement = self._disagreement(parts)
         return row | {"learning_rate": rate, "gradient_steps": float(self.gradient_steps)}
 
+    def _part(self, shard: int, rollout: Rollout) -> Part:
+        """A shard's part, with the targets of its segment."""
+        advantage, target = self.targets(rollout)
+        obs = self.policy.prepare(rollout.obs)
+        return Part(
+            shard, rollout, obs, advantage, target, self.cut(rollout, obs, advantage, target)
+        )
+
+    def _begin_pass(self, part: Part, *, refresh: bool) -> None:
+        """Draws the order of a shard's next pass."""
+        if refresh:
+            fresh = self._refreshed(part.rollout, part.obs)
+            part.sequences = self.cut(fresh, part.obs, part.advantage, part.target)
+        size = self.size(part.sequences)
+        order = part.sequences.order(size, self.generators[part.shard])
+        part.passes.append(Pass(part.sequences, size, order))
+
     def size(self, sequences: Sequences) -> int:
-        """Sequences in a minibatch."""
+        """Sequences in a minibatch, or in a shard's part of one."""
         if self.config.batch_size is None:
             return len(sequences)
-        return max(1, int(self.config.batch_size) // int(self.config.sequence))
+        own = int(self.config.batch_size) // self.shards.count
+        return max(1, own // int(self.config.sequence))
 
     def cut(self, rollout: Rollout, obs: Obs, advantage: Tensor, target: Tensor) -> Sequences:
         """The segment as sequences, with everything that the loss reads."""
@@ -333,54 +334,113 @@ class OnPolicyUpdate(Update[Collector]):
         terms = {name: term.detach() for name, term in loss.terms.items()}
         return Minibatch(terms, loss.total.detach(), loss.gap, norms, norm, stop)
 
-    def _train(self, one: Pass, progress: float, rate: float) -> None:
-        """Takes a gradient step on every minibatch of a pass, or up to the one that ends it."""
-        for batch in one.sequences.minibatches(one.size, one.order):
-            minibatch = self._take(batch, progress, rate)
-            one.done.append(minibatch)
-            if minibatch.stop is not None and bool(minibatch.stop):
-                one.stopped = True
-                return
-            self.gradient_steps += 1
+    def shard_gradient(self, batch: Sequences, progress: float) -> tuple[Loss, list[Tensor | None]]:
+        """The loss of a shard's part of a minibatch, and its gradient. Compiles as one graph."""
+        loss = self.loss(batch, progress)
+        gradients = self.step.gradients(loss.total)
+        terms = {name: term.detach() for name, term in loss.terms.items()}
+        return Loss(loss.total.detach(), terms, loss.gap), gradients
 
-    def _metrics(self, passes: list[Pass], progress: float) -> dict[str, float | Tensor]:
+    def _train(self, parts: list[Part], progress: float, rate: float) -> bool:
+        """Takes a gradient step on every minibatch of a pass; returns whether one ended the
+        update."""
+        passes = [part.passes[-1] for part in parts]
+        scales = moments(passes, self.shards) if self.shards.several else []
+        for place, batches in enumerate(zip(*(one.minibatches() for one in passes), strict=True)):
+            if self.shards.several:
+                whole = [replace(batch, moments=scales[place]) for batch in batches]
+                taken = self._together(whole, progress, rate)
+            else:
+                taken = [self._take(batches[0], progress, rate)]
+            for one, minibatch in zip(passes, taken, strict=True):
+                one.done.append(minibatch)
+            stop = taken[0].stop
+            if stop is not None and bool(stop):
+                for one in passes:
+                    one.stopped = True
+                return True
+            self.gradient_steps += 1
+        return False
+
+    def _together(self, batches: list[Sequences], progress: float, rate: float) -> list[Minibatch]:
+        """One gradient step on the mean of the shards' losses."""
+        losses: list[Loss] = []
+        buckets: list[Tensor] = []
+        reached: list[bool] = []
+        for shard, batch in zip(self.shards.own, batches, strict=True):
+            self._use(shard)
+            loss, gradients = self._take(batch, progress)
+            losses.append(Loss(loss.total.clone(), {k: v.clone() for k, v in loss.terms.items()},
+                               loss.gap.clone()))  # fmt: skip
+            reached = [gradient is not None for gradient in gradients]
+            buckets.append(bucket(loss.total, self.step.parameters, gradients))
+        total, mean = emptied(self.shards.mean(buckets), self.step.parameters, reached)
+        stop = self._stop(losses)
+        norms, norm = self.step.apply(mean, total, rate, skip=stop)
+        return [Minibatch(one.terms, total, one.gap, norms, norm, stop) for one in losses]
+
+    def _stop(self, losses: list[Loss]) -> Tensor | None:
+        """Whether the whole minibatch's loss ends the update; see `enough`."""
+        if self.enough(losses[0]) is None:
+            return None
+        gap = self.shards.all([loss.gap for loss in losses]).flatten(0, 1)
+        return self.enough(replace(losses[0], gap=gap))
+
+    def _metrics(self, parts: list[Part], progress: float) -> dict[str, float | Tensor]:
         """The terms' means over the minibatches, and the statistics of all their gaps."""
-        done = [minibatch for one in passes for minibatch in one.done]
+        done = parts[0].done
         names = list(done[0].terms)
-        values = torch.stack([minibatch.terms[name] for minibatch in done for name in names])
-        mean = values.view(len(done), len(names)).mean(0).unbind()
-        stepped = done[: len(done) - passes[-1].stopped]
+        means = []
+        for part in parts:
+            values = torch.stack([one.terms[name] for one in part.done for name in names])
+            means.append(values.view(len(done), len(names)).mean(0))
+        mean = self.shards.mean(means).unbind()
+        gap = self.shards.all([torch.cat([m.gap.flatten() for m in p.done]) for p in parts])
+        first = self.shards.all([part.done[0].gap.abs().max() for part in parts]).max()
+        stepped = done[: len(done) - parts[0].passes[-1].stopped]
         norm = torch.stack([m.norm for m in stepped]).mean() if stepped else 0.0
         return {
             **dict(zip(names, mean, strict=True)),
-            **self.statistics(torch.cat([one.gap.flatten() for one in done]), progress),
-            f"first_{self.GAP}": done[0].gap.abs().max(),
+            **self.statistics(gap.flatten(), progress),
+            f"first_{self.GAP}": first,
             "grad_norm": norm,
             BROKEN: self.step.broken,
         }
 
-    def _look(
-        self, rollout: Rollout, obs: Obs, target: Tensor, passes: list[Pass]
-    ) -> dict[str, float | Tensor]:
+    def _look(self, parts: list[Part]) -> dict[str, float | Tensor]:
         """The diagnostics of the values and the memory."""
-        norms = passes[-1].done[-1].norms
-        found = self.diagnostics.look(rollout, obs, target, self.step.parameters, norms)
-        fit = explained_variance(value=rollout.value, target=target)
-        return found | {"explained_variance": fit}
+        seen = [Seen(part.rollout, part.obs, part.target) for part in parts]
+        norms = parts[0].done[-1].norms
+        return self.diagnostics.look(seen, self.step.parameters, norms, self.shards)
 
-    def _failure(self, passes: list[Pass], progress: float) -> NonFiniteError:
+    def _disagreement(self, parts: list[Part]) -> str:
+        """The place where acting and training disagree most."""
+        found = []
+        for part in parts:
+            gap = part.done[0].gap
+            found.append((float(gap.abs().max()), where_largest(gap, part.passes[0].batch(0))))
+        worst: str = max(each for rank in self.shards.exchange.objects(found) for each in rank)[1]
+        return worst
+
+    def _failure(self, parts: list[Part], progress: float) -> NonFiniteError:
         """Names what was not finite first, and takes back the count of the steps skipped since."""
         self.step.broken.zero_()
-        done = [(one, place) for one in passes for place in range(len(one.done))]
-        whole = torch.stack([one.done[i].norm + one.done[i].total for one, i in done])
+        done = parts[0].done
+        whole = torch.stack([one.norm + one.total for one in done])
         first = int(whole.isfinite().logical_not().nonzero()[0])
         self.gradient_steps -= len(done) - first
-        one, place = done[first]
-        batch = one.batch(place)
-        loss = self.loss(batch, progress)
-        name = self.step.diagnosis(loss.total, loss.terms)
+        found = []
+        for part in parts:
+            self._use(part.shard)
+            places = [(one, i) for one in part.passes for i in range(len(one.done))]
+            one, place = places[first]
+            batch = one.batch(place)
+            loss = self.loss(batch, progress)
+            found.append((self.step.diagnosis(loss.total, loss.terms), _tensors(batch)))
+        everywhere = [each for rank in self.shards.exchange.objects(found) for each in rank]
+        name, tensors = next((each for each in everywhere if each[0] is not None), everywhere[0])
         error = NonFiniteError(name or "a loss or its gradient was not finite")
-        error.batch = _tensors(batch)
+        error.batch = tensors
         return error
 
     @torch.no_grad()
@@ -404,21 +464,32 @@ class OnPolicyUpdate(Update[Collector]):
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Optimizer, generator and reward statistics: tensors, and JSON for the rest."""
-        tensors = {"generator": self.generator.get_state()}
+        tensors = {self._key("generator", n): g.get_state() for n, g in self.generators.items()}
         tensors |= with_prefix("optimizer.", self.optimizer.tensors())
         if self.reward_normaliser is not None:
-            tensors |= with_prefix("reward.", self.reward_normaliser.state_dict())
+            statistics = self.reward_normaliser.state_dict()
+            running = statistics.pop("running").chunk(len(self.shards.own))
+            tensors |= with_prefix("reward.", statistics)
+            for shard, own in zip(self.shards.own, running, strict=True):
+                tensors[self._key("reward.running", shard)] = own.clone()
         facts = {"gradient_steps": self.gradient_steps, "diagnostics": self.diagnostics.state()}
         return tensors, facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
-        restore_generator(self.generator, tensors["generator"])
+        """Takes back what `state` gave, of this process's shards."""
+        for shard, generator in self.generators.items():
+            restore_generator(generator, tensors[self._key("generator", shard)])
         self.optimizer.restore(under_prefix("optimizer.", tensors))
         if self.reward_normaliser is not None:
-            self.reward_normaliser.load_state_dict(under_prefix("reward.", tensors))
+            own = [tensors[self._key("reward.running", shard)] for shard in self.shards.own]
+            names = [name for name in self.reward_normaliser.state_dict() if name != "running"]
+            statistics = {name: tensors[f"reward.{name}"] for name in names}
+            self.reward_normaliser.load_state_dict(statistics | {"running": torch.cat(own)})
         self.gradient_steps = facts["gradient_steps"]
         self.diagnostics.restore(facts["diagnostics"])
+
+    def _key(self, name: str, shard: int) -> str:
+        return f"{name}.{shard}" if self.shards.several else name
 
 
 def _tensors(batch: Sequences) -> dict[str, Tensor]:

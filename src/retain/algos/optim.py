@@ -1,8 +1,8 @@
 """The common part around every loss: ownership of parameters, and the safe step."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -208,6 +208,11 @@ def written_out_adam(
             old.copy_(new if kept is None else torch.where(kept, old, new))
 
 
+Together: TypeAlias = Callable[
+    ["SafeStep", Sequence[Tensor | None], Tensor, float | Tensor], tuple[Tensor, Tensor]
+]
+
+
 class SafeStep:
     """Clips the gradient norm and steps, unless a loss or gradient is not finite.
 
@@ -231,6 +236,8 @@ class SafeStep:
     ) -> None:
         check_ownership(module, optimizer)
         self.kernels = kernels
+        self.together: Together | None = None
+        """Takes the step with the other shards' gradients, if there are any."""
         self.module, self.optimizer, self.max_norm = module, optimizer, max_norm
         self.parameters: list[nn.Parameter] = optimizer.param_groups[0]["params"]
         self.broken = new_flag(next(module.parameters()).device) if broken is None else broken
@@ -248,7 +255,25 @@ class SafeStep:
             The gradient's norms before clipping: `[P]` each trained parameter's, 0 for one that the
             loss does not reach, and the global one.
         """
-        gradients = self._gradients(loss)
+        gradients = self.gradients(loss)
+        if self.together is not None:
+            return self.together(self, gradients, loss, rate)
+        return self.apply(gradients, loss, rate, skip=skip)
+
+    def apply(
+        self,
+        gradients: Sequence[Tensor | None],
+        loss: Tensor,
+        rate: float | Tensor,
+        *,
+        skip: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Checks, clips and steps, like a call, with gradients that are known.
+
+        Args:
+            gradients: each parameter's gradient in its memory layout, None where the loss does not
+                reach it.
+        """
         given = [gradient for gradient in gradients if gradient is not None]
         if self._own_kernels(loss, given):
             norms = self.optimizer.native_step(
@@ -278,7 +303,8 @@ class SafeStep:
             and self.optimizer.together
         )
 
-    def _gradients(self, loss: Tensor) -> list[Tensor | None]:
+    def gradients(self, loss: Tensor) -> list[Tensor | None]:
+        """The gradient of every parameter, None where the loss does not reach it."""
         if torch.compiler.is_compiling():
             return list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
         # Not autograd.grad: gradients in a parameter's slot also have its memory layout, which the
@@ -299,7 +325,7 @@ class SafeStep:
         parameter = named_non_finite(self.module.named_parameters())
         if parameter is not None:
             return f"parameter {parameter} is not finite"
-        gradients = dict(zip(self.parameters, self._gradients(loss), strict=True))
+        gradients = dict(zip(self.parameters, self.gradients(loss), strict=True))
         named = ((n, gradients.get(p)) for n, p in self.module.named_parameters())
         gradient = named_non_finite(named)
         term = named_non_finite(terms.items())

@@ -19,7 +19,7 @@ from retain.data.rollout import Rollout, Sequences
 from retain.errors import check_range
 from retain.nn.actor_critic import ActorCritic, ActorCriticConfig
 from retain.nn.distributions import Distribution
-from retain.ops import gae, ratio_statistics
+from retain.ops import gae, normalise, ratio_statistics
 from retain.ranges import Log, NearOne
 from retain.settings import setting
 
@@ -111,6 +111,10 @@ class PolicyGradientUpdate(OnPolicyUpdate):
             total = total - bonus * entropy
         terms = {"policy_loss": policy, "value_loss": critic, "entropy": entropy, **more}
         return Loss(total, terms, (log_prob - batch.log_prob).detach())
+
+    def normalised(self, batch: Sequences) -> Tensor:
+        """`[L, N]` advantages scaled to mean 0 and standard deviation 1 over the minibatch."""
+        return normalise(batch.advantage, moments=batch.moments)
 
     def _entropy(self, dist: Distribution, learned: bool) -> Tensor:
         with torch.set_grad_enabled(learned):

@@ -22,7 +22,7 @@ from retain.algos.policy_gradient import PolicyGradientConfig, PolicyGradientUpd
 from retain.algos.schedules import check_schedule, scheduled
 from retain.data.rollout import Sequences
 from retain.errors import check_range
-from retain.ops import approx_kl, normalise, policy_loss, ratio_statistics, value_loss
+from retain.ops import approx_kl, policy_loss, ratio_statistics, value_loss
 from retain.ranges import Log, Uniform
 from retain.settings import setting
 
@@ -77,9 +77,7 @@ class PPOUpdate(PolicyGradientUpdate):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The clipped surrogate, and the value error, clipped if `value_clip` is set."""
         config = self.config
-        advantage = batch.advantage
-        if config.normalise_advantage:
-            advantage = normalise(advantage)
+        advantage = self.normalised(batch) if config.normalise_advantage else batch.advantage
         policy = policy_loss(
             log_prob=log_prob,
             old_log_prob=batch.log_prob,

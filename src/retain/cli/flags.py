@@ -138,6 +138,19 @@ def given(arguments: Sequence[str]) -> list[str]:
     return [flag.replace("-", "_").removeprefix("no_") for flag in flags]
 
 
+def without(arguments: Sequence[str], *flags: str) -> list[str]:
+    """The arguments except some flags and their single values."""
+    rest, kept = list(arguments), list[str]()
+    while rest:
+        argument = rest.pop(0)
+        name, equals, _ = argument.partition("=")
+        if name.replace("_", "-") not in flags:
+            kept.append(argument)
+        elif not equals and rest:
+            rest.pop(0)
+    return kept
+
+
 def value_of(flag: str, arguments: Sequence[str]) -> str | None:
     """The value given to a flag, before anything is parsed."""
     for index, argument in enumerate(arguments):

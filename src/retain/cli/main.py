@@ -15,11 +15,13 @@ from retain.errors import (
     HubError,
     NonFiniteError,
     Notice,
+    RanksError,
     RetainError,
     RunFailure,
     StorageError,
     nearest,
 )
+from retain.train.ranked import LOST, leads, leave_line
 
 VERBS = {
     "train": "train an agent: retain train ppo --env CartPoleNoVel-v1 --memory lstm",
@@ -55,8 +57,10 @@ def overview() -> str:
 
 
 def fail(text: str, status: int) -> int:
-    """Prints one clear line on stderr and returns the exit status."""
-    print(f"retain: {text}", file=sys.stderr)
+    """Prints one clear line on stderr, or leaves it to the launcher of this rank, and returns the
+    exit status."""
+    if not leave_line(text):
+        print(f"retain: {text}", file=sys.stderr)
     return status
 
 
@@ -67,7 +71,8 @@ def notices() -> Iterator[None]:
 
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, Notice):
-            print(f"retain: {message}", file=sys.stderr)
+            if leads():  # every rank has the same to say
+                print(f"retain: {message}", file=sys.stderr)
         else:
             usual(message, category, *place, **more)
 
@@ -105,6 +110,8 @@ def run(arguments: Sequence[str]) -> int:
         StorageError,
     ) as error:
         return fail(one_line(error), FAILURE)
+    except RanksError as error:
+        return fail(one_line(error), LOST)
     except RetainError as error:
         return fail(one_line(error), USAGE_ERROR)
     except KeyboardInterrupt:

@@ -7,11 +7,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from retain.cli.flags import given, parse
+from retain.cli.flags import given, parse, without
 from retain.train import checkpoint as store
 from retain.train.changes import check_free
 from retain.train.config import RunConfig, field_names, values_of
+from retain.train.distributed import join_ranks
+from retain.train.launch import launch
 from retain.train.loading import load_settings
+from retain.train.ranked import WAIT, leads, started
 from retain.train.resume import resume
 from retain.train.trainer import Interrupted, finished
 
@@ -29,6 +32,11 @@ class ResumeOptions:
     are set aside."""
     trust: bool = False
     """Import the modules that the run's configuration names (docs/security.md)."""
+    ranks: int = 1
+    """Processes of this machine that learn together; another number than before is fine if it
+    divides the run's shards."""
+    rank_timeout: float = WAIT
+    """With --ranks: seconds that a rank may take to answer another before all start again."""
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -67,18 +75,25 @@ def command(arguments: list[str]) -> int:
         description="Continue a stopped run from its last checkpoint: bit-identically, or with "
         "new settings from there on.",
     )
+    if options.ranks != 1 and not started():
+        own = ["resume", *without(arguments, "--ranks", "--rank-timeout")]
+        return launch(own, options.folder, ranks=options.ranks, timeout=options.rank_timeout)
+    join_ranks(options.run.device)
     changes = values_of(options.run, *([options.algo] if default is not None else []))
     changes = {name: changes[name] for name in given(arguments) if name in changes}
     callbacks = changes.pop("callbacks", None)
     try:
         agent = resume(
-            options.folder, steps=options.steps, progress=True, callbacks=callbacks,
+            options.folder, steps=options.steps, progress=leads(), callbacks=callbacks,
             checkpoint=options.checkpoint, trust=options.trust,
             buffer_folder=changes.pop("buffer_folder", None), **changes,
         )  # fmt: skip
     except Interrupted as stop:
-        print(stop)
+        if leads():
+            print(stop)
         return 128 + stop.number
+    if not leads():
+        return 0
     if not finished(agent):
         print(f"continue with: retain resume {options.folder}")
         return 0

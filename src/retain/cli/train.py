@@ -9,17 +9,22 @@ from typing import Any, get_type_hints
 from rich.console import Console
 from rich.markdown import Markdown
 
-from retain.cli.flags import given, parse, value_of
+from retain.cli.flags import given, parse, value_of, without
 from retain.cli.progress import runs_progress
 from retain.envs.make import spaces_of
 from retain.errors import UsageError
 from retain.study.seeds import ALL, Seeds, seeds_table, train_seeds
-from retain.train.agent import Agent
+from retain.train.agent import Agent, run_name
 from retain.train.algorithms import AGENTS
+from retain.train.checkpoint import checkpoints
 from retain.train.config import RunConfig, values_of
 from retain.train.defaults import table
+from retain.train.distributed import join_ranks
+from retain.train.launch import launch
 from retain.train.presets import AUTO
+from retain.train.ranked import WAIT, leads, restarts, started
 from retain.train.registry import algorithm_class
+from retain.train.resume import resume
 from retain.train.start import Start
 from retain.train.trainer import Interrupted, finished, new_run_folder
 from retain.typed import read
@@ -42,6 +47,11 @@ class TrainOptions:
     """Train seeds 1 to n with the same settings, in parallel, and summarise them."""
     jobs: int | None = None
     """With --seeds: runs at the same time; one per core by default."""
+    ranks: int = 1
+    """Processes of this machine that learn together, each with its share of the environments; for
+    several machines see docs/scaling.md."""
+    rank_timeout: float = WAIT
+    """With --ranks: seconds that a rank may take to answer another before all start again."""
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -131,12 +141,20 @@ def command(arguments: list[str]) -> int:
         "--memory, or are derived from the task if there is none. "
         f"Algorithms: {', '.join(AGENTS)}.",
     )
+    if options.ranks != 1 and not started():
+        return several_ranks(algo, options, rest)
+    ranks = join_ranks(options.run.device)
+    again = started_again(options)
+    if again is not None:
+        return again
     agent = agent_of(algo, options, rest)
+    say = print if leads() else silent
     if agent.derived:
-        print(f"no preset knows {options.env}; settings that follow from the task:")
-        print("\n".join(f"  {line}" for line in table(agent.derived)))
-    folder = options.out or new_run_folder(agent, several=options.seeds > 1)
-    print(f"run folder: {folder}", flush=True)
+        say(f"no preset knows {options.env}; settings that follow from the task:")
+        say("\n".join(f"  {line}" for line in table(agent.derived)))
+    name = new_run_folder(agent.name, options.run.seed, several=options.seeds > 1)
+    folder = ranks.first(options.out or name)
+    say(f"run folder: {folder}", flush=True)
     if options.seeds != 1:
         settings = chosen_of(options, rest)
         study = Seeds(
@@ -146,13 +164,51 @@ def command(arguments: list[str]) -> int:
     if options.jobs is not None:
         raise UsageError("jobs would do nothing: seeds is 1")
     try:
-        agent.learn(options.steps, out=folder, progress=True)
+        agent.learn(options.steps, out=folder, progress=leads())
     except Interrupted as stop:
-        print(stop)
+        say(stop)
         return 128 + stop.number
     if not finished(agent):
-        print(f"continue with: retain resume {folder}")
+        say(f"continue with: retain resume {folder}")
         return 0
-    print(f"done; evaluate with: retain eval {folder}")
-    print(f"learning curve: {folder / 'learning_curve.png'}")
+    say(f"done; evaluate with: retain eval {folder}")
+    say(f"learning curve: {folder / 'learning_curve.png'}")
+    return 0
+
+
+def silent(*text: object, flush: bool = False) -> None:
+    """Prints nothing: only one rank speaks."""
+
+
+def several_ranks(algo: str, options: Any, arguments: Sequence[str]) -> int:
+    """Runs this command as several ranks of this machine.
+
+    Raises:
+        UsageError: there is more than one seed.
+    """
+    if options.seeds != 1:
+        raise UsageError(
+            f"ranks is {options.ranks} and seeds is {options.seeds} (expected one of them to be 1)"
+        )
+    name = run_name(options.env, algo, options.algo.memory)
+    out = options.out or new_run_folder(name, options.run.seed)
+    own = ["train", algo, *without(arguments, "--ranks", "--rank-timeout", "--out")]
+    own += ["--out", str(out)]
+    return launch(own, out, ranks=options.ranks, timeout=options.rank_timeout)
+
+
+def started_again(options: Any) -> int | None:
+    """The exit status of the run that torchrun, having lost a rank, lets this process continue;
+    None if this is its beginning.
+
+    Raises:
+        UsageError: nobody knows the run's folder.
+    """
+    if not restarts():
+        return None
+    if options.out is None:
+        raise UsageError("the ranks started again, but out is not given: where is the run?")
+    if not checkpoints(options.out):
+        return None
+    resume(options.out, progress=leads(), trust=True)
     return 0

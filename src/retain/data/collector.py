@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retain.data.rollout import Rollout
+from retain.data.shards import ONE_SHARD, Layout
 from retain.data.stream import Driver, Stream, as_tensors, observation_rows
 from retain.envs.contract import Backend, ObsArray
 from retain.envs.options import PLAIN, EnvOptions
@@ -92,22 +93,24 @@ class Collector(Driver):
         options: EnvOptions = PLAIN,
         chunk: int,
         device: torch.device | None = None,
+        shards: Layout = ONE_SHARD,
     ) -> None:
-        super().__init__(backends, policy, seed=seed, options=options, device=device)
+        super().__init__(backends, policy, seed=seed, options=options, device=device, shards=shards)
         self.policy, self.chunk = policy, chunk
         self.space = backends[0].observation_space
 
     def collect(self, num_steps: int) -> Rollout:
-        """Collects the next segment: `num_steps` steps of every environment, `[T, B, ...]`."""
-        T, B = num_steps, self.num_envs
-        columns = Columns(
-            observation_rows(self.space, (T, B)),
-            np.zeros((T, B), np.float32),
-            *(np.zeros((T, B), np.bool_) for _ in range(3)),
-        )
+        """Collects the next segment: `num_steps` steps of every environment, `[T, B, ...]`; of this
+        process's first shard, if there are several."""
+        return self.collect_shards(num_steps)[0]
+
+    def collect_shards(self, num_steps: int) -> list[Rollout]:
+        """Collects the next segment of every shard of this process."""
+        T = num_steps
         for stream in self.streams:
             stream.start()
-        segments = [Segment(stream, columns.of(stream.columns)) for stream in self.streams]
+        shards = [self._begun(T, streams) for streams in self.by_shard(self.streams)]
+        segments = [segment for _, own in shards for segment in own]
         with torch.inference_mode():
             for t in range(T):
                 for segment in segments:
@@ -116,9 +119,26 @@ class Collector(Driver):
                     self._send(segment, t)
             for segment in segments:
                 self._receive(segment, T - 1)
-            self.steps += T * B
-            next_values = [s.next_value(self._last_value(s.stream)) for s in segments]
-            return self._rollout(columns, segments, next_values)
+            self.steps += T * self.all_envs
+            return [
+                self._rollout(columns, own, [s.next_value(self._last_value(s.stream)) for s in own])
+                for columns, own in shards
+            ]
+
+    def _begun(self, T: int, streams: Sequence[Stream]) -> tuple[Columns, list[Segment]]:
+        """A shard's columns, still empty, and its groups' parts of them."""
+        first, last = streams[0].columns.start, streams[-1].columns.stop
+        B = last - first
+        columns = Columns(
+            observation_rows(self.space, (T, B)),
+            np.zeros((T, B), np.float32),
+            *(np.zeros((T, B), np.bool_) for _ in range(3)),
+        )
+
+        def own(stream: Stream) -> slice:
+            return slice(stream.columns.start - first, stream.columns.stop - first)
+
+        return columns, [Segment(stream, columns.of(own(stream))) for stream in streams]
 
     def _send(self, segment: Segment, t: int) -> None:
         """Acts on a group's observation and starts its environments' step."""
@@ -129,7 +149,7 @@ class Collector(Driver):
         if t % self.chunk == 0:
             segment.carries.append(stream.carry)
         if t == 0 or (policy.redraw_every > 0 and t % policy.redraw_every == 0):
-            segment.exploration = policy.head.draw_exploration(stream.num_envs, self.generator)
+            segment.exploration = policy.head.draw_exploration(stream.num_envs, stream.generator)
         if config.previous_action:
             segment.previous_actions.append(stream.previous_action)
         if config.previous_reward:
@@ -137,7 +157,7 @@ class Collector(Driver):
         dist, value, stream.carry = self._forward(
             stream, segment.each_obs[t], segment.each_reset[t]
         )
-        action = policy.head.sample(dist, segment.exploration, self.generator)
+        action = policy.head.sample(dist, segment.exploration, stream.generator)
         segment.dists.append(dist)
         segment.values.append(value)
         segment.actions.append(action)

@@ -73,12 +73,20 @@ class Statistics:
         """The last finished episodes, with only the numbers of their infos."""
         self.total = 0
         """Number of finished episodes since the beginning."""
+        self.shared = False
+        """Whether other ranks have environments too: their episodes and these are then counted
+        together, by `count`, instead of as they end."""
         self._finished: list[Episode] = []
 
     def add(self, episode: Episode) -> None:
         """Adds a finished episode."""
-        self.recent.append(episode._replace(info=numbers(episode.info)))
         self._finished.append(episode)
+        if not self.shared:
+            self.count(episode)
+
+    def count(self, episode: Episode) -> None:
+        """Takes a finished episode into the statistics."""
+        self.recent.append(episode._replace(info=numbers(episode.info)))
         self.total += 1
 
     def take_finished(self) -> list[Episode]:

@@ -84,6 +84,10 @@ class Incidents:
                 self._raising.pop(env, None)
             self._raised.discard(env)
 
+    def add(self, incidents: list[Incident]) -> None:
+        """Adds incidents that happened on other ranks."""
+        self._found += incidents
+
     def take(self) -> list[Incident]:
         """The incidents since the last call."""
         found, self._found = self._found, []

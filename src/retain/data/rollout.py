@@ -29,6 +29,9 @@ class Sequences:
     """The carries, leaves `[N, ...]`."""
     previous_action: Tensor | None = None
     previous_reward: Tensor | None = None
+    moments: tuple[Tensor, Tensor] | None = None
+    """Mean and standard deviation of the advantages in the whole minibatch, if this is only one
+    shard's part of it."""
 
     def __len__(self) -> int:
         return self.reset.shape[1]
@@ -122,10 +125,11 @@ class Rollout:
         """`sequences` with the inputs of the targets."""
         names = ("reward", "terminated", "truncated", "next_value")
         more = {name: self._cut(getattr(self, name)) for name in names}
-        return RewardedSequences(**self._columns(obs, advantage, target), **more)
+        columns = self._columns(obs, advantage, target) | more
+        return RewardedSequences(**columns)
 
     def _columns(self, obs: Obs, advantage: Tensor, target: Tensor) -> dict[str, Any]:
-        optional = {
+        optional: dict[str, Any] = {
             name: self._cut(column)
             for name in ("previous_action", "previous_reward")
             if (column := getattr(self, name)) is not None

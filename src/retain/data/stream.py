@@ -14,6 +14,7 @@ from torch import Tensor
 
 from retain.data.episodes import Episodes, Statistics
 from retain.data.incidents import Incidents
+from retain.data.shards import ONE_SHARD, Layout, shard_seed
 from retain.envs.contract import Backend, EnvStep, ObsArray
 from retain.envs.history import History
 from retain.envs.options import PLAIN, EnvOptions
@@ -87,6 +88,7 @@ class Stream:
         seed: the run's seed; every episode's own seed derives from it.
         first: the run's number of the backend's first environment.
         options: how rewards are scaled and clipped before anything learns from them.
+        generator: the origin of the noise of acting, which the streams of a shard share.
         statistics: receives finished episodes; shared by the streams of a run.
         incidents: receives faults; shared by the streams of a run.
     """
@@ -98,12 +100,14 @@ class Stream:
         *,
         seed: int,
         device: torch.device,
+        generator: torch.Generator,
         first: int = 0,
         options: EnvOptions = PLAIN,
         statistics: Statistics | None = None,
         incidents: Incidents | None = None,
     ) -> None:
         self.backend, self.device, self.options = backend, device, options
+        self.generator = generator
         self._shapes_reward = options.shapes_reward
         self.num_envs = backend.num_envs
         self.columns = slice(first, first + self.num_envs)
@@ -237,9 +241,11 @@ class Driver:
     """Acts in a run's environments: the streams of all groups, and the noise of acting.
 
     Args:
-        backends: one backend for each group of environments.
+        backends: one backend for each group of environments; with several shards, those of the
+            first of this process's shards come first.
         seed: the run's seed.
         options: see `Stream`.
+        shards: the shards that this process executes.
     """
 
     def __init__(
@@ -250,34 +256,61 @@ class Driver:
         seed: int,
         options: EnvOptions = PLAIN,
         device: torch.device | None = None,
+        shards: Layout = ONE_SHARD,
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.shards = shards
+        self.generators = {
+            shard: torch.Generator(self.device).manual_seed(shard_seed(seed, shard))
+            for shard in shards.own
+        }
+        """The noise of acting, by shard."""
         self.statistics, self.incidents = Statistics(), Incidents()
+        self.num_envs = sum(backend.num_envs for backend in backends)
+        """Environments of this process."""
+        each = self.num_envs // len(shards.own)
+        self.all_envs = each * shards.count
+        """Environments of the whole run."""
+        self.groups = len(backends) // len(shards.own)
+        """Groups in a shard."""
         self.streams: list[Stream] = []
-        self.num_envs = 0
-        for backend in backends:
+        first = each * shards.own.start
+        for number, backend in enumerate(backends):
             self.streams.append(
                 Stream(
                     backend,
                     remembers,
                     seed=seed,
                     device=self.device,
-                    first=self.num_envs,
+                    generator=self.generators[shards.own[number // self.groups]],
+                    first=first,
                     options=options,
                     statistics=self.statistics,
                     incidents=self.incidents,
                 )
             )
-            self.num_envs += backend.num_envs
+            first += backend.num_envs
         self.steps = 0
-        """Number of steps, summed over all environments."""
+        """Number of steps, summed over all environments of the run."""
+        self.elsewhere: list[NDArray[Any]] = []
+        """`[n, B', ...]` actions of other ranks' environments since the last row, for a recorder;
+        the ranks' order."""
+
+    @property
+    def generator(self) -> torch.Generator:
+        """The noise of acting, of this process's first shard."""
+        return self.streams[0].generator
+
+    def by_shard(self, parts: Sequence[Any]) -> list[Sequence[Any]]:
+        """One entry per stream, as one list per shard."""
+        return [parts[n : n + self.groups] for n in range(0, len(parts), self.groups)]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The state between two segments: tensors, and JSON for the rest."""
-        tensors = {"generator": self.generator.get_state()}
+        """The state between two segments: tensors, and JSON for the rest. The entries of this
+        process's shards have names of their own, so that ranks can put theirs together."""
+        tensors = {self._noise(s): g.get_state() for s, g in self.generators.items()}
         facts: dict[str, Any] = {"steps": self.steps, "statistics": self.statistics.state()}
-        for number, stream in enumerate(self.streams):
+        for number, stream in self._numbered():
             inside, facts[f"stream.{number}"] = stream.state()
             tensors |= with_prefix(f"stream.{number}.", inside)
         return {k: v.detach().clone() for k, v in tensors.items()}, facts
@@ -285,18 +318,26 @@ class Driver:
     def restore(
         self, tensors: dict[str, Tensor], facts: dict[str, Any], play: bool = True
     ) -> NDArray[np.bool_]:
-        """Restores what `state` returned; see `Stream.restore`."""
-        restore_generator(self.generator, tensors["generator"])
+        """Restores what `state` returned, of this process's shards; see `Stream.restore`."""
+        for shard, generator in self.generators.items():
+            restore_generator(generator, tensors[self._noise(shard)])
         self.steps = facts["steps"]
         self.statistics.restore(facts["statistics"])
         differs = np.concatenate(
             [
                 stream.restore(under_prefix(f"stream.{n}.", tensors), facts[f"stream.{n}"], play)
-                for n, stream in enumerate(self.streams)
+                for n, stream in self._numbered()
             ]
         )
         self._cut(differs)
         return differs
+
+    def _noise(self, shard: int) -> str:
+        return f"generator.{shard}" if self.shards.several else "generator"
+
+    def _numbered(self) -> Iterator[tuple[int, Stream]]:
+        """The streams with their numbers among all of the run."""
+        return enumerate(self.streams, self.shards.own.start * self.groups)
 
     def _cut(self, differs: NDArray[np.bool_]) -> None:
         """Notes that episodes which did not replay to where they were have ended, and new ones

@@ -19,9 +19,11 @@ class EnvOptions:
     """All the settings that making environments needs, except their id."""
 
     workers: int = 0
-    """Worker processes that run the environments; 0 steps them in the main process."""
+    """Worker processes that run the environments, in each shard; 0 steps them in the main
+    process."""
     env_groups: int = 1
-    """On-policy: number of groups; the policy acts on one group while the others step."""
+    """On-policy: number of groups in each shard; the policy acts on one group while the others
+    step."""
     worker_timeout: float = setting(60.0, needs="workers")
     """Seconds a worker may take for a step before it is replaced."""
     native: bool = True

@@ -4,6 +4,7 @@ The statistics change only when `update` is called, between an update and the ne
 acting and training on a segment see the same numbers.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from retain.nn.encoders import ACTION_MASK, is_image, is_small_image
-from retain.ops import RunningStats, discounted_sum, normalise_with, running_stats, update_stats
+from retain.ops import (
+    RunningStats,
+    batch_stats,
+    discounted_sum,
+    merge_stats,
+    normalise_with,
+    running_stats,
+    update_stats,
+)
 from retain.types import Obs
 
 
@@ -34,7 +43,21 @@ class StatsModule(nn.Module):
 
     def update(self, batch: Tensor) -> None:
         """Adds `[N, *shape]` new values."""
-        for name, value in update_stats(self.stats, batch)._asdict().items():
+        self._take(update_stats(self.stats, batch))
+
+    def summary(self, batch: Tensor) -> Tensor:
+        """The statistics of `[N, *shape]` values alone as one flat tensor, for `merge`."""
+        return torch.cat([x.flatten() for x in batch_stats(batch)])
+
+    def merge(self, summary: Tensor) -> None:
+        """Adds the values that a `summary` tells of."""
+        count, mean, var = torch.split(summary, [1, self.mean.numel(), self.var.numel()])
+        shape = self.mean.shape
+        other = RunningStats(count.view(()), mean.view(shape), var.view(shape))
+        self._take(merge_stats(self.stats, other))
+
+    def _take(self, stats: RunningStats) -> None:
+        for name, value in stats._asdict().items():
             getattr(self, name).copy_(value)
 
     def forward(self, x: Tensor, *, centre: bool = True) -> Tensor:
@@ -58,9 +81,27 @@ class ObsNormaliser(nn.Module):
 
     def update(self, obs: Obs) -> None:
         """Adds a segment's `[T, B, ...]` observations."""
+        for entry, values in self._entries(obs):
+            entry.update(values)
+
+    def summary(self, obs: Obs) -> Tensor:
+        """The statistics of a segment's `[T, B, ...]` observations alone, for `merge`."""
+        parts = [entry.summary(values) for entry, values in self._entries(obs)]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+    def merge(self, summary: Tensor) -> None:
+        """Adds the observations that a `summary` tells of."""
+        entries = [entry for entry in self.entries.values() if isinstance(entry, StatsModule)]
+        sizes = [1 + entry.mean.numel() + entry.var.numel() for entry in entries]
+        for entry, part in zip(entries, torch.split(summary, sizes), strict=True):
+            entry.merge(part)
+
+    def _entries(self, obs: Obs) -> Iterator[tuple[StatsModule, Tensor]]:
+        """The statistics and the `[N, *shape]` values of each float vector."""
         for key, name in self.names.items():
-            values = obs[key] if isinstance(obs, dict) else obs
-            self.entries[name].update(values.flatten(0, 1))  # type: ignore[operator]
+            values, entry = obs[key] if isinstance(obs, dict) else obs, self.entries[name]
+            assert isinstance(entry, StatsModule)
+            yield entry, values.flatten(0, 1)
 
     def forward(self, obs: Obs) -> Obs:
         """The observation with its float vectors normalised."""
@@ -100,9 +141,25 @@ class RewardNormaliser(nn.Module):
         Returns:
             `[T, B]` scaled rewards, clipped to [-10, 10].
         """
-        returns, self.running = discounted_sum(
-            reward=reward, boundary=boundary, initial=self.running, gamma=self.gamma
-        )
+        returns, self.running = self._sum(reward, boundary, self.running)
         self.returns.update(returns.flatten())
+        return self.scale(reward)
+
+    def summary(self, reward: Tensor, boundary: Tensor, columns: slice) -> Tensor:
+        """Continues some environments' running returns over a segment, and tells the statistics of
+        these for `returns.merge`; `forward` is this, the merge and `scale`.
+
+        Args:
+            reward: `[T, B]` raw rewards of the environments in `columns`.
+        """
+        returns, last = self._sum(reward, boundary, self.running[columns])
+        self.running[columns] = last
+        return self.returns.summary(returns.flatten())
+
+    def scale(self, reward: Tensor) -> Tensor:
+        """The rewards scaled by the statistics as they are."""
         scaled: Tensor = self.returns(reward, centre=False)
         return scaled
+
+    def _sum(self, reward: Tensor, boundary: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+        return discounted_sum(reward=reward, boundary=boundary, initial=initial, gamma=self.gamma)

@@ -21,7 +21,14 @@ from retain.ops.losses import (
     value_loss,
 )
 from retain.ops.returns import discounted_sum, gae, lambda_return, n_step_return, vtrace
-from retain.ops.running_stats import RunningStats, normalise_with, running_stats, update_stats
+from retain.ops.running_stats import (
+    RunningStats,
+    batch_stats,
+    merge_stats,
+    normalise_with,
+    running_stats,
+    update_stats,
+)
 from retain.ops.scan import linear_recurrence
 
 __all__ = [
@@ -31,6 +38,7 @@ __all__ = [
     "ValueLoss",
     "approx_kl",
     "banded_attention",
+    "batch_stats",
     "causal_convolution",
     "discounted_sum",
     "explained_variance",
@@ -41,6 +49,7 @@ __all__ = [
     "linear_recurrence",
     "masked_mean",
     "masked_std",
+    "merge_stats",
     "n_step_return",
     "normalise",
     "normalise_with",

@@ -39,11 +39,24 @@ def _spread(centred: Tensor, mask: Tensor) -> Tensor:
     return (centred.square().sum() / (mask.sum() - 1).clamp(min=1)).sqrt()
 
 
-def normalise(x: Tensor, mask: Tensor | None = None, eps: float = 1e-8) -> Tensor:
+def normalise(
+    x: Tensor,
+    mask: Tensor | None = None,
+    eps: float = 1e-8,
+    *,
+    moments: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """`(x - mean) / (std + eps)` over the unmasked steps; masked ones become 0.
 
     A single step has no spread to divide by, so it is returned unchanged.
+
+    Args:
+        moments: mean and standard deviation to use, where `x` is a part of something larger.
     """
+    if moments is not None:
+        mean, std = moments
+        scaled = (x - mean) / (std + eps)
+        return scaled if mask is None else scaled.masked_fill(~mask, 0.0)
     if mask is None:
         if x.numel() < 2:
             return x

@@ -37,9 +37,19 @@ def update_stats(stats: RunningStats, batch: Tensor, mask: Tensor | None = None)
         batch = batch[mask]
     if batch.shape[0] == 0:
         return stats
+    return merge_stats(stats, batch_stats(batch))
+
+
+def batch_stats(batch: Tensor) -> RunningStats:
+    """The statistics of `[N, *shape]` values alone; N is at least 1."""
     batch = batch.to(torch.float64)
-    mean, var = batch.mean(0), batch.var(0, correction=0)
-    count = float(batch.shape[0])
+    count = torch.tensor(float(batch.shape[0]), dtype=torch.float64, device=batch.device)
+    return RunningStats(count, batch.mean(0), batch.var(0, correction=0))
+
+
+def merge_stats(stats: RunningStats, other: RunningStats) -> RunningStats:
+    """The statistics of both parts together (Chan, Golub and LeVeque 1979)."""
+    count, mean, var = other
     total = stats.count + count
     delta = mean - stats.mean
     squares = stats.var * stats.count + var * count + delta.square() * stats.count * count / total

@@ -34,6 +34,7 @@ from retain.train.config import (
 )
 from retain.train.contract import Progress
 from retain.train.defaults import Derived
+from retain.train.distributed import as_many_shards, own_device, put_together
 from retain.train.evaluate import Evaluation, evaluate
 from retain.train.inhabiting import Inhabiting
 from retain.train.misuse import check_first, explained
@@ -87,7 +88,7 @@ class Agent(Inhabiting):
 
     def __init__(self, env: EnvLike, *surplus: object, preset: str = AUTO, **settings: Any) -> None:
         check_first(type(self).__name__, env, surplus)
-        settings = named(settings)
+        settings = as_many_shards(named(settings))
         kinds = RunConfig, self.config_kind
         check_names(settings, field_names(*kinds))
         env, decided = given(env, settings)
@@ -156,7 +157,7 @@ class Agent(Inhabiting):
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
     ) -> None:
         self._move_in(env, run)
-        self.device = check_device(run.device)
+        self.device = check_device(own_device(run.device))
         if spaces is None:
             first = self.backends[0]
             spaces = (first.observation_space, first.action_space)
@@ -203,6 +204,9 @@ class Agent(Inhabiting):
     def _restore_learner(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.update.restore(tensors, facts)
 
+    def _gather_large(self, shared: Path | None) -> None:
+        """Brings what `_save_large` writes to rank 0."""
+
     def _save_large(self, folder: Path, shared: Path | None) -> dict[str, Any]:
         """Writes data too large for every checkpoint, to `shared` if given; returns facts about
         it."""
@@ -222,8 +226,7 @@ class Agent(Inhabiting):
     def name(self) -> str:
         """The name of a run folder of this agent."""
         env = env_name(self.env) if self.env is not None else "saved"
-        memory = self.config.memory.rpartition(":")[2]
-        return f"{env.replace('/', '-').replace(':', '-')}-{self.algo}-{memory}"
+        return run_name(env, self.algo, self.config.memory)
 
     def __repr__(self) -> str:
         env = env_name(self.env) if self.env is not None else "an environment that was an object"
@@ -319,10 +322,13 @@ class Agent(Inhabiting):
         """Writes the agent to a folder, completely or not at all: parameters, statistics,
         optimizers, replay and current episodes, so that `load(path).learn(...)` continues.
 
+        Among several ranks every one must call this, and rank 0 writes.
+
         shared: a folder for data that several checkpoints share (a replay); `path` must stay next
             to it. None keeps everything in one folder.
         """
         path = Path(path)
+        self._gather_large(shared)
         update_tensors, update_facts = self.learner_state()
         training = with_prefix("update.", update_tensors)
         facts: dict[str, Any] = {"update": update_facts}
@@ -330,6 +336,9 @@ class Agent(Inhabiting):
         if here is not None:
             training |= with_prefix("collector.", here[0])
             facts["collector"] = here[1]
+        training, facts = put_together(training, facts, self.ranks)
+        if self.ranks.rank:
+            return path
         store.save_checkpoint(
             path,
             config=self.description(),
@@ -356,6 +365,12 @@ class Agent(Inhabiting):
         )
         self.progress = state["progress"]
         return self.progress
+
+
+def run_name(env: str, algo: str, memory: str) -> str:
+    """The name of a run folder."""
+    short = memory.rpartition(":")[2]
+    return f"{env.replace('/', '-').replace(':', '-')}-{algo}-{short}"
 
 
 def named(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,10 @@ class RunConfig(EnvOptions):
     seed: int = 1
     """Seed of the run: parameters, actions, minibatches and every episode."""
     num_envs: int = 8
-    """Environments stepped together."""
+    """Environments stepped together. With shards, all of theirs."""
+    shards: int = setting(1, fixed="every shard has its own environments and noise")
+    """Equal parts that the environments and minibatches are cut into, for one rank or several:
+    numbers depend on the shards, not on the ranks. By default as many as there are ranks."""
     threads: int = 1
     """CPU threads of torch; small networks are fastest with 1. 0 = torch's own choice."""
     device: str = "cpu"
@@ -57,6 +60,13 @@ class RunConfig(EnvOptions):
         """Refuses values that make no sense."""
         super().__post_init__()
         check_range(self, "num_envs", low=1, high=MOST_ENVS)
+        check_range(self, "shards", low=1)
+        if self.num_envs % self.shards:
+            near = max(1, round(self.num_envs / self.shards)) * self.shards
+            raise UsageError(
+                f"num_envs {self.num_envs} cannot be cut into {self.shards} shards; nearest that "
+                f"can: {near}"
+            )
         check_range(self, "checkpoint_every", "keep", "eval_episodes", low=1)
         check_range(self, "eval_every", low=0)
         check_range(self, "seed", low=0, high=2**63 - 1)

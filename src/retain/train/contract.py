@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from retain.data.shards import Exchange
 from retain.data.stream import Driver
 from retain.envs.contract import Backend, ObsArray
 from retain.envs.given import EnvLike
@@ -78,6 +79,8 @@ class Learner(Player, Protocol):
     """An agent that can be trained."""
 
     progress: Progress
+    ranks: Exchange
+    """What connects the processes that train the agent."""
 
     @property
     def name(self) -> str:

@@ -170,7 +170,7 @@ def _memory(task: Task, value: Value) -> Iterator[Derived]:
     yield Derived("previous_action", True, "the last action explains what happened")
     yield Derived("shortcut", True, "the current input reaches the heads directly")
     if task.passes:
-        yield Derived("separate_memory", True, "the critic's errors do not disturb what actions need")
+        yield Derived("separate_memory", True, "the critic's errors leave the actor's alone")
 
 
 SEQUENCE = 32

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from retain.data.stream import Driver
 from retain.envs.contract import Backend
-from retain.envs.given import EnvLike, given
+from retain.envs.given import OBJECTS, PASS_A_CALLABLE, EnvLike, env_name, given
 from retain.envs.groups import make_groups
 from retain.envs.options import EnvOptions
 from retain.envs.spaces import check_spaces
@@ -19,6 +19,7 @@ from retain.errors import UsageError
 from retain.train.acting import Acting
 from retain.train.config import RunConfig, build, check_names, field_names, values_of
 from retain.train.contract import NO_ENV, Progress
+from retain.train.distributed import exchange, layout
 from retain.train.validation import fitting
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
@@ -35,6 +36,8 @@ class Inhabiting(Acting):
 
     def _move_in(self, env: EnvLike | None, run: RunConfig) -> None:
         self.env, self.run_settings = env, run
+        self.ranks = exchange()
+        self.layout = layout(run.shards, self.ranks)
         self._backends: list[Backend] | None = None
         self._await_state(None)
 
@@ -54,6 +57,11 @@ class Inhabiting(Acting):
         """Makes the driver that acts in the training environments."""
 
     @property
+    def own_envs(self) -> int:
+        """Environments of this rank."""
+        return self.run_settings.num_envs // self.ranks.size
+
+    @property
     def backends(self) -> list[Backend]:
         """The training environments, one backend per group; made on first use."""
         if self._backends is None:
@@ -64,12 +72,23 @@ class Inhabiting(Acting):
 
     def _make_backends(self, env: EnvLike, run: RunConfig) -> list[Backend]:
         """New training environments with the spaces that the agent knows."""
-        backends = make_groups(env, run.num_envs, run.env_options())
+        if self.layout.several and isinstance(env, OBJECTS):
+            raise UsageError(
+                f"shards is {self.layout.count}, but {env_name(env)} is one object that cannot be "
+                f"divided (expected 1); {PASS_A_CALLABLE}"
+            )
+        each = run.num_envs // self.layout.count
+        backends = [
+            backend
+            for _ in self.layout.own
+            for backend in make_groups(env, each, run.env_options())
+        ]
         if hasattr(self, "observation_space"):
             try:
                 check_spaces(backends[0], self.observation_space, self.action_space)
             except UsageError:
-                backends[0].close()
+                for backend in backends:
+                    backend.close()
                 raise
         return backends
 

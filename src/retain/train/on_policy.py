@@ -5,8 +5,10 @@ from typing import ClassVar
 
 from retain.algos.on_policy import OnPolicyConfig, OnPolicyUpdate
 from retain.data.collector import Collector
+from retain.data.shards import Shards
 from retain.nn.policy import SegmentPolicy
 from retain.train.agent import Agent
+from retain.train.distributed import check_minibatch
 
 
 class OnPolicyAgent(Agent):
@@ -22,8 +24,11 @@ class OnPolicyAgent(Agent):
         policy = kind.networks(self.observation_space, self.action_space, self.config)
         self.policy = policy.to(self.device)
         self.update: OnPolicyUpdate = kind(
-            self.config, self.policy, seed=self._seeds[0], num_envs=self.run_settings.num_envs
+            self.config, self.policy, seed=self._seeds[0], num_envs=self.own_envs
         )
+        if self.layout.several:
+            check_minibatch(self.config.batch_size, self.config.sequence, self.layout.count)
+            self.update.divide(Shards(self.layout, self.ranks), self._seeds[0])
 
     @property
     def collector(self) -> Collector:
@@ -35,7 +40,7 @@ class OnPolicyAgent(Agent):
     def _make_collector(self) -> Collector:
         return Collector(
             self.backends, self.policy, seed=self.run_settings.seed, options=self.run_settings,
-            chunk=self.config.sequence, device=self.device,
+            chunk=self.config.sequence, device=self.device, shards=self.layout,
         )  # fmt: skip
 
     def iterate(

@@ -61,7 +61,7 @@ class Recorder:
             keep_bytes(run / name, offset)
             self.files.append((run / name).open("ab"))
         space = driver.streams[0].backend.action_space
-        shape, self.dtype = action_row(space, driver.num_envs)
+        shape, self.dtype = action_row(space, driver.all_envs)
         size = int(np.prod(shape)) * self.dtype.itemsize
         histories = [stream.backend.history for stream in driver.streams]
         self.histories = histories
@@ -75,12 +75,15 @@ class Recorder:
         ]
         """The offset from the clock of each environment's history to the file's row; after a resume
         every group has its own clock."""
+        # Other ranks' episodes are told by the clock of the first environments here.
+        self._moved += [self._moved[0]] * (driver.all_envs - driver.num_envs)
 
     def write(self, finished: list[Episode]) -> None:
         """Writes the steps since the last call, and the episodes that ended in them."""
         parts = [history.take() for history in self.histories]
         if parts[0]:
-            joined = np.concatenate([np.stack(part) for part in parts], axis=1)
+            own = [np.stack(part) for part in parts]
+            joined = np.concatenate([*own, *self.driver.elsewhere], axis=1)
             self.files[1].write(joined.astype(self.dtype, copy=False).tobytes())
         lines = []
         for episode in finished:

@@ -11,6 +11,7 @@ from retain.errors import CheckpointError, UsageError, nearest
 from retain.train import checkpoint as store
 from retain.train.agent import Agent
 from retain.train.callbacks.registry import CallbackLike, from_outside
+from retain.train.distributed import exchange
 from retain.train.files import refuse_links
 from retain.train.loading import load
 from retain.train.lock import locked
@@ -62,20 +63,23 @@ def resume(
     if steps is not None and steps < 1:
         raise UsageError(f"steps is {steps} (expected at least 1)")
     refuse_links(run)
-    with locked(run):
-        start = _start(run, checkpoint)
+    ranks = exchange()
+    leads = ranks.rank == 0
+    with locked(run if leads else None):
+        start: Path = ranks.first(_start(run, checkpoint) if leads else None)
         try:
             agent = _loaded(run, start, changes, env=env, trust=trust, buffer_folder=buffer_folder)
             objects = _take_callbacks(agent, run, callbacks, trust=trust)
-            _set_aside(run, start)
+            if leads:
+                _set_aside(run, start)
             if steps is not None:
                 agent.progress["total"] = steps
             if finished(agent):
-                return _finish(agent, run)
+                return _finish(agent, run) if leads else agent
             _ = agent.collector  # plays the episodes back, and reads the replay
         except CheckpointError as error:
             raise _with_advice(error, run, start) from None
-        if steps is not None or changes:
+        if leads and (steps is not None or changes):
             now = store.read_json(run / store.CONFIG)
             now |= agent.description() if changes else {}
             store.write_json(run / store.CONFIG, now | ({} if steps is None else {"steps": steps}))

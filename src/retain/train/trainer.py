@@ -37,8 +37,10 @@ from retain.train.callbacks.crew import Crew
 from retain.train.callbacks.registry import CallbackLike
 from retain.train.callbacks.standard import all_callbacks
 from retain.train.contract import Learner
+from retain.train.distributed import check_shared
 from retain.train.files import make_folder
 from retain.train.lock import locked
+from retain.train.news import Newsroom
 from retain.train.streams import NO_ROOM, room_to_write
 from retain.train.threads import cpu_threads
 
@@ -92,11 +94,11 @@ def stop_signals(active: bool) -> Iterator[StopFlag]:
             signal.signal(number, handler)
 
 
-def new_run_folder(agent: Learner, parent: str = "runs", *, several: bool = False) -> Path:
-    """A fresh folder name: environment, algorithm, memory, seed (or seeds) and time."""
+def new_run_folder(name: str, seed: int, parent: str = "runs", *, several: bool = False) -> Path:
+    """A fresh folder name: environment, algorithm, memory (`Agent.name`), seed (or seeds) and
+    time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    seed = "seeds" if several else f"seed{agent.run_settings.seed}"
-    return Path(parent) / f"{agent.name}-{seed}-{stamp}"
+    return Path(parent) / f"{name}-{'seeds' if several else f'seed{seed}'}-{stamp}"
 
 
 def train(
@@ -123,12 +125,15 @@ def train(
     if of is not None and of <= agent.steps:
         raise UsageError(f"of is {of}, but {agent.steps} steps are done (expected more)")
     loop = Loop(agent, run, progress, callbacks)
-    if run is not None:
+    leads = agent.ranks.rank == 0
+    if run is not None and leads:
         if store.checkpoints(run):
             raise UsageError(f"{run} already holds a run; continue with: retain resume {run}")
         make_folder(run)
-    with locked(run), room_to_write(run):
+    with locked(run if leads else None), room_to_write(run):
         if run is not None:
+            check_shared(run, agent.ranks)
+        if run is not None and leads:
             store.write_json(run / store.CONFIG, {**agent.description(), "steps": steps})
         agent.progress = {"start": agent.steps, "total": steps, "seconds": 0.0}
         if of is not None:
@@ -154,11 +159,13 @@ class Loop:
     def __init__(
         self, agent: Learner, folder: Path | None, show: bool, callbacks: Sequence[CallbackLike]
     ) -> None:
-        self.agent, self.folder = agent, folder
+        self.agent, self.folder, self.ranks = agent, folder, agent.ranks
+        self.leads = agent.ranks.rank == 0
+        """Whether this is the rank that writes and calls the callbacks."""
         members = all_callbacks(
             agent.run_settings, callbacks, written=folder is not None, shown=show
         )
-        self.crew = Crew(members)
+        self.crew = Crew(members if self.leads else [])
 
     def go(self, *, resumed: bool) -> None:
         """Runs until the steps are done, or a signal or a callback asks to stop."""
@@ -190,27 +197,35 @@ class Loop:
     def _train(self, stop: StopFlag) -> Reason:
         """The loop itself; returns why it ended."""
         agent, run, crew = self.agent, self.run, self.crew
-        if crew.failed:  # nothing is written: the same command may begin anew
+        if self.ranks.first(crew.failed):  # nothing is written: the same command may begin anew
             return "failed"
         settings, collector = agent.run_settings, agent.collector
-        if agent.progress.pop("not_deterministic", None):
+        record = self.folder is not None and settings.record_episodes
+        newsroom = Newsroom(collector, self.ranks, record=record)
+        if any(self.ranks.objects(agent.progress.pop("not_deterministic", None))):
             run.warn("not deterministic given its seed: the current episode was cut (environment)")
         if agent.compiles:
             run.warn("compiling the gradient step: about 20 s, or 3 s from torch's cache")
         began, before, first = time.monotonic(), agent.progress["seconds"], collector.steps
         if not run.resumed:
             self._checkpoint()
-        while not (run.over or crew.stopping):
+        stopping = self.ranks.first(crew.stopping)
+        while not (run.over or stopping):
             done = collector.steps
             metrics = agent.iterate(self._share, lambda: run.over)
             seconds = time.monotonic() - began
             agent.progress["seconds"] = before + seconds
             due = run.passed(settings.checkpoint_every, done) or run.over
-            self._log(metrics, (collector.steps - first) / seconds, due)
-            fatal = collector.incidents.fatal
-            signalled = stop.number is not None
-            if due or run.checkpoint_wanted or signalled or fatal is not None or crew.stopping:
+            news = newsroom.exchange(stop.number)
+            if self.leads:
+                episodes = [episode for _, episode in news.episodes]
+                self._log(metrics, episodes, (collector.steps - first) / seconds, due)
+            stop.number = news.signal if stop.number is None else stop.number
+            fatal, signalled = news.fatal, news.signal is not None
+            wanted, stopping = self.ranks.first((run.checkpoint_wanted, crew.stopping))
+            if due or wanted or signalled or fatal is not None or stopping:
                 self._checkpoint()
+                stopping = self.ranks.first(crew.stopping)
             if fatal is not None:
                 raise EnvironmentFailure(
                     f"environment {fatal.env_index} failed in {PATIENCE} episodes in a row, "
@@ -228,10 +243,11 @@ class Loop:
             return min(steps / of, 1.0)
         return min((steps - run.first) / (run.end - run.first), 1.0)
 
-    def _log(self, metrics: dict[str, float], rate: float, due: bool) -> None:
+    def _log(
+        self, metrics: dict[str, float], episodes: list[Episode], rate: float, due: bool
+    ) -> None:
         """Reports the ended episodes to the callbacks, and then the row."""
         run, statistics = self.run, self.agent.collector.statistics
-        episodes = statistics.take_finished()
         for episode in episodes:
             self.crew.post(EpisodeEnded(run, episode))
         recent = statistics.recent
@@ -267,10 +283,13 @@ class Loop:
         if self.folder is None:
             return
         agent = self.agent
-        agent.progress["callbacks"] = self.crew.keep()
+        if self.leads:
+            agent.progress["callbacks"] = self.crew.keep()
         self._check_writing()
         path = self.folder / store.FOLDER / store.checkpoint_name(agent.collector.steps)
         agent.save(path, shared=self.folder)
+        if not self.leads:
+            return
         self.crew.post(CheckpointSaved(self.run, path))
         self._check_writing()
         store.prune(self.folder, agent.run_settings.keep)
@@ -299,7 +318,7 @@ class Loop:
     def _report(self, error: NonFiniteError) -> NonFiniteError:
         """Saves the failing minibatch, and adds its place and the place to continue from."""
         text = f"update at step {self.agent.collector.steps:,}: {error}; the optimizer did not step"
-        if self.folder is not None and error.batch is not None:
+        if self.folder is not None and error.batch is not None and self.leads:
             path = self.folder / "non_finite_batch.safetensors"
             save_file({k: v.detach().contiguous().clone() for k, v in error.batch.items()}, path)
             text += f"; the minibatch is in {path}"
