@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 CORE   := $(VENV)/.core
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check package learn faults compiled browser docs trackio bench clean
+.PHONY: demo test check package learn faults compiled browser docs ray trackio bench clean
 
 $(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +60,10 @@ browser: $(STAMP)  ## the report page in a real browser, Chromium, which Debian'
 docs: $(CORE)  ## the documentation's site, built strictly: open site/index.html
 	$(PIP) -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+ray: $(STAMP)  ## clusters of Ray on this machine, whose nodes and actors are killed: minutes
+	$(PIP) -e '.[ray]'
+	$(BIN)/python -m pytest -m ray tests/envs/test_ray_workers.py tests/study/test_ray_runs.py
 
 trackio:  ## the Trackio callback, in an environment of its own: it wants another pillow
 	$(PYTHON) -m venv $(VENV)-trackio

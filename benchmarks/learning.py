@@ -2,9 +2,11 @@
 
     python benchmarks/learning.py --seeds 5 --jobs 2 --write
     python benchmarks/learning.py --only A2C "QRDQN CartPoleNoVel" --minutes 30 --write
+    python benchmarks/learning.py --launcher ray --address auto --write
 
 Every finished run is a line of results/learning.jsonl, and none is trained twice: the same command
-goes on where it was stopped, by --minutes or otherwise (delete the lines to train again). Prints
+goes on where it was stopped, by --minutes or otherwise (delete the lines and the run folders in
+--out to train again). Prints
 one row a task: the return of 20 deterministic evaluation episodes of the final agent for
 each seed (not of the best checkpoint), the number of seeds that meet the goal, and time. Where a
 goal is about training itself ("within"), the mean of ten training episodes in a row counts
@@ -13,17 +15,21 @@ With --write, rows of tasks without all their seeds stay as the table has them.
 """
 
 import argparse
-import contextlib
 import json
+import math
 import statistics
 import sys
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
+from farm import add_flags, chosen_launcher, work
 from machine import machine_line
+from retain.errors import RetainError
+from retain.study.launcher import Launcher
+from retain.study.outcome import Outcome, RunPlan
+from retain.train.plot import read_curve
+from watch import watched
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = RESULTS / "learning.jsonl"
@@ -99,39 +105,28 @@ TASKS = (
 )  # fmt: skip
 
 
-class ReachedError(Exception):
-    """Ten training episodes in a row have the mean asked for."""
-
-
 Result = tuple[float, float, int]
 """A run's return, training seconds, and training episodes."""
 
 
-def one(task: Task, seed: int) -> Result:
-    """Trains one seed."""
-    import retain
+def plan(task: Task, seed: int, out: Path) -> RunPlan:
+    """The run of a seed."""
+    watch = f"watch:Above{-task.goal:.0f}" if task.within else "watch:Watch"
+    settings = {"memory": task.memory, "seed": seed, "threads": 1} | dict(task.settings)
+    name = f"{task.algo} {task.env} {task.what} {task.steps}".replace("/", "-").replace(" ", "_")
+    return RunPlan(
+        task.env, task.algo.lower(), settings | {"callbacks": (watch,)}, task.steps,
+        out / name / f"seed{seed}", episodes=20, trial=True,
+    )  # fmt: skip
 
-    kind = getattr(retain, task.algo)
-    agent = kind(task.env, memory=task.memory, seed=seed, **{"threads": 1} | dict(task.settings))
-    statistic = agent.collector.statistics
-    take, returns = statistic.take_finished, []
 
-    def tee() -> list:
-        finished = take()
-        for episode in finished:
-            returns.append(episode.ret)
-            if task.within and len(returns) >= 10 and statistics.mean(returns[-10:]) >= task.goal:
-                raise ReachedError
-        return finished
-
-    statistic.take_finished = tee
-    began = time.perf_counter()
-    with contextlib.suppress(ReachedError):
-        agent.learn(task.steps)
-    seconds = time.perf_counter() - began
-    if task.within:
-        return statistics.mean(returns[-10:]), seconds, len(returns)
-    return agent.evaluate(20).return_mean, seconds, len(returns)
+def result(task: Task, folder: Path, outcome: Outcome) -> Result:
+    """What a run came to."""
+    if math.isnan(outcome.evaluation):
+        raise SystemExit(f"{folder}: a loss was not finite")
+    found, (_, seconds) = watched(folder), read_curve(folder, "seconds")
+    value = statistics.mean(found["last"]) if task.within else outcome.evaluation
+    return value, float(seconds[-1]), found["episodes"]
 
 
 def row(task: Task, results: list[Result]) -> str:
@@ -182,18 +177,13 @@ def missing(tasks: list[Task], seeds: int) -> list[tuple[Task, int]]:
     return [(task, seed) for task, seed in every if json.dumps(identity(task, seed)) not in done]
 
 
-def train(todo: list[tuple[Task, int]], jobs: int, until: float) -> None:
+def train(todo: list[tuple[Task, int]], launcher: Launcher, out: Path, until: float) -> None:
     """Trains runs and notes each in the file; none begins after `until`."""
-    todo = list(todo)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running: dict[Future[Result], tuple[Task, int]] = {}
-        while running or (todo and time.monotonic() < until):
-            while todo and len(running) < jobs and time.monotonic() < until:
-                task, seed = todo.pop(0)
-                running[pool.submit(one, task, seed)] = (task, seed)
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                note(*running.pop(future), future.result())
+    plans = [((task, seed), plan(task, seed, out)) for task, seed in todo]
+    for (task, seed), run, outcome in work(plans, launcher, until):
+        if isinstance(outcome, RetainError):
+            raise outcome
+        note(task, seed, result(task, run.folder, outcome))
 
 
 def note(task: Task, seed: int, result: Result) -> None:
@@ -213,14 +203,15 @@ def chosen(task: Task, only: list[str]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=2)
+    add_flags(parser, jobs=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/learning"), help="run folders")
     parser.add_argument("--only", nargs="*", default=[], help="parts of what rows are called")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after")
     parser.add_argument("--write", action="store_true", help="write results/learning.md")
     options = parser.parse_args()
     tasks = [task for task in TASKS if chosen(task, options.only)]
     until = time.monotonic() + 60 * options.minutes
-    train(missing(tasks, options.seeds), options.jobs, until)
+    train(missing(tasks, options.seeds), chosen_launcher(options), options.out, until)
     table, done = RESULTS / "learning.md", known()
     old = table.read_text().splitlines() if table.exists() else []
     rows = {k: next((line for line in old if line.startswith(k)), "") for k in map(key, TASKS)}

@@ -1,6 +1,7 @@
 """Which memory learns what: PPO with each memory on tasks of POPGym, and what else must be held.
 
     python benchmarks/popgym.py --jobs 2 --minutes 60
+    python benchmarks/popgym.py --launcher ray --address auto
     python benchmarks/popgym.py --table
 
 Every finished run is a line of results/popgym.jsonl, so the table grows from call to call: what is
@@ -13,23 +14,23 @@ Morad et al. 2023 (arXiv:2303.01859) train for 15 million steps; here a run is a
 """
 
 import argparse
-import contextlib
 import json
 import math
 import statistics
-import sys
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from functools import partial
-from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
+from farm import add_flags, chosen_launcher, work
 from machine import machine_line
+from retain.errors import RetainError
+from retain.study.launcher import Launcher
+from retain.study.outcome import RunPlan
+from retain.train.plot import read_curve
+from watch import watched
 
 RESULTS = Path(__file__).parent / "results"
 RUNS, TABLE = RESULTS / "popgym.jsonl", RESULTS / "popgym.md"
@@ -79,49 +80,34 @@ class Run:
         return self.task, self.memory, self.seed, self.steps
 
 
-def make_known() -> None:
-    """Registers the tasks' environments."""
-    from retain.envs.native import NATIVE
-    from retain.envs.suite.recall import MemoryChain
-
-    # This file has the package's name: its own folder must not be looked through.
-    sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).parent]
-    for package in ("popgym", "minigrid"):
-        with contextlib.suppress(ModuleNotFoundError):
-            import_module(package)
-    NATIVE |= {f"TMaze{length}-v0": partial(MemoryChain, length=length) for length in (100, 500)}
+Key = tuple[str, str, int, int]
 
 
-def train(task: str, memory: str, seed: int, steps: int) -> Run:
-    """One run, in a process of its own."""
-    import torch
-
-    import retain
-    from retain.train.callbacks.base import EpisodeEnded, RowLogged
-
-    torch.set_num_threads(1)
-    make_known()
+def plan(what: Key, out: Path) -> RunPlan:
+    """A run."""
+    task, memory, seed, steps = what
     name, *options = memory.split()
-    agent = retain.PPO(task, memory=name, memory_options=tuple(options), seed=seed, **SETTINGS)
+    settings = SETTINGS | {
+        "memory": name, "memory_options": tuple(options), "seed": seed,
+        "callbacks": ("watch:Watch",),
+    }  # fmt: skip
+    folder = out / task / f"{memory} {steps}".replace(" ", "_") / f"seed{seed}"
+    return RunPlan(f"memory_tasks:{task}", "ppo", settings, steps, folder, episodes=1, trial=True)
+
+
+def measured(what: Key, folder: Path) -> Run:
+    """What a finished run came to."""
+    task, memory, seed, steps = what
     curve: list[tuple[int, float]] = []
-    late: list[float] = []
-
-    class Watch(retain.Callback):
-        def on_row(self, event: RowLogged) -> None:
-            value, step = event.metrics["return_mean"], int(event.metrics["step"])
-            if step >= steps / POINTS * (len(curve) + 1) and math.isfinite(value):
-                curve.append((step, value))
-
-        def on_episode(self, event: EpisodeEnded) -> None:
-            if agent.steps > 0.9 * steps:
-                late.append(event.episode.ret)
-
-    began, cpu_began = time.perf_counter(), time.thread_time()
-    agent.learn(steps, callbacks=[Watch()])
+    for step, value in zip(*read_curve(folder), strict=True):
+        if step >= steps / POINTS * (len(curve) + 1) and math.isfinite(value):
+            curve.append((int(step), float(value)))
+    found, (_, seconds) = watched(folder), read_curve(folder, "seconds")
+    final = statistics.mean(found["late"]) if found["late"] else math.nan
+    _, *options = memory.split()
     return Run(
-        task, memory, seed, steps, tuple(options), tuple(curve),
-        statistics.mean(late) if late else math.nan,
-        time.perf_counter() - began, time.thread_time() - cpu_began,
+        task, memory, seed, steps, tuple(options), tuple(curve), final, float(seconds[-1]),
+        found["cpu_seconds"],
     )  # fmt: skip
 
 
@@ -149,27 +135,20 @@ def missing(
                     yield task, memory, seed, steps
 
 
-def work(todo: list[tuple[str, str, int, int]], jobs: int, minutes: float, path: Path) -> None:
+def train(todo: list[Key], launcher: Launcher, out: Path, minutes: float, path: Path) -> None:
     """Runs what is to do until the time is up; what has begun by then is finished."""
     end = time.monotonic() + 60 * minutes
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running: dict[Future[Run], tuple[str, str, int, int]] = {}
-        while todo or running:
-            while todo and len(running) < jobs and time.monotonic() < end:
-                what = todo.pop(0)
-                running[pool.submit(train, *what)] = what
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                what = running.pop(future)
-                if error := future.exception():
-                    print(f"{what}: {error}", flush=True)
-                    continue
-                run = future.result()
-                with path.open("a") as file:
-                    file.write(json.dumps(asdict(run)) + "\n")
-                print(f"{run.task} {run.memory} seed {run.seed}: {run.final:.3g} "
-                      f"in {run.seconds:.0f} s, {len(todo)} to do", flush=True)  # fmt: skip
+    left = len(todo)
+    for what, run_plan, outcome in work([(what, plan(what, out)) for what in todo], launcher, end):
+        left -= 1
+        if isinstance(outcome, RetainError):
+            print(f"{what}: {outcome}", flush=True)
+            continue
+        run = measured(what, run_plan.folder)
+        with path.open("a") as file:
+            file.write(json.dumps(asdict(run)) + "\n")
+        print(f"{run.task} {run.memory} seed {run.seed}: {run.final:.3g} "
+              f"in {run.seconds:.0f} s, {left} to do", flush=True)  # fmt: skip
 
 
 def reached(run: Run, level: float) -> float:
@@ -222,7 +201,8 @@ def table(runs: Iterable[Run], memories: Iterable[str], steps: int) -> list[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=1)
+    add_flags(parser, jobs=1)
+    parser.add_argument("--out", type=Path, default=Path("runs/popgym"), help="run folders")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after these")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=STEPS)
@@ -233,7 +213,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.table:
         todo = list(missing(options.tasks, options.memories, options.seeds, options.steps, RUNS))
-        work(todo, options.jobs, options.minutes, RUNS)
+        train(todo, chosen_launcher(options), options.out, options.minutes, RUNS)
     runs = list(read(RUNS).values())
     names = [*MEMORIES, *sorted({run.memory for run in runs} - set(MEMORIES))]
     settings = ", ".join(f"{name} {value}" for name, value in SETTINGS.items())

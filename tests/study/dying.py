@@ -30,3 +30,11 @@ class Broken(Callback):
 
     def on_start(self, event):
         raise SystemError("planted")
+
+
+class Noted(Callback):
+    """Notes in the run folder whether the run began or was resumed."""
+
+    def on_start(self, event):
+        with (event.run.folder / "starts").open("a") as file:
+            file.write("resumed " if event.run.resumed else "begun ")

@@ -10,6 +10,7 @@ from retain.cli.flags import parse, read_value, set_values
 from retain.cli.progress import runs_progress
 from retain.errors import UsageError
 from retain.study.compare import Study, compare, variants_of
+from retain.study.launchers import LauncherOptions, make_launcher
 from retain.study.summary import (
     advice_lines,
     memory_lines,
@@ -24,7 +25,7 @@ from retain.train.trainer import Interrupted
 
 
 @dataclass(frozen=True)
-class CompareOptions:
+class CompareOptions(LauncherOptions):
     """The options of `retain compare`."""
 
     env: str = "CartPoleNoVel-v1"
@@ -48,8 +49,6 @@ class CompareOptions:
     ones."""
     trials: int = TRIALS
     """With --tune: trials per variant, each of --steps steps."""
-    jobs: int | None = None
-    """Runs at the same time; one per core by default."""
     out: Path = Path("runs/compare")
     """Folder for the runs and the report; the same command continues where it stopped."""
 
@@ -85,9 +84,9 @@ def command(arguments: list[str]) -> int:
     try:
         if study.trials:
             with runs_progress(f"{len(study.variants) * study.trials} trials") as tick:
-                study, tuned = tune(study, options.out, jobs=options.jobs, tick=tick)
+                study, tuned = tune(study, options.out, launcher=make_launcher(options), tick=tick)
         with runs_progress(f"{len(study.variants) * study.seeds} runs") as tick:
-            found = compare(study, options.out, jobs=options.jobs, tick=tick)
+            found = compare(study, options.out, launcher=make_launcher(options), tick=tick)
     except Interrupted as stop:
         print(f"stopped; the same command continues where it stopped ({options.out})")
         return 128 + stop.number

@@ -9,7 +9,7 @@ from rich.markdown import Markdown
 from retain.cli.flags import parse, set_values
 from retain.cli.progress import runs_progress
 from retain.cli.train import algorithm
-from retain.study.processes import Processes
+from retain.study.launchers import LauncherOptions, make_launcher
 from retain.study.space import Base, read_search
 from retain.study.sweep import Pruner, Sweep
 from retain.study.swept import Running, Swept
@@ -17,7 +17,7 @@ from retain.train.trainer import Interrupted
 
 
 @dataclass(frozen=True)
-class SweepOptions:
+class SweepOptions(LauncherOptions):
     """The options of `retain sweep`."""
 
     env: str = "CartPoleNoVel-v1"
@@ -48,8 +48,6 @@ class SweepOptions:
     study: Path | None = None
     """Optuna's storage: a .db file (SQLite), or a .journal file, which several machines may share.
     study.db in --out by default."""
-    jobs: int | None = None
-    """Runs at the same time; one per core by default."""
     out: Path = Path("runs/sweep")
     """Folder for the runs, best.toml and the report; the same command continues where it stopped,
     also after kill -9, and may run several times at once."""
@@ -82,7 +80,7 @@ def command(arguments: list[str]) -> int:
     sweep = sweep_of(algo, options)
     running = Running(sweep, options.out, options.study or options.out / "study.db")
     try:
-        swept = run(running, options.jobs)
+        swept = run(running, options)
     except Interrupted as stop:
         print(f"stopped; the same command continues where it stopped ({options.out})")
         return 128 + stop.number
@@ -90,17 +88,19 @@ def command(arguments: list[str]) -> int:
     return 0
 
 
-def run(running: Running, jobs: int | None) -> Swept:
+def run(running: Running, options: LauncherOptions) -> Swept:
     """The search and the comparison, each with its progress bar; a line for each trial."""
     from retain.study.sweep_report import trial_line
 
     sweep = running.sweep
     with runs_progress(f"{sweep.trials} trials") as progress:
         running.search(
-            Processes(jobs), tick=progress, told=lambda trial: print(trial_line(trial), flush=True)
+            make_launcher(options),
+            tick=progress,
+            told=lambda trial: print(trial_line(trial), flush=True),
         )
     with runs_progress(f"{2 * sweep.fresh_seeds} fresh runs") as progress:
-        return running.finish(Processes(jobs), tick=progress)
+        return running.finish(make_launcher(options), tick=progress)
 
 
 def show(swept: Swept, out: Path) -> None:

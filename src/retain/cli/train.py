@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,6 +13,8 @@ from retain.cli.flags import given, parse, value_of, without
 from retain.cli.progress import runs_progress
 from retain.envs.make import spaces_of
 from retain.errors import UsageError
+from retain.settings import default_of
+from retain.study.launchers import LauncherOptions, make_launcher
 from retain.study.seeds import ALL, Seeds, seeds_table, train_seeds
 from retain.train.agent import Agent, run_name
 from retain.train.algorithms import AGENTS
@@ -45,13 +47,12 @@ class TrainOptions:
     """Run folder; a new one in runs/ by default."""
     seeds: int = 1
     """Train seeds 1 to n with the same settings, in parallel, and summarise them."""
-    jobs: int | None = None
-    """With --seeds: runs at the same time; one per core by default."""
     ranks: int = 1
     """Processes of this machine that learn together, each with its share of the environments; for
     several machines see docs/scaling.md."""
     rank_timeout: float = WAIT
     """With --ranks: seconds that a rank may take to answer another before all start again."""
+    engine: LauncherOptions = field(default_factory=LauncherOptions)
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -113,11 +114,11 @@ def algorithm(verb: str, arguments: list[str]) -> tuple[str, list[str]]:
     return algorithm_class(arguments[0]).algo, arguments[1:]
 
 
-def several(study: Seeds, out: Path, jobs: int | None) -> int:
+def several(study: Seeds, out: Path, engine: LauncherOptions) -> int:
     """Trains several seeds, then prints the results."""
     try:
         with runs_progress(f"{study.seeds} runs") as tick:
-            outcomes = train_seeds(study, out, jobs=jobs, tick=tick)
+            outcomes = train_seeds(study, out, launcher=make_launcher(engine), tick=tick)
     except Interrupted as stop:
         print(f"stopped; the same command with --out {out} continues where it stopped")
         return 128 + stop.number
@@ -160,9 +161,10 @@ def command(arguments: list[str]) -> int:
         study = Seeds(
             options.env, algo, (ALL,), options.steps, options.seeds, settings, preset=options.preset
         )
-        return several(study, folder, options.jobs)
-    if options.jobs is not None:
-        raise UsageError("jobs would do nothing: seeds is 1")
+        return several(study, folder, options.engine)
+    for one in fields(LauncherOptions):
+        if getattr(options.engine, one.name) != default_of(one):
+            raise UsageError(f"{one.name} would do nothing: seeds is 1")
     try:
         agent.learn(options.steps, out=folder, progress=leads())
     except Interrupted as stop:

@@ -11,7 +11,7 @@ from retain.errors import UsageError
 
 def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> list[Backend]:
     """Makes `num_envs` environments as the options say: in `env_groups` backends of equal size, in
-    `workers` processes or in this one.
+    `workers` processes or Ray actors, or in this process.
 
     Raises:
         UsageError: see `make`; or the environments cannot be divided this way.
@@ -22,7 +22,8 @@ def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> lis
         raise UsageError(
             f"num_envs {num_envs} cannot be cut into {groups} env_groups; nearest that can: {near}"
         )
-    if workers and not pool.AVAILABLE:
+    on_ray = options.worker_engine == "ray"
+    if workers and not on_ray and not pool.AVAILABLE:
         raise UsageError(
             f"workers is {workers}, but worker processes need inherited files and poll, which this "
             "system lacks (expected 0; under Windows, WSL has them)"
@@ -43,4 +44,8 @@ def make_groups(env: EnvLike, num_envs: int, options: EnvOptions = PLAIN) -> lis
             f"workers is {workers}, but a group has {num_envs // groups} environments "
             f"(expected at most one worker for each)"
         )
+    if on_ray:
+        from retain.envs.workers.actors import ActorPool
+
+        return list(ActorPool(env, num_envs, options).groups)
     return list(pool.Pool(env, num_envs, options).groups)

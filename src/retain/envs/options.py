@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -21,6 +21,11 @@ class EnvOptions:
     workers: int = 0
     """Worker processes that run the environments, in each shard; 0 steps them in the main
     process."""
+    worker_engine: Literal["processes", "ray"] = setting("processes", needs="workers")
+    """Where workers live: processes of this machine that share memory, or actors on any node of the
+    Ray that RAY_ADDRESS names (docs/ray.md), for simulators that need more than one machine."""
+    worker_cpus: float = setting(1.0, needs="ray_workers")
+    """Ray: cores that each worker reserves."""
     env_groups: int = 1
     """On-policy: number of groups in each shard; the policy acts on one group while the others
     step."""
@@ -59,7 +64,7 @@ class EnvOptions:
 
     def __post_init__(self) -> None:
         """Refuses values that make no sense."""
-        check_range(self, "obs_noise", low=0)
+        check_range(self, "obs_noise", "worker_cpus", low=0)
         check_range(self, "workers", low=0, high=1024)
         check_range(self, "env_groups", "frame_skip", "frame_stack", "time_limit", low=1)
         check_range(self, "worker_timeout", "reward_clip", low=0, above=True)

@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import pickle
 import signal
 import threading
-import traceback
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
@@ -14,9 +12,10 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Self, TypeAlias
 
-from retain.errors import RetainError, RunFailure, UsageError
+from retain.errors import RunFailure, UsageError
+from retain.study.body import execute, how_it_ended
 from retain.study.launcher import RETRIES
-from retain.study.outcome import Outcome, RunPlan, finished, run_one
+from retain.study.outcome import Outcome, RunPlan, finished
 from retain.train.trainer import Interrupted
 
 Context: TypeAlias = ForkServerContext | SpawnContext
@@ -139,7 +138,7 @@ class LocalRun:
         elif self._starts > RETRIES:
             self._failure = RunFailure(
                 f"{self.plan.folder}: the run's process died {self._starts} times, most recently "
-                f"{_how(self._process.exitcode)}; the same command continues it"
+                f"{how_it_ended(self._process.exitcode)}; the same command continues it"
             )
         else:
             self.start()
@@ -190,42 +189,11 @@ def _ignored(*names: str) -> Iterator[None]:
 
 def _work(plan: RunPlan, told: Connection) -> None:
     """The body of a process: the outcome goes to the run folder, what the run raised to `told`."""
-    import torch
-
-    if hasattr(os, "setpgid"):  # not on Windows
-        os.setpgid(0, 0)  # Ctrl-C goes to the study alone, which asks each run to stop once
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    try:
-        run_one(plan)
-    except Exception as error:
-        told.send(_portable(error))
+    execute(plan, told.send, _parent_is_gone)
 
 
-def _portable(error: Exception) -> Exception:
-    """An error that another process can read; an unexpected one brings its traceback as a note."""
-    if not isinstance(error, RetainError | Interrupted):
-        error.add_note(traceback.format_exc())
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # its constructor wants other arguments, or it holds what cannot be sent
-        return RuntimeError(traceback.format_exc())
-    return error
-
-
-def _end_with_parent() -> None:
-    """Asks this process to stop, as a signal would, when the study's process is gone."""
+def _parent_is_gone() -> None:
+    """Returns when the study's process has ended."""
     parent = parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _how(status: int | None) -> str:
-    """The end of a process in words."""
-    if status is not None and status < 0:
-        name = signal.Signals(-status).name
-        return f"by {name}" + " (out of memory?)" * (name == "SIGKILL")
-    return f"with exit status {status}"

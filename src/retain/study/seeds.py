@@ -8,7 +8,7 @@ from typing import Any
 
 from retain.errors import UsageError
 from retain.study.compare import Study, Variant, compare
-from retain.study.launcher import Tick
+from retain.study.launcher import Launcher, Tick
 from retain.study.outcome import Outcome
 from retain.train.plot import half_width, plot
 from retain.train.presets import AUTO
@@ -46,17 +46,23 @@ class Seeds(Study):
         return self.settings | {"preset": self.preset}
 
 
-def train_seeds(study: Seeds, out: Path, *, jobs: int | None = None, tick: Tick) -> list[Outcome]:
+def train_seeds(
+    study: Seeds,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    launcher: Launcher | None = None,
+    tick: Tick,
+) -> list[Outcome]:
     """Trains a run for each seed in its own folder, and draws all of them into one picture.
 
     Args:
-        jobs: number of runs at the same time; None means one per core.
-        tick: see `compare`.
+        jobs, launcher, tick: see `compare`.
     Raises:
         UsageError: see `Seeds.check`, or the folder holds other runs.
         Interrupted: a signal stopped the runs; the same call continues them.
     """
-    outcomes = compare(study, out, jobs=jobs, tick=tick)[ALL.name]
+    outcomes = compare(study, out, jobs=jobs, launcher=launcher, tick=tick)[ALL.name]
     folders = [study.folder(out, ALL, seed) for seed in range(1, study.seeds + 1)]
     plot(folders, out / "learning_curve.png")
     return outcomes

@@ -10,7 +10,7 @@ from retain.nn.actor_critic import ActorCriticConfig
 from retain.nn.torso import NetworkConfig
 from retain.train.config import RunConfig, check_names, field_names, parts_of, values_of
 
-FREE = ("workers", "worker_timeout", "native")
+FREE = ("workers", "worker_timeout", "worker_engine", "worker_cpus", "native")
 """The environment options that change nothing in an episode."""
 NETWORKS = "the saved networks are built with it"
 EPISODES = "the saved episodes are played with it"

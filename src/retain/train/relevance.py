@@ -110,6 +110,10 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
         lambda now: now.observes(lambda box: box.dtype.kind == "f"),
         "no part of the observation is a vector of floats",
     ),
+    "ray_workers": (
+        lambda now: bool(now.value("workers")) and now.value("worker_engine") == "ray",
+        "workers is {workers}, worker_engine {worker_engine!r}; it is for workers of Ray",
+    ),
     "cpu": (
         lambda now: str(now.value("device")).startswith("cpu"),
         "device is {device!r}, and the kernels are for a CPU",

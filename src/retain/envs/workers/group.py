@@ -1,6 +1,6 @@
-"""Environments that step together in worker processes: the policy's view of a pool."""
+"""Environments that step together in workers: the policy's view of a pool."""
 
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from retain.envs.buffers import buffers_of, slot_of
 from retain.envs.contract import Backend, EnvStep, Fault, Info, ObsArray
 from retain.envs.workers.block import group_arrays
-from retain.envs.workers.handle import PoolView
+from retain.envs.workers.handle import H, PoolView
 from retain.envs.workers.protocol import DONE, Part
 
 
-class Group(Backend):
+class Group(Backend, Generic[H]):
     """One group of a pool's environments."""
 
     resets_ahead = True
 
-    def __init__(self, pool: PoolView, number: int, num_envs: int) -> None:
+    def __init__(self, pool: PoolView[H], number: int, num_envs: int) -> None:
         super().__init__(num_envs)
         self.pool, self.number = pool, number
         self.observation_space, self.action_space = pool.observation_space, pool.action_space
