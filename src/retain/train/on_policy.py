@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import ClassVar
 
-from retain.algos.on_policy import OnPolicyConfig, OnPolicyUpdate
+from retain.algos.on_policy import OnPolicyUpdate
+from retain.algos.on_policy_config import OnPolicyConfig
 from retain.data.collector import Collector
 from retain.data.shards import Shards
 from retain.nn.policy import SegmentPolicy
