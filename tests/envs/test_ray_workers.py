@@ -281,6 +281,12 @@ def test_announced_episodes_are_begun_by_the_actor_and_end_where_they_began(opti
     assert out.truncated.tolist() == [True, True]
     obs = backend.reset(np.array([True, True]), np.array([9, 81]))  # another seed than announced
     assert obs["pair"].tolist() == [[9, 0], [81, 0]]
+    backend.reset(np.array([True, True]), np.array([7, 14]))  # three steps long, both
+    backend.announce(np.array([21, 28]))
+    for _ in range(3):
+        backend.step(np.ones(2, dtype=np.int64))
+    obs = backend.reset(np.array([True, True]), np.array([21, 99]))  # one as announced
+    assert obs["pair"].tolist() == [[21, 0], [99, 0]]
 
 
 def test_an_actor_never_imports_torch(options):
