@@ -59,7 +59,11 @@ def commands(block):
         if prompted and not line.startswith("$ "):
             continue
         shown = [] if not prompted else lines[number + 1 : number + 2]
-        line = line.removeprefix("$ ")
+        line, after = line.removeprefix("$ "), number + 1
+        while line.endswith("\\"):
+            line, after = line[:-1] + lines[after], after + 1
         if line.split(" ")[0] in ("retain", "make", "python", "pip", "torchrun"):
             words = shlex.split(line, comments=True)
+            if words[0] == "torchrun" and words[-1] != "...":
+                words = words[words.index("retain") :]
             yield block.line + number, words, "".join(shown)
