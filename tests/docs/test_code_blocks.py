@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from blocks import Block, blocks, reason
 from preludes import PRELUDES, WITH_RUNS
 
@@ -116,7 +117,14 @@ def test_every_preset_in_the_documentation_is_one(reader):
 
 def test_blocks_are_of_a_kind_that_is_tested():
     kinds = {block.kind for block in blocks()}
-    assert kinds <= {"", "bash", "python", "toml"}
+    assert kinds <= {"", "bash", "python", "toml", "yaml"}
+
+
+def test_every_yaml_block_is_yaml():
+    found = blocks("yaml")
+    assert found
+    for block in found:
+        assert isinstance(yaml.safe_load(block.code), dict)
 
 
 def test_an_expected_error_is_found_by_its_line(reader, monkeypatch):

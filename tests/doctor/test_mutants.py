@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import retain
-from retain.algos import off_policy, optim, policy_gradient, ppo
+from retain.algos import off_policy, off_policy_losses, optim, policy_gradient, ppo
 from retain.data.collector import Collector
 from retain.data.replay import Replay
 from retain.data.rollout import Rollout
@@ -273,14 +273,14 @@ def target_ignores_ends(patch):
     def wrong(real, **named):
         return real(**named | {"terminated": torch.zeros_like(named["terminated"])})
 
-    wrap(patch, off_policy, "n_step_return", wrong)
+    wrap(patch, off_policy_losses, "n_step_return", wrong)
 
 
 def target_stops_at_cuts(patch):
     def wrong(real, **named):
         return real(**named | {"terminated": named["terminated"] | named["truncated"]})
 
-    wrap(patch, off_policy, "n_step_return", wrong)
+    wrap(patch, off_policy_losses, "n_step_return", wrong)
 
 
 def naive_entropy(patch):

@@ -118,11 +118,11 @@ def test_env_kwargs_reach_ids_callables_and_batches():
         ("math:Nothing-v0", "importing 'math' registers no 'Nothing-v0'"),
     ],
 )  # fmt: skip
-def test_an_unknown_id_gets_the_hint_that_fits(env, message):
+def test_an_unknown_id_gets_the_hint_that_fits(env, message, monkeypatch):
     if env.startswith("MiniGrid"):
         known = [name for name in gym.registry if name.startswith("MiniGrid")]
         for name in known:  # another test may have imported it
-            del gym.registry[name]
+            monkeypatch.delitem(gym.registry, name)
     with pytest.raises(UsageError, match=message):
         make_single(env)
 
