@@ -45,7 +45,7 @@ def test_the_tuned_presets_are_what_they_always_were():
         return tuple(found.get(name) for name in wanted)
 
     assert value("ppo", "CartPole-v1", "none", "num_steps", "gae_lambda") == (32, 0.8)
-    assert value("ppo", "CartPoleNoVel-v1", "lstm", "epochs", "num_steps") == (6, 128)
+    assert value("ppo", "CartPoleNoVel-v1", "lstm", "epochs", "num_steps") == (10, 128)
     assert value("ppo", "retain/CartPoleNoVel-v1", "gru", "epochs", "hidden") == (10, [64])
     assert value("ppo", "ALE/Pong-v5", "window", "frame_stack", "clip_range") == (1, 0.1)
     assert value("ppo", "RepeatPrevious-v0", "none", "num_steps", "num_envs") == (104, 32)
