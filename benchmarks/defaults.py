@@ -5,10 +5,11 @@
     python benchmarks/defaults.py --print
 
 Every run is a line of results/defaults.jsonl; what is there is not run again, so the same command
-goes on. `--systems`: retain (what follows from the task), none (the algorithm's plain defaults, as
-every task without a preset had before), sb3 (Stable-Baselines3, with a memory sb3-contrib's
-RecurrentPPO). Each is the return of 20 deterministic episodes of the final agent; random play is
-beside it. The defaults were chosen on the half called choose; the other was looked at once.
+goes on. `--systems`: retain (what follows from the task), shared (the same, but one memory for
+actor and critic), none (the algorithm's plain defaults, as every task without a preset had before),
+sb3 (Stable-Baselines3, with a memory sb3-contrib's RecurrentPPO). Each is the return of 20
+deterministic episodes of the final agent; random play is beside it. The defaults were chosen on the
+half called choose; the other was looked at once.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import statistics
 import time
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,12 @@ from machine import machine_line
 
 RESULTS = Path(__file__).parent / "results"
 LINES = RESULTS / "defaults.jsonl"
+SETTINGS: dict[str, dict[str, Any]] = {
+    "retain": {}, "shared": {"separate_memory": False}, "none": {"preset": "none"},
+}  # fmt: skip
 EPISODES = 20
+MEASURED = ("date", "minutes", "cpu_minutes")
+"""Keys of a line that do not name its run."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +72,12 @@ TASKS = (
 )
 
 
-def with_retain(task: Task, algo: str, memory: str, seed: int, steps: int, preset: str) -> float:
+def with_retain(
+    task: Task, algo: str, memory: str, seed: int, steps: int, **settings: Any
+) -> float:
     import retain
 
-    agent = getattr(retain, algo.upper())(task.env, memory=memory, seed=seed, preset=preset)
+    agent = getattr(retain, algo.upper())(task.env, memory=memory, seed=seed, **settings)
     agent.learn(steps)
     return float(agent.evaluate(EPISODES).return_mean)
 
@@ -136,9 +145,9 @@ def train(facts: dict[str, Any]) -> dict[str, Any]:
     if facts["system"] == "sb3":
         value = with_sb3(task, *what)
     else:
-        preset = "auto" if facts["system"] == "retain" else "none"
-        value = with_retain(task, *what, preset)
+        value = with_retain(task, *what, **SETTINGS[facts["system"]])
     return facts | {
+        "date": date.today().isoformat(),
         "return": round(value, 3),
         "minutes": round((time.perf_counter() - began) / 60, 2),
         "cpu_minutes": round((time.process_time() - busy) / 60, 2),
@@ -201,7 +210,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     if not options.print:
-        done = [{k: v for k, v in line.items() if "minutes" not in k} for line in read()]
+        done = [
+            {k: v for k, v in line.items() if "minutes" not in k and k != "date"} for line in read()
+        ]
         for facts in runs_of(options):
             same = [line for line in done if all(line.get(k) == v for k, v in facts.items())]
             if not any(

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
+from machine import machine_line
 from retain.ops.products import large_product, matmul
 
 Run = Callable[[int], None]
@@ -87,6 +88,18 @@ def ratio_lines(best: Mapping[str, float], ratios: tuple[tuple[str, str, float],
         if one in best and other in best:
             lines.append(f"| {one} / {other} | {best[one] / best[other]:.2f} | {goal} |")
     return lines
+
+
+def report_lines(
+    title: str,
+    command: str,
+    products: list[str],
+    median: Mapping[tuple[str, int], float],
+    ratios: tuple[tuple[str, str, float], ...],
+) -> list[str]:
+    """A page's head, the product rates, the steps per second and their ratios."""
+    head = [f"# {title}\n\n{machine_line()}\n", f"`{command}`\n", *products, ""]
+    return head + rate_lines(median) + ratio_lines(best_of(median), ratios)
 
 
 def product_lines() -> list[str]:

@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm import add_flags, chosen_launcher, work
+from launching import add_flags, chosen_launcher, work
 from machine import machine_line
 from retain.errors import RetainError
 from retain.study.launcher import Launcher

@@ -17,16 +17,7 @@ from pathlib import Path
 import torch
 
 import retain
-from interleave import (
-    Run,
-    best_of,
-    interleaved,
-    matmul_roof,
-    product_lines,
-    rate_lines,
-    ratio_lines,
-)
-from machine import machine_line
+from interleave import Run, best_of, interleaved, matmul_roof, product_lines, report_lines
 
 RESULTS = Path(__file__).parent / "results"
 ALGOS = ("DDPG", "TD3", "SAC")
@@ -130,9 +121,9 @@ def main() -> None:
     roof, products = matmul_roof(2), product_lines()  # before there are other processes
     median = interleaved(chosen, dict.fromkeys(chosen, STEPS), options.rounds)
     best = best_of(median)
-    lines = [f"# Off-policy throughput\n\n{machine_line()}\n", "`python benchmarks/offpolicy.py`\n",
-             *products, "", *rate_lines(median)]  # fmt: skip
-    lines += ratio_lines(best, RATIOS)
+    lines = report_lines(
+        "Off-policy throughput", "python benchmarks/offpolicy.py", products, median, RATIOS
+    )
     lines += ["", f"Roof of two threads: {roof:.0f} GFLOP/s (1024 x 1024 product, float32)."]
     for algo in ALGOS:
         if f"retain {algo}" in best:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from farm import add_flags, chosen_launcher, work
+from launching import add_flags, chosen_launcher, work
 from machine import machine_line
 from retain.errors import RetainError
 from retain.study.launcher import Launcher

@@ -19,16 +19,7 @@ from pathlib import Path
 import torch
 
 import retain
-from interleave import (
-    Run,
-    best_of,
-    interleaved,
-    matmul_roof,
-    product_lines,
-    rate_lines,
-    ratio_lines,
-)
-from machine import machine_line
+from interleave import Run, best_of, interleaved, matmul_roof, product_lines, report_lines
 
 RESULTS = Path(__file__).parent / "results"
 WORK = {"num_steps": 128, "epochs": 4, "hidden": (64, 64), "activation": "tanh"}
@@ -193,9 +184,7 @@ def main() -> None:
     products = product_lines()  # before there are other processes
     median = interleaved({name: SYSTEMS[name] for name in chosen}, steps, options.rounds)
     best = best_of(median)
-    lines = [f"# Throughput\n\n{machine_line()}\n", "`python benchmarks/throughput.py`\n",
-             *products, "", *rate_lines(median)]  # fmt: skip
-    lines += ratio_lines(best, RATIOS)
+    lines = report_lines("Throughput", "python benchmarks/throughput.py", products, median, RATIOS)
     roof = matmul_roof()
     lines += ["", f"Roof of one thread: {roof:.0f} GFLOP/s (1024 x 1024 product, float32)."]
     for name, memory in (("retain PPO", "none"), ("retain PPO-LSTM", "lstm")):

@@ -92,3 +92,18 @@ def equal(one, two):
     assert len(one) == len(two)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def begin_ahead(backend):
+    """Two environments of one worker: the first ends, and its next episode has begun already."""
+    backend.reset(np.ones(2, dtype=bool), np.array([7, 8]))  # three and four steps long
+    backend.announce(np.array([70, 80]))
+    for _ in range(3):
+        out = backend.step(np.ones(2, dtype=np.int64))
+    assert (out.terminated | out.truncated).tolist() == [True, False]
+    assert out.obs["pair"][0].tolist() == [7, 3]  # the final observation is still there
+    assert backend.arrays["begun"].tolist() == [70, -1]
+    asked = backend.pool.handles[0].asked
+    obs = backend.reset(np.array([True, False]), np.array([70, 99]))
+    assert obs["pair"].tolist() == [[70, 0], [8, 3]]
+    assert backend.pool.handles[0].asked == asked  # nothing had to be asked for

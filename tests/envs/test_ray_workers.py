@@ -9,7 +9,7 @@ import time
 import gymnasium as gym
 import numpy as np
 import pytest
-from odd import Hangs, Moody, Odd, Raises, equal, play
+from odd import Hangs, Moody, Odd, Raises, begin_ahead, equal, play
 from test_workers import SMALL, same
 
 import retain
@@ -265,17 +265,7 @@ class RaisesFirst(Odd):
 
 def test_announced_episodes_are_begun_by_the_actor_and_end_where_they_began(options):
     [backend] = make_groups(RaisesFirst, 2, options(workers=1))
-    backend.reset(np.ones(2, dtype=bool), np.array([7, 8]))  # three and four steps long
-    backend.announce(np.array([70, 80]))
-    for _ in range(3):
-        out = backend.step(np.ones(2, dtype=np.int64))
-    assert (out.terminated | out.truncated).tolist() == [True, False]
-    assert out.obs["pair"][0].tolist() == [7, 3]  # the final observation is still there
-    assert backend.arrays["begun"].tolist() == [70, -1]
-    asked = backend.pool.handles[0].asked
-    obs = backend.reset(np.array([True, False]), np.array([70, 99]))
-    assert obs["pair"].tolist() == [[70, 0], [8, 3]]
-    assert backend.pool.handles[0].asked == asked  # nothing had to be asked for
+    begin_ahead(backend)
     out = backend.step(np.ones(2, dtype=np.int64))
     assert out.obs["pair"].tolist() == [[70, 0], [8, 4]]  # cut at its first observation
     assert out.truncated.tolist() == [True, True]

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from odd import Hangs, Moody, Odd, Raises, equal, play
+from odd import Hangs, Moody, Odd, Raises, begin_ahead, equal, play
 
 import retain
 from retain.envs.groups import make_groups
@@ -230,18 +230,7 @@ def alive(pid):
 
 def test_announced_episodes_are_begun_by_the_workers_before_anybody_asks():
     [backend] = make_groups(Odd, 2, EnvOptions(workers=1))
-    everywhere = np.ones(2, dtype=bool)
-    backend.reset(everywhere, np.array([7, 8]))  # three and four steps long
-    backend.announce(np.array([70, 80]))
-    for _ in range(3):
-        out = backend.step(np.ones(2, dtype=np.int64))
-    assert (out.terminated | out.truncated).tolist() == [True, False]
-    assert out.obs["pair"][0].tolist() == [7, 3]  # the final observation is still there
-    assert backend.arrays["begun"].tolist() == [70, -1]
-    commands = backend.pool.handles[0].asked
-    obs = backend.reset(np.array([True, False]), np.array([70, 99]))
-    assert obs["pair"].tolist() == [[70, 0], [8, 3]]
-    assert backend.pool.handles[0].asked == commands  # nothing had to be asked for
+    begin_ahead(backend)
     assert backend.step(np.ones(2, dtype=np.int64)).obs["pair"].tolist() == [[70, 1], [8, 4]]
     obs = backend.reset(np.array([False, True]), np.array([0, 81]))  # another seed than announced
     assert obs["pair"].tolist() == [[70, 1], [81, 0]]

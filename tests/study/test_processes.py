@@ -1,44 +1,19 @@
 """Runs in local processes: what dies is resumed, what fails is said, what is stopped stops."""
 
-import csv
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
+from small_runs import SETTINGS, numbers, plan, rows, until
 
 from retain.errors import CallbackError, RunFailure, UsageError
 from retain.study.launcher import Launcher, run_all
-from retain.study.outcome import RunPlan
 from retain.study.processes import Processes
 from retain.train import checkpoint as store
 from retain.train.trainer import Interrupted
-
-SETTINGS = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "epochs": 1, "hidden": (8,), "seed": 3,
-            "threads": 1, "checkpoint_every": 256, "tensorboard": False}  # fmt: skip
-
-
-def plan(folder, steps=1000, **settings):
-    return RunPlan("CartPole-v1", "ppo", SETTINGS | settings, steps, folder, episodes=2)
-
-
-def rows(folder):
-    with (folder / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
-
-
-def numbers(outcome):
-    return replace(outcome, steps_per_second=0.0)
-
-
-def until(there, launcher, seconds=60):
-    end = time.monotonic() + seconds
-    while not there() and time.monotonic() < end:
-        launcher.wait(0.05)
-    assert there()
 
 
 def test_a_run_whose_process_is_killed_resumes_and_ends_the_same(tmp_path):

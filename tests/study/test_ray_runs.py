@@ -1,6 +1,5 @@
 """Runs on Ray: what dies with its node is resumed elsewhere, and changes no number."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -10,19 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_runs import SETTINGS, numbers, plan, rows, until
 
 from retain.cli.main import run
 from retain.errors import CallbackError, RunFailure, UsageError
 from retain.study.compare import Study, compare, variants_of
 from retain.study.launcher import Launcher, run_all, steps_of
-from retain.study.outcome import RunPlan
 from retain.study.processes import Processes
 from retain.train import checkpoint as store
 from retain.train.trainer import Interrupted
 
 pytestmark = pytest.mark.ray
-SETTINGS = {"num_envs": 4, "num_steps": 32, "batch_size": 64, "epochs": 1, "hidden": (8,), "seed": 3,
-            "threads": 1, "checkpoint_every": 256, "tensorboard": False}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -36,26 +33,6 @@ def launcher(address):
     from retain.study.ray import Ray
 
     return lambda **more: Ray(**{"address": address} | more)
-
-
-def plan(folder, steps=1000, **settings):
-    return RunPlan("CartPole-v1", "ppo", SETTINGS | settings, steps, folder, episodes=2)
-
-
-def rows(folder):
-    with (folder / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
-
-
-def numbers(outcome):
-    return replace(outcome, steps_per_second=0.0)
-
-
-def until(there, launcher, seconds=90):
-    end = time.monotonic() + seconds
-    while not there() and time.monotonic() < end:
-        launcher.wait(0.05)
-    assert there()
 
 
 def test_a_study_whose_node_is_killed_has_the_numbers_of_an_undisturbed_one(

@@ -8,9 +8,11 @@ that a retry costs the steps since then, and changes no number.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from signal import SIGTERM
 from typing import Protocol, Self, runtime_checkable
 
-from retain.study.outcome import Outcome, RunPlan
+from retain.errors import UsageError
+from retain.study.outcome import Outcome, RunPlan, finished
 from retain.train.trainer import Interrupted, stop_signals
 
 RETRIES = 2
@@ -48,6 +50,56 @@ class Handle(Protocol):
 
     def stop(self) -> None:
         """Asks the run to write its checkpoint and stop; one that has not begun never does."""
+
+
+class Settled:
+    """A `Handle` whose run ends in its folder: the part that every engine shares.
+
+    Args:
+        plan: what was asked for; if its folder already holds the outcome, the run is done.
+    """
+
+    def __init__(self, plan: RunPlan) -> None:
+        self.plan = plan
+        self._outcome = finished(plan)
+        self._failure: BaseException | None = None
+        self._stopped = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has an outcome, has failed, or was stopped."""
+        return self._outcome is not None or self._failure is not None
+
+    def result(self) -> Outcome:
+        """The outcome of a run that is done; raises what the run raised."""
+        if self._failure is not None:
+            raise self._failure
+        assert self._outcome is not None
+        return self._outcome
+
+    def settle(self, outcome: Outcome | None, raised: BaseException | None) -> bool:
+        """Notes how the run ended; false if it died, and may be handed out again.
+
+        Args:
+            outcome: what its folder holds.
+            raised: what it raised, if it could still say so.
+        """
+        self._outcome = outcome
+        if outcome is None and self._stopped:
+            self._failure = Interrupted(self.plan.folder, SIGTERM)
+        elif outcome is None and raised is not None and not isinstance(raised, Interrupted):
+            self._failure = raised
+        return self.done
+
+
+def check_jobs(jobs: int | None) -> None:
+    """Checks a number of runs at the same time.
+
+    Raises:
+        UsageError: it is below 1.
+    """
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs is {jobs} (expected at least 1)")
 
 
 @runtime_checkable

@@ -12,10 +12,10 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Self, TypeAlias
 
-from retain.errors import RunFailure, UsageError
+from retain.errors import RunFailure
 from retain.study.body import execute, how_it_ended
-from retain.study.launcher import RETRIES
-from retain.study.outcome import Outcome, RunPlan, finished
+from retain.study.launcher import RETRIES, Settled, check_jobs
+from retain.study.outcome import RunPlan, finished
 from retain.train.trainer import Interrupted
 
 Context: TypeAlias = ForkServerContext | SpawnContext
@@ -42,8 +42,7 @@ class Processes:
     """
 
     def __init__(self, jobs: int | None = None) -> None:
-        if jobs is not None and jobs < 1:
-            raise UsageError(f"jobs is {jobs} (expected at least 1)")
+        check_jobs(jobs)
         self.slots = jobs or os.cpu_count() or 1
         self._context = context()
         self._waiting: deque[LocalRun] = deque()
@@ -83,33 +82,20 @@ class Processes:
         self._live.clear()
 
 
-class LocalRun:
+class LocalRun(Settled):
     """A run in a process of this machine."""
 
     def __init__(self, plan: RunPlan, context: Context) -> None:
-        self.plan, self._context = plan, context
+        super().__init__(plan)
+        self._context = context
         self._process: BaseProcess | None = None
-        self._outcome = finished(plan)
-        self._failure: BaseException | None = None
-        self._starts, self._stopped = 0, False
-
-    @property
-    def done(self) -> bool:
-        """Whether the run has an outcome, has failed, or was stopped."""
-        return self._outcome is not None or self._failure is not None
+        self._starts = 0
 
     @property
     def sentinel(self) -> int:
         """A file descriptor that is ready when the process has ended."""
         assert self._process is not None
         return self._process.sentinel
-
-    def result(self) -> Outcome:
-        """The outcome of a run that is done; raises what the run raised."""
-        if self._failure is not None:
-            raise self._failure
-        assert self._outcome is not None
-        return self._outcome
 
     def start(self) -> None:
         """Starts the process, or starts it again."""
@@ -128,14 +114,9 @@ class LocalRun:
         with contextlib.suppress(EOFError, OSError):
             raised = self._told.recv() if self._told.poll() else None
         self._told.close()
-        self._outcome = finished(self.plan)
-        if self._outcome is not None:
+        if self.settle(finished(self.plan), raised):
             return
-        if self._stopped:
-            self._failure = Interrupted(self.plan.folder, signal.SIGTERM)
-        elif raised is not None and not isinstance(raised, Interrupted):
-            self._failure = raised
-        elif self._starts > RETRIES:
+        if self._starts > RETRIES:
             self._failure = RunFailure(
                 f"{self.plan.folder}: the run's process died {self._starts} times, most recently "
                 f"{how_it_ended(self._process.exitcode)}; the same command continues it"

@@ -21,7 +21,7 @@ from typing import Any, Self
 from retain.cluster import connect, warn_if_none_fits
 from retain.errors import RunFailure, UsageError
 from retain.study.body import how_it_ended
-from retain.study.launcher import RETRIES, steps_of
+from retain.study.launcher import RETRIES, Settled, check_jobs, steps_of
 from retain.study.mirror import Mirror
 from retain.study.outcome import OUTCOME, Outcome, RunPlan, finished
 from retain.study.processes import GRACE
@@ -60,8 +60,7 @@ class Ray:
         gpus: float = 0.0,
         store: str = "",
     ) -> None:
-        if jobs is not None and jobs < 1:
-            raise UsageError(f"jobs is {jobs} (expected at least 1)")
+        check_jobs(jobs)
         for name, value in (("run_cpus", cpus), ("run_gpus", gpus)):
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{name} is {value} (expected a finite number of at least 0)")
@@ -148,38 +147,25 @@ def copy_name(plan: RunPlan) -> str:
     return "-".join(part.strip("/") for part in parts)
 
 
-class RemoteRun:
+class RemoteRun(Settled):
     """A run on some node of the cluster."""
 
     def __init__(self, plan: RunPlan, launcher: Ray) -> None:
-        self.plan, self._launcher, self._ray = plan, launcher, launcher.ray
+        self._launcher, self._ray = launcher, launcher.ray
         mirror = launcher.mirror
         self._copy = copy_name(plan)
         if mirror is not None and finished(plan) is None:
             there = mirror.index(self._copy)
             if there is not None and OUTCOME in there:
                 mirror.pull(self._copy, plan.folder)
-        self._outcome = finished(plan)
-        self._failure: BaseException | None = None
-        self._stopped, self._deaths, self._furthest = False, 0, -1
+        super().__init__(plan)
+        self._deaths, self._furthest = 0, -1
         self._actor: Any = None
         self._taken: Any = None
         self._told: Any = None
         self._followed = 0.0
         self.ending: Any = None
         """Ray's reference to the `Ending`."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the run has an outcome, has failed, or was stopped."""
-        return self._outcome is not None or self._failure is not None
-
-    def result(self) -> Outcome:
-        """The outcome of a run that is done; raises what the run raised."""
-        if self._failure is not None:
-            raise self._failure
-        assert self._outcome is not None
-        return self._outcome
 
     def start(self) -> None:
         """Hands the run to the cluster, or does so again."""
@@ -215,14 +201,9 @@ class RemoteRun:
             self._failure = self._unshared() if ending.unshared else self._apart(ending.versions)
             return
         raised = None if ending.raised is None else pickle.loads(ending.raised)
-        self._outcome = self._fetched(worked=ending.status == 0 and raised is None)
-        if self._outcome is not None:
+        if self.settle(self._fetched(worked=ending.status == 0 and raised is None), raised):
             return
-        if self._stopped:
-            self._failure = Interrupted(self.plan.folder, signal.SIGTERM)
-        elif raised is not None and not isinstance(raised, Interrupted):
-            self._failure = raised
-        elif ending.status == 0 and raised is None:
+        if ending.status == 0 and raised is None:
             self._failure = self._unshared()
         else:
             self._again(how_it_ended(ending.status))
