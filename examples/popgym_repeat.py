@@ -1,6 +1,6 @@
 """POPGym: name the card that was shown four steps ago.
 
-Seed 1, 100,000 steps (2026-11-27): -0.47 without a memory, 0.52 with a GRU, 1.00 with minGRU.
+Seed 1, 100,000 steps (2026-11-27): -0.47 without a memory, 0.70 with a GRU, 1.00 with minGRU.
 
 pip install 'retain[popgym]'
 python examples/popgym_repeat.py
