@@ -92,15 +92,11 @@ def replay_costs() -> list[str]:
         ("prioritized transitions", {"prioritized": True}),
     ):
         agent = retain.DDPG(
-            "Pendulum-v1", buffer_size=100_000, learning_starts=10**9, num_steps=5000, **changes
-        )
+            "Pendulum-v1", buffer_size=100_000, learning_starts=10**9, num_steps=5000,
+            batch_size=BATCH, **changes,
+        )  # fmt: skip
         agent.iterate(lambda: 0.0)
-        config, before = agent.config, agent.config.history
-        rows, pieces = config.length, BATCH // config.length
-
-        def draw(agent=agent, pieces=pieces, rows=rows, before=before) -> None:
-            agent.replay.sample(pieces, rows, before=before)
-
+        draw = partial(agent.update.draw, 0.0)
         for _ in range(20):
             draw()
         began = time.perf_counter()
@@ -118,7 +114,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write results/offpolicy.md")
     options = parser.parse_args()
     chosen = {name: build for name, build in SYSTEMS.items() if options.only in name}
-    roof, products = matmul_roof(2), product_lines()  # before there are other processes
+    # Before there are other processes:
+    roof, products, costs = matmul_roof(2), product_lines(), replay_costs()
     median = interleaved(chosen, dict.fromkeys(chosen, STEPS), options.rounds)
     best = best_of(median)
     lines = report_lines(
@@ -132,7 +129,7 @@ def main() -> None:
             lines.append(
                 f"{algo}: {each:.2f} GFLOP an update, {used:.0f} GFLOP/s, {used / roof:.0%} of it."
             )
-    lines += replay_costs()
+    lines += costs
     text = "\n".join(lines) + "\n"
     print(text)
     if options.write:

@@ -1,8 +1,9 @@
-"""How learning scales over ranks: `benchmarks/scaling.py [--seconds S] [--print]`
+"""How learning scales over ranks: `benchmarks/scaling.py [--seconds S] [--rounds R] [--print]`
 
 Every measurement runs in processes of its own, one thread each, and is kept in
 benchmarks/results/scaling.json as soon as it is made: started again, the script measures only
-what is missing (`--again` measures all). Each case is run
+what is missing (`--again` measures all). The kinds of a case take turns, so that a slow minute of
+the machine meets all of them; medians over the rounds count. Each case is run
 
 - alone: one rank;
 - beside: two processes that do not know each other, for what two of them take from the machine;
@@ -15,8 +16,10 @@ other, and of bare exchanges; `--print` writes both into benchmarks/results/scal
 """
 
 import argparse
+import itertools
 import json
 import math
+import statistics
 import sys
 import tempfile
 import time
@@ -39,6 +42,10 @@ CASES = {
     },
 }  # fmt: skip
 KINDS = ("alone", "beside", "weak", "strong")
+LATEST = {2: 0.56, 8: 1.42, 64: 2.34, 1024: 3.24}
+"""The expected largest of that many standard normal numbers."""
+LATENCY, BANDWIDTH = 50e-6, 1.25e9
+"""Seconds and bytes a second between two hosts: TCP over 10 Gbit/s Ethernet."""
 FEWEST = 6
 """Updates that are timed at least."""
 
@@ -158,13 +165,25 @@ def predicted(alone, beside, weak):
     return slowed + weak["exchanges"] * weak["bare"] + alone["collect_std"] / math.sqrt(math.pi)
 
 
-def page(found):
+def cluster(alone, weak, ranks):
+    """Seconds of a weak update on a cluster's ranks, by the model of docs/scaling.md."""
+    share = 2 * (ranks - 1) / ranks
+    exchange = 2 * LATENCY + share * 4 * weak["parameters"] / BANDWIDTH
+    straggling = alone["collect_std"] * LATEST[ranks]
+    return alone["update"] + weak["exchanges"] * exchange + straggling
+
+
+def medians(runs):
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
+def page(note, found):
     from machine import machine_line
 
     lines = [
         "# Scaling over ranks",
         "",
-        f"`python benchmarks/scaling.py`, {machine_line()}; one thread each. {found['note']}",
+        f"`python benchmarks/scaling.py`, {machine_line()}; one thread each. {note}",
         "",
         "| case | steps/s, 1 rank | 2, weak | efficiency | beside | 2, strong | speedup |",
         "|---|---|---|---|---|---|---|",
@@ -203,7 +222,24 @@ def page(found):
         "*bare*: the exchanges of an update while nobody is late; *waiting*: as they were, which "
         "includes waiting for the other rank. *model*: docs/scaling.md.",
         "",
+        "Not measured: what the model predicts for weak scaling on a cluster, one rank a core with "
+        f"memory and caches of its own (k = 1), {LATENCY * 1e6:.0f} us and "
+        f"{BANDWIDTH / 1e9:g} GB/s between any two ranks; efficiency, and thousand steps a second:",
+        "",
+        "| case | collecting, ms ± std | " + " | ".join(f"{n} ranks" for n in LATEST) + " |",
+        "|---|---" + "|---" * len(LATEST) + "|",
     ]
+    for case in CASES:
+        a, w = found.get(f"{case}: alone"), found.get(f"{case}: weak")
+        if not (a and w):
+            continue
+        cells = []
+        for ranks in LATEST:
+            share = a["update"] / cluster(a, w, ranks)
+            cells.append(f"{share:.2f}, {a['steps_per_second'] * ranks * share / 1000:,.0f}")
+        spread = f"{1e3 * a['collect']:.0f} ± {1e3 * a['collect_std']:.0f}"
+        lines.append(f"| {case} | {spread} | " + " | ".join(cells) + " |")
+    lines.append("")
     PAGE.write_text("\n".join(lines))
     print("\n".join(lines))
 
@@ -214,22 +250,22 @@ def main():
         child(out, case, kind, float(seconds))
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind")
     parser.add_argument("--again", action="store_true", help="measure what is there as well")
     parser.add_argument("--print", action="store_true", help="write the page only")
     parser.add_argument("--note", default="", help="a remark for the page: a loaded machine")
     options = parser.parse_args()
-    found = json.loads(KEPT.read_text()) if KEPT.exists() and not options.again else {}
-    found["note"] = options.note or found.get("note", "")
-    if not options.print:
-        for case in CASES:
-            for kind in KINDS:
-                key = f"{case}: {kind}"
-                if key not in found:
-                    found[key] = measure(case, kind, options.seconds)
-                    print(key, f"{found[key]['steps_per_second']:,.0f} steps/s", flush=True)
-                    KEPT.write_text(json.dumps(found, indent=1) + "\n")
-    page(found)
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() and not options.again else {}
+    kept["note"] = options.note or kept.get("note", "")
+    rounds = 0 if options.print else options.rounds
+    for case, number, kind in itertools.product(CASES, range(rounds), KINDS):
+        measured = kept.setdefault(f"{case}: {kind}", [])
+        if len(measured) <= number:
+            measured.append(measure(case, kind, options.seconds))
+            print(case, kind, f"{measured[-1]['steps_per_second']:,.0f} steps/s", flush=True)
+            KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    page(kept["note"], {key: medians(runs) for key, runs in kept.items() if key != "note"})
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from retain.ops import normalise, value_loss
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyConfig(PolicyGradientConfig):
-    """Settings of the algorithm."""
-
     epochs: int = 4
     """Passes over a segment."""
     batch_size: int | None = 256
@@ -28,8 +26,7 @@ class PenaltyConfig(PolicyGradientConfig):
 
 
 class PenaltyUpdate(PolicyGradientUpdate):
-    """PPO held back by a penalty on the KL divergence instead of by clipping
-    (Schulman et al. 2017, eq. 8)."""
+    """PPO with a penalty on the divergence, not clipped (Schulman et al. 2017, eq. 8)."""
 
     config: PenaltyConfig
 
@@ -44,8 +41,6 @@ class PenaltyUpdate(PolicyGradientUpdate):
 
 @retain.register_algorithm("ppo-penalty")
 class PenaltyPPO(retain.OnPolicyAgent):
-    """PPO with a KL penalty."""
-
     config_kind = PenaltyConfig
     config: PenaltyConfig
     update_kind = PenaltyUpdate

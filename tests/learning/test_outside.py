@@ -40,6 +40,7 @@ def test_an_encoder_from_outside_balances_a_pole():
 
 
 def test_an_environment_and_a_backend_from_outside_are_learned_alike():
+    import own_batch  # noqa: F401 (registers it)
     from own_environment import FirstSign
 
     settings = {"memory": "gru", "learning_rate": 2e-3, "num_envs": 8}

@@ -13,6 +13,7 @@ from archives import ROOT, package_files, wheel_faults
 
 import retain
 
+CLIENT = Path(__file__).with_name("client.py")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CHANGELOG = "# Changelog\n\n## 0.2.0 (unreleased)\n\n- b\n\n## 0.1.0 (2026-01-02)\n\n- a\n"
 
@@ -102,3 +103,12 @@ def test_release_notes_are_the_section_of_the_version():
 def test_notes_of_another_an_unreleased_or_a_missing_version_are_refused(tag, version, message):
     with pytest.raises(SystemExit, match=message):
         release_notes()(tag, CHANGELOG, version)
+
+
+def test_a_users_program_is_checked_against_the_types_of_the_package():
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent",
+         "--disable-error-code=import-untyped", CLIENT],
+        cwd=ROOT / "tests", capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -29,8 +29,9 @@ class Layout:
 
 
 ONE_SHARD = Layout()
-LARGE = 16_384
-"""Numbers from which on a tensor is summed in slices, where that sends less."""
+LARGE = 65_536
+"""Numbers that a rank would receive from which on a tensor is summed in slices, which sends
+less."""
 
 
 def shard_seed(seed: int, shard: int) -> int:
@@ -124,7 +125,7 @@ class Shards:
     def mean(self, parts: Sequence[Tensor]) -> Tensor:
         """The mean over all shards, given the tensors of this process's shards."""
         own = torch.stack([tree_sum(parts)] if self._halves else list(parts))
-        if self.exchange.size > 2 and own[0].numel() >= LARGE:
+        if self.exchange.size > 2 and own[0].numel() * self.exchange.size >= LARGE:
             return self._in_slices(own) / self.count
         return tree_sum(self.exchange.gather(own).flatten(0, 1).unbind()) / self.count
 
