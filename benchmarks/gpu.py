@@ -64,11 +64,11 @@ def learning(
     waiting(device)
     spent = time.perf_counter() - began
     recent = [episode.ret for episode in agent.collector.statistics.recent]
-    return {
+    found = {
         "steps": agent.steps, "steps/s": round((agent.steps - start) / spent, 1),
         "first seconds": round(first, 1), "minutes": round((first + spent) / 60, 2),
-        "return": round(statistics.mean(recent), 2) if recent else float("nan"),
     }  # fmt: skip
+    return found | ({"return": round(statistics.mean(recent), 2)} if recent else {})
 
 
 def unroll(name: str, B: int, device: str, rounds: int) -> dict[str, float]:
@@ -120,12 +120,13 @@ def page(lines: list[dict[str, Any]]) -> str:
     out = ["# On an accelerator", "", "`python benchmarks/gpu.py`, whose head says what it runs."]
     for device, part in dict.fromkeys((line["device"], line["part"]) for line in lines):
         chosen = [line for line in lines if (line["device"], line["part"]) == (device, part)]
-        names = list(chosen[0]["found"])
+        names = list(dict.fromkeys(name for line in chosen for name in line["found"]))
         out += ["", f"## {part}: {device}", "", f"| {part} | " + " | ".join(names) + " | date |"]
         out += ["|---" * (len(names) + 2) + "|"]
         for line in chosen:
-            cells = " | ".join(f"{line['found'][name]:,g}" for name in names)
-            out.append(f"| {line['case']} | {cells} | {line['date']} |")
+            found = line["found"]
+            cells = [f"{found[name]:,g}" if name in found else "" for name in names]
+            out.append(f"| {line['case']} | {' | '.join(cells)} | {line['date']} |")
     return "\n".join(out) + "\n"
 
 

@@ -116,9 +116,11 @@ def child(out, case, kind, seconds):
     steps = agent.config.num_steps * agent.run_settings.num_envs
     found = {
         "update": total / n, "collect": sum(collects) / n, "learn": sum(learns) / n,
-        "collect_std": float(torch.tensor(collects).std()), "updates": n,
+        "collect_std": float(torch.tensor(collects).std()),
+        "learn_std": float(torch.tensor(learns).std()), "updates": n,
         "steps_per_second": steps * n / total,
         "parameters": sum(p.numel() for p in agent.policy.parameters()),
+        "gradient_steps": update.gradient_steps / (n + 2),
         "exchanges": counted.calls / n, "bytes": counted.bytes / n, "waiting": counted.seconds / n,
         "bare": bare(ranks, agent) if ranks.size > 1 else 0.0,
     }  # fmt: skip
@@ -127,20 +129,22 @@ def child(out, case, kind, seconds):
 
 
 def bare(ranks, agent):
-    """Seconds of one exchange of a gradient while nobody is late."""
+    """Mean seconds of one exchange of a gradient, counted from the rank that comes last, between
+    stretches of work as in an update."""
     import torch
 
     from retain.data.shards import Layout, Shards
 
     size = 1 + sum(p.numel() for p in agent.policy.parameters())
     shards = Shards(Layout(ranks.size, range(ranks.rank, ranks.rank + 1)), ranks)
-    x, times = torch.zeros(size), []
-    for _ in range(50):
-        ranks.gather(torch.zeros(1))
+    x, work, times = torch.zeros(size), torch.randn(256, 256), []
+    for _ in range(100):
+        for _ in range(8):
+            work = torch.tanh(work @ work)
         began = time.perf_counter()
         shards.mean([x])
         times.append(time.perf_counter() - began)
-    return sorted(times)[len(times) // 2]
+    return float(ranks.gather(torch.tensor(times)).amin(0).mean())
 
 
 def measure(case, kind, seconds):
@@ -158,18 +162,26 @@ def measure(case, kind, seconds):
 def predicted(alone, beside, weak):
     """Seconds of a weak update on two ranks, from what was measured without them.
 
-    compute(1), slowed as two processes slow each other, + exchanges x one bare exchange + the wait
-    for the later of two collections, sigma / sqrt(pi) for normal times.
+    The update of two processes beside each other, + exchanges x one bare exchange + the waits for
+    the later of two collections and of two gradient steps.
     """
-    slowed = beside["update"]
-    return slowed + weak["exchanges"] * weak["bare"] + alone["collect_std"] / math.sqrt(math.pi)
+    return (
+        beside["update"] + weak["exchanges"] * weak["bare"]
+        + (alone["collect_std"] + jitter(alone)) / math.sqrt(math.pi)
+    )  # fmt: skip
+
+
+def jitter(alone):
+    """The sum over an update's gradient steps of their standard deviation, if they vary
+    independently."""
+    return alone["learn_std"] * math.sqrt(alone["gradient_steps"])
 
 
 def cluster(alone, weak, ranks):
     """Seconds of a weak update on a cluster's ranks, by the model of docs/scaling.md."""
     share = 2 * (ranks - 1) / ranks
     exchange = 2 * LATENCY + share * 4 * weak["parameters"] / BANDWIDTH
-    straggling = alone["collect_std"] * LATEST[ranks]
+    straggling = (alone["collect_std"] + jitter(alone)) * LATEST[ranks]
     return alone["update"] + weak["exchanges"] * exchange + straggling
 
 
@@ -219,8 +231,8 @@ def page(note, found):
         )
     lines += [
         "",
-        "*bare*: the exchanges of an update while nobody is late; *waiting*: as they were, which "
-        "includes waiting for the other rank. *model*: docs/scaling.md.",
+        "*bare*: the exchanges of an update, counted from the rank that comes last; *waiting*: as "
+        "they were, which includes waiting for the other rank. *model*: docs/scaling.md.",
         "",
         "Not measured: what the model predicts for weak scaling on a cluster, one rank a core with "
         f"memory and caches of its own (k = 1), {LATENCY * 1e6:.0f} us and "

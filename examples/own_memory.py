@@ -13,7 +13,7 @@ import retain
 
 
 @retain.register_memory("fading")
-class Fading(retain.StepMemory):
+class Fading(retain.StepMemory[Tensor]):
     """Running means of the transformed input; each fades at its own rate, from `slowest` to 1."""
 
     def __init__(self, features_in: int, *, hidden: int, slowest: float = 0.02) -> None:

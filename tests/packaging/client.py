@@ -22,7 +22,7 @@ class Counter(retain.Callback):
         self.episodes += 1
 
 
-class Last(retain.StepMemory):
+class Last(retain.StepMemory[Tensor]):
     """Remembers the last input."""
 
     def __init__(self, features_in: int, *, hidden: int) -> None:

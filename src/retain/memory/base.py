@@ -1,7 +1,7 @@
 """The contract of every memory: a function of a stream of features, a carry and explicit resets."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,11 @@ class NoMemory(Memory):
         return x, carry
 
 
-class StepMemory(Memory):
+OneCarry = TypeVar("OneCarry", bound=Carry)
+"""The carry of one memory: a tensor, or a tuple of them."""
+
+
+class StepMemory(Memory, Generic[OneCarry]):
     """A memory written as a single step. A new idea takes ten lines:
 
         @retain.register_memory("fading")
@@ -114,11 +118,12 @@ class StepMemory(Memory):
 
     The class handles resets: `step` never sees the carry of another episode. Such a memory trains
     with every algorithm unchanged; to make it fast, override `forward` with an unroll that equals
-    this loop (`retain.doctor.check_memory` compares the two).
+    this loop (`retain.doctor.check_memory` compares the two). For a type checker, name the type of
+    your carry: `retain.StepMemory[Tensor]`.
     """
 
     @abstractmethod
-    def step(self, x: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+    def step(self, x: Tensor, carry: OneCarry) -> tuple[Tensor, OneCarry]:
         """One step of B environments: `[B, D]` and a carry to `[B, H]` and the next carry."""
 
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
@@ -127,7 +132,7 @@ class StepMemory(Memory):
         outputs: list[Tensor] = []
         for x_t, reset_t in zip(x.unbind(0), reset.unbind(0), strict=True):
             carry = start_again(carry, first, reset_t)
-            output, carry = self.step(x_t, carry)
+            output, carry = self.step(x_t, carry)  # type: ignore[arg-type]
             outputs.append(output)
         return torch.stack(outputs), carry
 
