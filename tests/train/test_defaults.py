@@ -58,6 +58,14 @@ def test_the_spaces_and_the_memory_decide():
     assert derived("sac")["normalise_obs"] is True
 
 
+def test_images_get_fewer_passes_wherever_they_are_seen():
+    small = gym.spaces.Box(0, 255, (8, 8, 1), np.uint8)
+    assert derived()["epochs"] == 10
+    for seen in (small, gym.spaces.Dict(vector=VECTOR, map=small)):
+        assert "epochs" not in derived(observations=seen)  # 4, the default
+        assert derived(observations=seen, encoder="mlp")["epochs"] == 10
+
+
 class Fading(retain.StepMemory):
     """A stranger's memory, of which only the class is known."""
 

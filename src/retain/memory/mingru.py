@@ -71,6 +71,8 @@ class MinGRU(Memory):
 
     z, o, n = W LN(x) + b,  h' = (1 - sigmoid(z)) h + sigmoid(z) n,  y = x + h' silu(o)
 
+    The last block's y is normalised, so that it learns at the learning rates of an LSTM.
+
     The recurrence is the minGRU of Feng et al. 2024 (arXiv:2410.01201). No gate reads the state, so
     all steps are computed together (`retain.ops.gated_recurrence`). The convolution over the last
     steps encodes their order, which the recurrence alone learns badly. The biases of z give each
@@ -108,6 +110,7 @@ class MinGRU(Memory):
         self.blocks = nn.ModuleList(  # type: ignore[assignment]
             GatedBlock(hidden, shortest, longest) for _ in range(layers)
         )
+        self.norm = nn.LayerNorm(hidden)
 
     def initial_carry(self, batch_size: int) -> Carry:
         """Zeros."""
@@ -124,7 +127,7 @@ class MinGRU(Memory):
         for block, state in zip(self.blocks, rows[:, :layers].unbind(1), strict=True):
             x, end = block.forward(x, state, reset)
             ends.append(end.unsqueeze(1))
-        return x, (torch.cat((*ends, before), dim=1),)
+        return self.norm.forward(x), (torch.cat((*ends, before), dim=1),)
 
     def _step(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Carry]:
         """One step `[B, D]` without a reset before it, in few operations."""
@@ -134,7 +137,7 @@ class MinGRU(Memory):
         for layer, block in enumerate(self.blocks):
             x, end = block.step(x, rows[:, layer])
             ends.append(end.unsqueeze(1))
-        return x.unsqueeze(0), (torch.cat((*ends, before), dim=1),)
+        return self.norm.forward(x).unsqueeze(0), (torch.cat((*ends, before), dim=1),)
 
     @torch.no_grad()
     def metrics(self, carry: Carry) -> dict[str, float | Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 
 from retain.memory import memory_class
+from retain.nn.encoders import is_image, is_small_image
 from retain.nn.normaliser import ObsNormaliser
 
 Space = gym.Space[Any]
@@ -55,6 +56,14 @@ class Task:
     def on_policy(self) -> bool:
         """Whether the algorithm learns from fresh segments."""
         return "normalise_reward" in self.values
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether a convolutional network reads a part of the observation."""
+        space = self.observation_space
+        entries = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
+        shown = any(x is not None and (is_image(x) or is_small_image(x)) for x in entries)
+        return shown and self.values["encoder"] != "mlp"
 
     @property
     def passes(self) -> bool:
@@ -144,7 +153,10 @@ def _segment(task: Task, value: Value) -> Iterator[Derived]:
 def _steps(task: Task, value: Value) -> Iterator[Derived]:
     if task.passes:
         epochs = MEMORY_EPOCHS if task.remembers else EPOCHS
-        yield Derived("epochs", epochs, "passes over each segment, fewer with sequences")
+        why = "passes over each segment, fewer with sequences"
+        if task.sees_images:
+            epochs, why = IMAGE_EPOCHS, "passes over each segment; more overfit its images"
+        yield Derived("epochs", epochs, why)
         rate = MEMORY_RATE if task.remembers else RATE
         why = "few, large minibatches of sequences" if task.remembers else "many small minibatches"
         yield Derived("learning_rate", rate, f"for {why}")
@@ -177,7 +189,7 @@ SEQUENCE = 32
 """Steps of a training sequence."""
 MINIBATCHES, MEMORY_MINIBATCHES = 16, 8
 """Number of minibatches in a segment."""
-EPOCHS, MEMORY_EPOCHS = 10, 4
+EPOCHS, MEMORY_EPOCHS, IMAGE_EPOCHS = 10, 4, 4
 """Passes over a segment."""
 RATE, MEMORY_RATE = 3e-4, 1e-3
 """Adam's step size, with many small minibatches and with few large ones."""
