@@ -36,7 +36,7 @@ NEEDS = {
     "box_actions": "Box actions",
     "atari": "an Atari game",
     "images": "images",
-    "floats": "numbers in the observation",
+    "normalised": "vectors or small images in the observation",
     "cpu": "`device` cpu",
 }
 """What a condition of `retain.train.relevance` asks for, in a table's cell."""

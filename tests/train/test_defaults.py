@@ -47,6 +47,9 @@ def test_the_spaces_and_the_memory_decide():
     assert "entropy_coef" not in derived(actions=TWO)  # the default suits
     assert derived()["normalise_obs"] is True
     assert "normalise_obs" not in derived(observations=gym.spaces.Box(0, 255, (9,), np.uint8))
+    assert (
+        derived(observations=gym.spaces.Box(0, 255, (7, 7, 3), np.uint8))["normalise_obs"] is True
+    )
     assert derived()["normalise_reward"] is True
     assert not {"shortcut", "previous_action", "sequence_length"} & set(derived())
     memory = derived(memory="lstm")

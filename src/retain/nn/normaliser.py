@@ -5,9 +5,10 @@ acting and training on a segment see the same numbers.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,8 +66,56 @@ class StatsModule(nn.Module):
         return normalise_with(self.stats, x, centre=centre)
 
 
+class ChannelStats(StatsModule):
+    """Statistics of each channel of a small image of bytes, over all its pixels.
+
+    Bytes that are divided by the largest of their space are hardly there if they are numbers of
+    kinds and colours, as in a grid world: 0 to 10 of 255. Before any data the division is what this
+    does.
+    """
+
+    def __init__(self, space: gym.spaces.Box) -> None:
+        shape = space.shape
+        self.axis = 0 if len(shape) == 3 and shape[0] < shape[-1] else 2
+        """The axis of the channels; an image of two axes has one channel."""
+        super().__init__((shape[self.axis] if len(shape) == 3 else 1,))
+        self.var.fill_(float(space.high.max()) ** 2)
+
+    def rows(self, images: Tensor) -> Tensor:
+        """`[..., H, W, C]`, `[..., C, H, W]` or `[..., H, W]` to `[N, C]` pixels."""
+        channels = len(self.mean)
+        if self.axis == 0:
+            images = images.movedim(-3, -1)
+        return images.reshape(-1, channels).float()
+
+    def update(self, batch: Tensor) -> None:
+        """Adds `[N, *shape]` new images."""
+        super().update(self.rows(batch))
+
+    def summary(self, batch: Tensor) -> Tensor:
+        """See `StatsModule.summary`."""
+        return super().summary(self.rows(batch))
+
+    def forward(self, x: Tensor, *, centre: bool = True) -> Tensor:
+        """The images as float32, `(x - mean) / std` of their channel, clipped to 10."""
+        x = x.float()
+        if self.axis == 0:
+            return super().forward(x.movedim(-3, -1), centre=centre).movedim(-1, -3)
+        if len(self.mean) == 1:
+            return super().forward(x.unsqueeze(-1), centre=centre).squeeze(-1)
+        return super().forward(x, centre=centre)
+
+
+def can_normalise(space: gym.Space[Any]) -> TypeGuard[gym.spaces.Box]:
+    """Whether `ObsNormaliser` normalises a space: a vector of floats, or a small image of bytes."""
+    if not isinstance(space, gym.spaces.Box) or is_image(space):
+        return False
+    return (space.dtype == np.uint8) if is_small_image(space) else space.dtype.kind == "f"
+
+
 class ObsNormaliser(nn.Module):
-    """Normalises every float vector of an observation; images, masks and integers pass through."""
+    """Normalises every float vector and every small image of bytes in an observation; large images,
+    masks and integers pass through."""
 
     def __init__(self, space: gym.Space[Any]) -> None:
         super().__init__()
@@ -74,10 +123,12 @@ class ObsNormaliser(nn.Module):
         self.entries = nn.ModuleDict()
         self.names: dict[str, str] = {}
         for index, (key, entry) in enumerate(entries.items()):
-            floats = isinstance(entry, gym.spaces.Box) and entry.dtype.kind == "f"
-            if floats and not (is_image(entry) or is_small_image(entry)) and key != ACTION_MASK:
-                self.names[key] = f"entry_{index}"
-                self.entries[f"entry_{index}"] = StatsModule(entry.shape or ())
+            if key == ACTION_MASK or not can_normalise(entry):
+                continue
+            self.names[key] = f"entry_{index}"
+            small = is_small_image(entry)
+            made = ChannelStats(entry) if small else StatsModule(entry.shape or ())
+            self.entries[f"entry_{index}"] = made
 
     def update(self, obs: Obs) -> None:
         """Adds a segment's `[T, B, ...]` observations."""
@@ -97,14 +148,14 @@ class ObsNormaliser(nn.Module):
             entry.merge(part)
 
     def _entries(self, obs: Obs) -> Iterator[tuple[StatsModule, Tensor]]:
-        """The statistics and the `[N, *shape]` values of each float vector."""
+        """The statistics and the `[N, *shape]` values of each entry that is normalised."""
         for key, name in self.names.items():
             values, entry = obs[key] if isinstance(obs, dict) else obs, self.entries[name]
             assert isinstance(entry, StatsModule)
             yield entry, values.flatten(0, 1)
 
     def forward(self, obs: Obs) -> Obs:
-        """The observation with its float vectors normalised."""
+        """The observation with its vectors and small images normalised."""
         if isinstance(obs, dict):
             return {
                 key: self.entries[self.names[key]](value) if key in self.names else value

@@ -58,8 +58,9 @@ class NetworkConfig:
     kernels: Kernels = setting("torch", needs="cpu", fixed="it is a part of the run's identity")
     """Kernels of float32 on a CPU: torch's, or native ones for an LSTM, a GRU, MLPs of tanh or relu
     and the optimizer's step. Those are compiled at their first use, by a C++ compiler."""
-    normalise_obs: bool = setting(False, needs="floats")
-    """Normalise vector observations by a running mean and variance, saved with the model."""
+    normalise_obs: bool = setting(False, needs="normalised")
+    """Normalise vectors, and the channels of small images of bytes, by a running mean and variance,
+    saved with the model."""
 
     @property
     def remembers(self) -> bool:

@@ -125,7 +125,7 @@ def _run(task: Task, value: Value) -> Iterator[Derived]:
 def _scales(task: Task, value: Value) -> Iterator[Derived]:
     space = task.observation_space
     if space is not None and ObsNormaliser(space).names:
-        yield Derived("normalise_obs", True, "scales vectors to mean 0 and spread 1")
+        yield Derived("normalise_obs", True, "gives vectors and small images mean 0 and spread 1")
     if task.on_policy:
         yield Derived("normalise_reward", True, "divides rewards by the return's spread")
 

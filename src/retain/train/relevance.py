@@ -14,6 +14,7 @@ from retain.envs.atari import is_atari
 from retain.errors import UsageError
 from retain.memory import memory_class
 from retain.memory.registry import FIELDS, fields_of
+from retain.nn.normaliser import can_normalise
 from retain.settings import default_of
 
 Space = gym.Space[Any]
@@ -106,9 +107,9 @@ CONDITIONS: dict[str, tuple[Callable[[Situation], bool], str]] = {
         lambda now: now.observes(lambda box: len(box.shape) == 3),
         "no part of the observation is an image",
     ),
-    "floats": (
-        lambda now: now.observes(lambda box: box.dtype.kind == "f"),
-        "no part of the observation is a vector of floats",
+    "normalised": (
+        lambda now: now.observes(can_normalise),
+        "no part of the observation is a vector of floats or a small image of bytes",
     ),
     "ray_workers": (
         lambda now: bool(now.value("workers")) and now.value("worker_engine") == "ray",

@@ -45,7 +45,7 @@ def test_derived_settings_come_with_their_reasons(tmp_path):
     collection = collect([run])
     recipes = Recipes(collection, trust=False)
     rows = {row[0]: row[1:] for row in what_followed(collection, recipes).rows}
-    assert rows["normalise_obs"] == ("yes", "scales vectors to mean 0 and spread 1")
+    assert rows["normalise_obs"] == ("yes", "gives vectors and small images mean 0 and spread 1")
     assert what_changed(collection, recipes).rows == (("epochs", "3 (instead of 4)"),)
 
 

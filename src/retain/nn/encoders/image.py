@@ -62,6 +62,7 @@ class ImageEncoder(Encoder):
                 f"at least {self.least} x {self.least} pixels); try --encoder mlp, or your own"
             )
         self.scale = 1 / 255 if str(space.dtype) == "uint8" else 1.0
+        self.small = is_small_image(space)
         self.precision = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
     @classmethod
@@ -88,9 +89,9 @@ class ImageEncoder(Encoder):
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, self.precision, self.precision == torch.bfloat16):
             first = self.first
-            x = F.conv2d(
-                x.float(), first.weight * self.scale, first.bias, first.stride, first.padding
-            )
+            normalised = self.small and x.dtype != torch.uint8  # by ObsNormaliser
+            scale = 1.0 if normalised else self.scale
+            x = F.conv2d(x.float(), first.weight * scale, first.bias, first.stride, first.padding)
             x = self.convolutions(x)
             x = torch.relu(linear(x.flatten(1), self.linear.weight, self.linear.bias))
         return x.float().view(T, B, -1)
