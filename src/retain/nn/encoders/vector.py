@@ -69,7 +69,8 @@ class VectorEncoder(Encoder):
     def forward(self, obs: Tensor) -> Tensor:
         """`[T, B, *shape] -> [T, B, features]`."""
         x = obs if obs.dtype == torch.float32 else obs.float()
-        if self.scale != 1.0 and obs.dtype == torch.uint8:  # floats are normalised by ObsNormaliser
+        normalised = self.event_dims > 1 and obs.is_floating_point()  # an image, by ObsNormaliser
+        if self.scale != 1.0 and not normalised:
             x = x * self.scale
         if self.event_dims != 1:
             x = x.flatten(2) if self.event_dims else x.unsqueeze(-1)
