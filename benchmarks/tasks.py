@@ -182,7 +182,7 @@ def wrapped(
 
 def pop(name: str) -> gym.Env[Any, Any]:
     """One of POPGym's."""
-    import popgym  # noqa: F401 (registers them)
+    import memory_tasks  # noqa: F401 (registers them, although popgym.py lies beside this)
 
     return gym.make(name, disable_env_checker=True)
 
