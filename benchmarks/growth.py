@@ -31,18 +31,17 @@ LONGEST = 128
 
 def agent_of(memory: str, grown: str, value: int, **more: Any) -> retain.Agent:
     """An agent of which one size is not the usual one."""
-    sizes = {"num_envs": 8, "num_steps": 128, "width": 0} | {grown: value}
-    envs, steps, width = sizes["num_envs"], sizes["num_steps"], sizes["width"]
-    hidden = {"memory_hidden": width or 128}
-    settings: dict[str, Any] = {"hidden": (width, width)} if width and memory == "none" else {}
+    sizes = {"num_envs": 8, "num_steps": 128} | ({grown: value} if grown != "width" else {})
+    batch = sizes["num_envs"] * sizes["num_steps"] // 4
     if memory != "none":
-        settings |= hidden | {"sequence_length": min(steps, LONGEST)}
-    batch = envs * steps // 4
-    if memory != "none":
-        batch = max(1, batch // min(steps, LONGEST)) * min(steps, LONGEST)
+        length = min(sizes["num_steps"], LONGEST)
+        batch = max(1, batch // length) * length
+        more |= {"sequence_length": length, "memory_hidden": value if grown == "width" else 128}
+    elif grown == "width":
+        more["hidden"] = (value, value)
     return retain.PPO(
-        "CartPole-v1", preset="none", memory=memory, num_envs=envs, num_steps=steps,
-        batch_size=batch, epochs=4, threads=0, seed=1, **settings, **more,
+        "CartPole-v1", preset="none", memory=memory, batch_size=batch, epochs=4, threads=0, seed=1,
+        **sizes, **more,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retain.nn.encoders import ACTION_MASK, is_image, is_small_image
+from retain.nn.encoders import ACTION_MASK, channels_last, is_image, is_small_image
 from retain.ops import (
     RunningStats,
     batch_stats,
@@ -70,23 +70,22 @@ class ChannelStats(StatsModule):
     """Statistics of each channel of a small image of bytes, over all its pixels.
 
     Bytes that are divided by the largest of their space are hardly there if they are numbers of
-    kinds and colours, as in a grid world: 0 to 10 of 255. Before any data the division is what this
-    does.
+    kinds and colours, as in a grid world: 0 to 10 of 255. Before any data has been seen, bytes are
+    divided in that way.
     """
 
     def __init__(self, space: gym.spaces.Box) -> None:
-        shape = space.shape
-        self.axis = 0 if len(shape) == 3 and shape[0] < shape[-1] else 2
-        """The axis of the channels; an image of two axes has one channel."""
-        super().__init__((shape[self.axis] if len(shape) == 3 else 1,))
+        self.flat = len(space.shape) == 2
+        """Whether the images are `[H, W]`, of one channel."""
+        self.first = not self.flat and not channels_last(space)
+        """Whether the channels are the first axis of an image."""
+        super().__init__((1 if self.flat else space.shape[0 if self.first else -1],))
         self.var.fill_(float(space.high.max()) ** 2)
 
     def rows(self, images: Tensor) -> Tensor:
         """`[..., H, W, C]`, `[..., C, H, W]` or `[..., H, W]` to `[N, C]` pixels."""
-        channels = len(self.mean)
-        if self.axis == 0:
-            images = images.movedim(-3, -1)
-        return images.reshape(-1, channels).float()
+        images = images.movedim(-3, -1) if self.first else images
+        return images.reshape(-1, len(self.mean)).float()
 
     def update(self, batch: Tensor) -> None:
         """Adds `[N, *shape]` new images."""
@@ -99,9 +98,9 @@ class ChannelStats(StatsModule):
     def forward(self, x: Tensor, *, centre: bool = True) -> Tensor:
         """The images as float32, `(x - mean) / std` of their channel, clipped to 10."""
         x = x.float()
-        if self.axis == 0:
+        if self.first:
             return super().forward(x.movedim(-3, -1), centre=centre).movedim(-1, -3)
-        if len(self.mean) == 1:
+        if self.flat:
             return super().forward(x.unsqueeze(-1), centre=centre).squeeze(-1)
         return super().forward(x, centre=centre)
 

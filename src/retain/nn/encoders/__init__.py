@@ -10,7 +10,14 @@ from retain.nn.encoders.base import (
     register_encoder,
 )
 from retain.nn.encoders.compose import DictEncoder, action_mask, allowed_actions, make_encoder
-from retain.nn.encoders.image import GridCNN, ImpalaResNet, NatureCNN, is_image, is_small_image
+from retain.nn.encoders.image import (
+    GridCNN,
+    ImpalaResNet,
+    NatureCNN,
+    channels_last,
+    is_image,
+    is_small_image,
+)
 from retain.nn.encoders.vector import MLP, FlatEncoder, OneHotEncoder, VectorEncoder, orthogonal
 
 __all__ = [
@@ -27,6 +34,7 @@ __all__ = [
     "VectorEncoder",
     "action_mask",
     "allowed_actions",
+    "channels_last",
     "encoder_class",
     "encoder_name",
     "is_image",

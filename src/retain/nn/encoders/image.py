@@ -35,10 +35,16 @@ def is_small_image(space: gym.Space[object]) -> bool:
     return min(space.shape[0], space.shape[-1]) == least <= 16 and middle >= 5 and most < 36
 
 
+def channels_last(space: gym.spaces.Box) -> bool:
+    """Whether an image of three dimensions is `[H, W, C]`, not `[C, H, W]`."""
+    return space.shape[-1] < space.shape[0]
+
+
 class ImageEncoder(Encoder):
     """Several convolutions and a linear layer, over `[C, H, W]` or `[H, W, C]` images.
 
     The encoder itself divides uint8 images by 255, so all storage before it takes one byte a pixel.
+    Small images that `ObsNormaliser` has normalised arrive as floats and are read as they are.
 
     Args:
         precision: float32, or bfloat16 for the products only (sums, weights and the output stay
@@ -53,7 +59,7 @@ class ImageEncoder(Encoder):
 
     def __init__(self, space: gym.spaces.Box, precision: str) -> None:
         super().__init__()
-        self.channels_last = space.shape[-1] < space.shape[0]
+        self.channels_last = channels_last(space)
         size = space.shape[:2] if self.channels_last else space.shape[1:]
         self.shape = (space.shape[-1] if self.channels_last else space.shape[0], *size)
         if min(size) < self.least:
