@@ -73,6 +73,26 @@ def test_small_images_get_a_small_network_and_bytes_their_scale(shape):
     assert size_of(encoder) < 200_000
 
 
+def test_a_vector_beside_an_image_is_not_drowned():
+    image = gym.spaces.Box(0, 255, (8, 8, 1), np.uint8)
+    vector = gym.spaces.Box(-np.inf, np.inf, (3,))
+    encoder = make_encoder(gym.spaces.Dict(map=image, vector=vector), (), "tanh")
+    seen = {"map": 3 * torch.randn(1, 50, 8, 8, 1), "vector": torch.randn(1, 50, 3)}
+    features = encoder(seen)[0]
+    assert features.shape == (50, 131)
+    of_image, of_vector = features[:, :128].norm(dim=-1), features[:, 128:].norm(dim=-1)
+    assert 0.3 < of_image.mean() / of_vector.mean() < 1.5
+    assert torch.equal(features[:, 128:], seen["vector"][0])
+    alone = make_encoder(gym.spaces.Dict(map=image, other=image), (), "tanh")
+    assert alone.weights == [1.0, 1.0]
+
+
+def test_the_features_of_small_images_do_not_depend_on_their_contrast():
+    encoder = make_encoder(gym.spaces.Box(0, 255, (8, 8, 1), np.uint8), (), "tanh")
+    images = torch.randn(2, 3, 8, 8, 1)
+    torch.testing.assert_close(encoder(images), encoder(5 * images), atol=1e-3, rtol=1e-3)
+
+
 def size_of(module):
     return sum(parameter.numel() for parameter in module.parameters())
 

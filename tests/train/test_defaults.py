@@ -69,6 +69,17 @@ def test_images_get_fewer_passes_wherever_they_are_seen():
         assert derived(observations=seen, encoder="mlp")["epochs"] == 10
 
 
+def test_segments_are_longer_where_small_images_are_seen():
+    small = gym.spaces.Box(0, 255, (8, 8, 1), np.uint8)
+    large = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)  # 60 times the memory
+    for seen in (small, gym.spaces.Dict(vector=VECTOR, map=small)):
+        found = derived(observations=seen)
+        assert (found["num_steps"], found["batch_size"]) == (512, 512)
+        assert "num_steps" not in derived(observations=seen, encoder="mlp")
+        assert "num_steps" not in derived(observations=seen, num_steps=64)
+    assert "num_steps" not in derived(observations=large)
+
+
 class Fading(retain.StepMemory):
     """A stranger's memory, of which only the class is known."""
 

@@ -60,9 +60,17 @@ class Task:
     @property
     def sees_images(self) -> bool:
         """Whether a convolutional network reads a part of the observation."""
+        return self.sees_small_images or self._shows(is_image)
+
+    @property
+    def sees_small_images(self) -> bool:
+        """Whether a convolutional network reads a small image in the observation."""
+        return self._shows(is_small_image)
+
+    def _shows(self, kind: Callable[[Space], bool]) -> bool:
         space = self.observation_space
         entries = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
-        shown = any(x is not None and (is_image(x) or is_small_image(x)) for x in entries)
+        shown = any(entry is not None and kind(entry) for entry in entries)
         return shown and self.values["encoder"] != "mlp"
 
     @property
@@ -133,6 +141,8 @@ def _scales(task: Task, value: Value) -> Iterator[Derived]:
 def _segment(task: Task, value: Value) -> Iterator[Derived]:
     if not task.on_policy:
         return
+    if task.passes and task.sees_small_images:
+        yield Derived("num_steps", IMAGE_STEPS, "images of few episodes would be learned by heart")
     steps, sequence = value("num_steps"), 1
     if task.remembers:
         batch = task.values["batch_size"]
@@ -191,6 +201,8 @@ MINIBATCHES, MEMORY_MINIBATCHES = 16, 8
 """Number of minibatches in a segment."""
 EPOCHS, MEMORY_EPOCHS, IMAGE_EPOCHS = 10, 4, 4
 """Passes over a segment."""
+IMAGE_STEPS = 512
+"""Steps of a segment where small images are seen."""
 RATE, MEMORY_RATE = 3e-4, 1e-3
 """Adam's step size, with many small minibatches and with few large ones."""
 

@@ -1,6 +1,7 @@
 """Builds the encoder for an observation space, composed of several for Dict observations."""
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import Any
 
 import gymnasium as gym
@@ -9,13 +10,17 @@ from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.nn.encoders.base import ACTION_MASK, AUTO, Encoder, build_encoder, encoder_class
-from retain.nn.encoders.image import GridCNN, NatureCNN, is_image, is_small_image
+from retain.nn.encoders.image import GridCNN, ImageEncoder, NatureCNN, is_image, is_small_image
 from retain.nn.encoders.vector import OneHotEncoder, VectorEncoder, byte_scale
 from retain.types import Obs
 
 
 class DictEncoder(Encoder):
-    """One encoder per entry, with concatenated features; the action mask is not a feature."""
+    """One encoder per entry, with concatenated features; the action mask is not a feature.
+
+    A vector of few numbers would drown beside an image's hundreds of features, so the features of
+    all images together are scaled to weigh as much as the other entries.
+    """
 
     def __init__(
         self,
@@ -39,11 +44,18 @@ class DictEncoder(Encoder):
         ]
         self.encoders = nn.ModuleList(made)
         self.features = sum(encoder.features for encoder in made)
+        images = sum(encoder.features for encoder in made if isinstance(encoder, ImageEncoder))
+        others = self.features - images
+        weight = sqrt(others / images) if images and others else 1.0
+        self.weights = [weight if isinstance(encoder, ImageEncoder) else 1.0 for encoder in made]
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
         """A dict of `[T, B, ...]` to `[T, B, features]`."""
-        pairs = zip(self.keys, self.encoders, strict=True)
-        return torch.cat([encoder(obs[key]) for key, encoder in pairs], dim=-1)
+        parts = []
+        for key, encoder, weight in zip(self.keys, self.encoders, self.weights, strict=True):
+            features = encoder(obs[key])
+            parts.append(features if weight == 1.0 else weight * features)
+        return torch.cat(parts, dim=-1)
 
 
 class WholeEncoder(Encoder):
