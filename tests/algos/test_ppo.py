@@ -138,8 +138,9 @@ def test_refreshed_carries_are_those_of_the_current_parameters():
     assert (value - stale.target).abs().max() > 1e-4
 
 
-def test_normaliser_is_the_same_for_acting_and_training_and_moves_only_after():
-    agent = retain.PPO("CartPole-v1", **PLAIN, normalise_obs=True)
+@pytest.mark.parametrize(("memory", "calls"), [("none", 3), ("lstm", 33)])
+def test_normaliser_is_the_same_for_acting_and_training_and_moves_only_after(memory, calls):
+    agent = retain.PPO("CartPole-v1", **PLAIN, memory=memory, normalise_obs=True)
     seen = []
     forward = agent.policy.normaliser.forward
 
@@ -150,7 +151,7 @@ def test_normaliser_is_the_same_for_acting_and_training_and_moves_only_after():
     agent.policy.normaliser.forward = spy
     rollout = agent.collector.collect(32)
     agent.update.update(rollout, 0.0)
-    assert len(seen) >= 33
+    assert len(seen) >= calls
     assert all(torch.equal(mean, seen[0]) for mean in seen)
     mean = agent.policy.normaliser.entries["entry_0"].mean
     torch.testing.assert_close(mean, rollout.obs.double().mean((0, 1)))

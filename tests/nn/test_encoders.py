@@ -83,14 +83,17 @@ def test_a_vector_beside_an_image_is_not_drowned():
     of_image, of_vector = features[:, :128].norm(dim=-1), features[:, 128:].norm(dim=-1)
     assert 0.3 < of_image.mean() / of_vector.mean() < 1.5
     assert torch.equal(features[:, 128:], seen["vector"][0])
-    alone = make_encoder(gym.spaces.Dict(map=image, other=image), (), "tanh")
-    assert alone.weights == [1.0, 1.0]
+    contrast = encoder({"map": 5 * seen["map"], "vector": seen["vector"]})[0]
+    torch.testing.assert_close(contrast, features, atol=1e-3, rtol=1e-3)
 
 
-def test_the_features_of_small_images_do_not_depend_on_their_contrast():
-    encoder = make_encoder(gym.spaces.Box(0, 255, (8, 8, 1), np.uint8), (), "tanh")
-    images = torch.randn(2, 3, 8, 8, 1)
-    torch.testing.assert_close(encoder(images), encoder(5 * images), atol=1e-3, rtol=1e-3)
+def test_images_without_anything_beside_them_are_left_alone():
+    image = gym.spaces.Box(0, 255, (8, 8, 1), np.uint8)
+    both = make_encoder(gym.spaces.Dict(map=image, other=image), (), "tanh")
+    seen = torch.randn(1, 2, 8, 8, 1)
+    features = both({"map": seen, "other": seen})
+    assert torch.equal(features[..., :128], both.encoders[0](seen))
+    assert torch.equal(features[..., 128:], both.encoders[1](seen))
 
 
 def size_of(module):

@@ -97,7 +97,7 @@ class Grid(gym.Env):
 
 
 def test_derived_settings_normalise_a_grid_and_learn_its_small_numbers():
-    agent = retain.PPO(lambda: gym.wrappers.TimeLimit(Grid(), 8), seed=1)
+    agent = retain.PPO(lambda: gym.wrappers.TimeLimit(Grid(), 8), num_steps=128, seed=1)
     assert agent.config.normalise_obs is True
     agent.learn(12_288)
     assert agent.evaluate(20).return_mean > 7.5  # a guess gets 2.7 of 8, and so does one of 255

@@ -13,6 +13,8 @@ from retain.data.shards import ONE_SHARD, Layout
 from retain.data.stream import Driver, Stream, as_tensors, observation_rows
 from retain.envs.contract import Backend, ObsArray
 from retain.envs.options import PLAIN, EnvOptions
+from retain.errors import RetainError
+from retain.nn.arrays import ArrayActor, Floats
 from retain.nn.distributions import Distribution
 from retain.nn.policy import SegmentPolicy
 from retain.types import Carry, Obs, tree_map
@@ -42,10 +44,17 @@ def split_steps(obs: Obs) -> Sequence[Obs]:
 
 
 class Segment:
-    """A group's part of the segment that is being collected."""
+    """A group's part of the segment that is being collected.
 
-    def __init__(self, stream: Stream, columns: Columns) -> None:
-        self.stream, self.columns = stream, columns
+    Args:
+        arrays: acts in place of the policy, if it can.
+        noise: `[T, B, A]` noise for `arrays`.
+    """
+
+    def __init__(
+        self, stream: Stream, columns: Columns, arrays: ArrayActor | None, noise: Floats | None
+    ) -> None:
+        self.stream, self.columns, self.arrays = stream, columns, arrays
         steps = len(columns.reward)
         self.each_obs = split_steps(as_tensors(columns.obs, torch.device("cpu")))
         self.each_reset = torch.tensor_split(torch.from_numpy(columns.reset), steps)
@@ -57,6 +66,10 @@ class Segment:
         self.previous_actions: list[Tensor] = []
         self.previous_rewards: list[Tensor] = []
         self.final_values: list[tuple[int, NDArray[np.intp], Tensor]] = []
+        if arrays is not None and noise is not None:
+            self.noise, self.taken = noise, list[NDArray[Any]]()
+            self.scores = np.empty(noise.shape, np.float32)
+            """`[T, B, A]` logits or means that actions came from."""
 
     def write_obs(self, t: int) -> None:
         """Writes the stream's current observation as row t."""
@@ -67,9 +80,39 @@ class Segment:
         else:
             rows[t] = obs
 
+    def choose(self, t: int) -> NDArray[Any]:
+        """The actions of step t, by arrays."""
+        assert self.arrays is not None
+        rows: Any = self.columns.obs
+        chosen = self.arrays.act(rows[t], self.noise[t], self.scores[t])
+        self.taken.append(chosen)
+        return chosen
+
+    def close(self, policy: SegmentPolicy) -> None:
+        """Joins the steps: actions, their log-probabilities and values.
+
+        Raises:
+            RetainError: actions came from other scores than the policy's.
+        """
+        if self.arrays is None:
+            dist = type(self.dists[0]).cat(self.dists)
+            self.action, self.value = torch.cat(self.actions), torch.cat(self.values)
+        else:
+            self.action = torch.from_numpy(np.stack(self.taken))
+            self.stream.previous_action = self.action[-1]
+            obs = as_tensors(self.columns.obs, torch.device("cpu"))
+            reset = torch.from_numpy(self.columns.reset)
+            dist, self.value, _ = policy(policy.prepare(obs), self.stream.carry, reset)
+            if not self.arrays.agrees(self.scores, dist):
+                raise RetainError(
+                    "actions were chosen by other scores than the policy's forward gives; this is "
+                    "an error in retain, or in this machine's NumPy: please report it"
+                )
+        self.log_prob = dist.log_prob(self.action)
+
     def next_value(self, last: Tensor) -> Tensor:
         """`[T, B]` V of every true successor, given V of the last one `[1, B]`."""
-        following = torch.cat((*self.values[1:], last.clone()))
+        following = torch.cat((self.value[1:], last.clone()))
         for t, rows, final_value in self.final_values:
             following[t, torch.from_numpy(rows)] = final_value.clone()
         return following
@@ -119,6 +162,7 @@ class Collector(Driver):
                     self._send(segment, t)
             for segment in segments:
                 self._receive(segment, T - 1)
+                segment.close(self.policy)
             self.steps += T * self.all_envs
             return [
                 self._rollout(columns, own, [s.next_value(self._last_value(s.stream)) for s in own])
@@ -129,6 +173,8 @@ class Collector(Driver):
         """A shard's columns, still empty, and its groups' parts of them."""
         first, last = streams[0].columns.start, streams[-1].columns.stop
         B = last - first
+        arrays = [ArrayActor.of(self.policy, self.space, stream.num_envs) for stream in streams]
+        noise = None if arrays[0] is None else arrays[0].draw(T, B, streams[0].generator)
         columns = Columns(
             observation_rows(self.space, (T, B)),
             np.zeros((T, B), np.float32),
@@ -138,7 +184,15 @@ class Collector(Driver):
         def own(stream: Stream) -> slice:
             return slice(stream.columns.start - first, stream.columns.stop - first)
 
-        return columns, [Segment(stream, columns.of(own(stream))) for stream in streams]
+        return columns, [
+            Segment(
+                stream,
+                columns.of(own(stream)),
+                acts,
+                None if noise is None else noise[:, own(stream)],
+            )
+            for stream, acts in zip(streams, arrays, strict=True)
+        ]
 
     def _send(self, segment: Segment, t: int) -> None:
         """Acts on a group's observation and starts its environments' step."""
@@ -148,6 +202,10 @@ class Collector(Driver):
         segment.columns.reset[t] = stream.reset_flags
         if t % self.chunk == 0:
             segment.carries.append(stream.carry)
+        if segment.arrays is not None:
+            chosen = segment.choose(t)
+            stream.backend.send(policy.coder.to_env(torch.from_numpy(chosen)))
+            return
         if t == 0 or (policy.redraw_every > 0 and t % policy.redraw_every == 0):
             segment.exploration = policy.head.draw_exploration(stream.num_envs, stream.generator)
         if config.previous_action:
@@ -192,20 +250,15 @@ class Collector(Driver):
             """Joins groups side by side into a tensor that is not an inference tensor."""
             return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0].clone()
 
-        actions = [torch.cat(s.actions) for s in segments]
-        log_probs = [
-            type(s.dists[0]).cat(s.dists).log_prob(action)
-            for s, action in zip(segments, actions, strict=True)
-        ]
         carry_out: Any = [s.stream.carry for s in segments]
         with torch.inference_mode(False):
             arrays: Any = tuple(columns)
             obs, reward, reset, terminated, truncated = tree_map(torch.from_numpy, arrays)
             return Rollout(
                 obs=tree_map(finished, obs),
-                action=over_groups(actions),
-                log_prob=over_groups(log_probs),
-                value=over_groups([torch.cat(s.values) for s in segments]),
+                action=over_groups([s.action for s in segments]),
+                log_prob=over_groups([s.log_prob for s in segments]),
+                value=over_groups([s.value for s in segments]),
                 reward=finished(reward),
                 reset=finished(reset),
                 terminated=finished(terminated),

@@ -5,6 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+EPS, CLIP = 1e-8, 10.0
+"""Added to variances; the largest normalised value."""
+
 
 class RunningStats(NamedTuple):
     """Mean, variance and count of all data so far, in float64."""
@@ -57,7 +60,7 @@ def merge_stats(stats: RunningStats, other: RunningStats) -> RunningStats:
 
 
 def normalise_with(
-    stats: RunningStats, x: Tensor, *, eps: float = 1e-8, clip: float = 10.0, centre: bool = True
+    stats: RunningStats, x: Tensor, *, eps: float = EPS, clip: float = CLIP, centre: bool = True
 ) -> Tensor:
     """`(x - mean) / sqrt(var + eps)` clipped to [-clip, clip], in x's dtype.
 

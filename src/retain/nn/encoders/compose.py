@@ -19,7 +19,8 @@ class DictEncoder(Encoder):
     """One encoder per entry, with concatenated features; the action mask is not a feature.
 
     A vector of few numbers would drown beside an image's hundreds of features, so the features of
-    all images together are scaled to weigh as much as the other entries.
+    images are normalised (Ba et al. 2016, arXiv:1607.06450), and those of all images together
+    weigh as much at first as the other entries.
     """
 
     def __init__(
@@ -46,15 +47,23 @@ class DictEncoder(Encoder):
         self.features = sum(encoder.features for encoder in made)
         images = sum(encoder.features for encoder in made if isinstance(encoder, ImageEncoder))
         others = self.features - images
-        weight = sqrt(others / images) if images and others else 1.0
-        self.weights = [weight if isinstance(encoder, ImageEncoder) else 1.0 for encoder in made]
+        self.weight = sqrt(others / images) if images and others else 1.0
+        self.norms = nn.ModuleDict(
+            {
+                str(number): nn.LayerNorm(encoder.features)
+                for number, encoder in enumerate(made)
+                if isinstance(encoder, ImageEncoder) and others
+            }
+        )
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
         """A dict of `[T, B, ...]` to `[T, B, features]`."""
         parts = []
-        for key, encoder, weight in zip(self.keys, self.encoders, self.weights, strict=True):
+        for number, (key, encoder) in enumerate(zip(self.keys, self.encoders, strict=True)):
             features = encoder(obs[key])
-            parts.append(features if weight == 1.0 else weight * features)
+            if str(number) in self.norms:
+                features = self.weight * self.norms[str(number)](features)
+            parts.append(features)
         return torch.cat(parts, dim=-1)
 
 

@@ -52,8 +52,6 @@ class ImageEncoder(Encoder):
     """
 
     each_entry = True
-    normalised: ClassVar[bool] = False
-    """Whether the features are normalised before their activation."""
     least: ClassVar[int] = 1
     """Smallest number of pixels on the shorter side."""
     first: nn.Conv2d
@@ -83,7 +81,6 @@ class ImageEncoder(Encoder):
         with torch.no_grad():
             example = self.convolutions(self.first(torch.zeros(1, *self.shape)))
         self.linear = orthogonal(nn.Linear(example.numel(), features))
-        self.norm: nn.Module = nn.LayerNorm(features) if self.normalised else nn.Identity()
         self.features = features
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -102,8 +99,7 @@ class ImageEncoder(Encoder):
             scale = 1.0 if normalised else self.scale
             x = F.conv2d(x.float(), first.weight * scale, first.bias, first.stride, first.padding)
             x = self.convolutions(x)
-            x = linear(x.flatten(1), self.linear.weight, self.linear.bias)
-            x = torch.relu(self.norm(x))
+            x = torch.relu(linear(x.flatten(1), self.linear.weight, self.linear.bias))
         return x.float().view(T, B, -1)
 
 
@@ -177,11 +173,8 @@ class GridCNN(ImageEncoder):
     """A small network for images that are too small for the others (grids, maps), 128 features.
 
     3 x 3 convolutions keep the size once, then halve it until at most 4 x 4 are left. Bytes are
-    divided by the largest value of their space. The features are normalised (Ba et al. 2016,
-    arXiv:1607.06450) before their activation.
+    divided by the largest value of their space.
     """
-
-    normalised = True
 
     def __init__(
         self, space: gym.spaces.Box, precision: str = "float32", features: int = 128
