@@ -6,7 +6,6 @@ docs/doctor.md lists them (`python benchmarks/doctor.py --mutants` prints the ta
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from retain.algos import off_policy, off_policy_losses, optim, policy_gradient, 
 from retain.data.collector import Collector
 from retain.data.replay import Replay
 from retain.data.rollout import Rollout
+from retain.data.segment import Segment
 from retain.doctor.invariants import agent_results
 from retain.doctor.memory import memory_results
 from retain.doctor.probes import probe_results
@@ -122,23 +122,20 @@ def gae_with(**changes):
 
 
 def bootstrap_after_reset(patch):
-    def value(real, self, stream, rows):
-        kept, stream.carry = stream.carry, tree_map(torch.zeros_like, stream.carry)
-        out = real(self, stream, rows)
-        stream.carry = kept
+    def value(real, self, *args):
+        kept, self.stream.carry = self.stream.carry, tree_map(torch.zeros_like, self.stream.carry)
+        out = real(self, *args)
+        self.stream.carry = kept
         return out
 
-    wrap(patch, Collector, "_successor_value", value)
+    wrap(patch, Segment, "successor_value", value)
 
 
 def bootstrap_from_next_episode(patch):
-    def value(real, self, stream, rows):
-        kept, stream.obs = stream.obs, np.zeros_like(stream.obs)
-        out = real(self, stream, rows)
-        stream.obs = kept
-        return out
+    def value(real, self, obs, *args):
+        return real(self, torch.zeros_like(obs), *args)
 
-    wrap(patch, Collector, "_successor_value", value)
+    wrap(patch, Segment, "successor_value", value)
 
 
 def clipped_action(patch):
@@ -189,12 +186,12 @@ def target_follows_at_once(patch):
 
 
 def drifting_normaliser(patch):
-    def forward(real, self, stream, obs, reset):
+    def forward(real, self, obs, *args):
         if self.policy.normaliser is not None:
             self.policy.normaliser.update(obs)
-        return real(self, stream, obs, reset)
+        return real(self, obs, *args)
 
-    wrap(patch, Collector, "_forward", forward)
+    wrap(patch, Segment, "forward", forward)
 
 
 def looks_ahead(patch):

@@ -6,6 +6,7 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from retain.memory.arrays import ArrayStep, NoStep
 from retain.types import Carry, tree_map
 
 
@@ -62,6 +63,11 @@ class Memory(nn.Module, ABC):
         """
         return {}
 
+    def array_step(self, rows: int) -> ArrayStep | None:
+        """The memory's step in NumPy for `rows` environments, with the weights as they are now; the
+        collector acts with it and checks it against `forward`. None: acting is `forward`."""
+        return None
+
     def __call__(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """Calls `forward`, with types."""
         out: tuple[Tensor, Carry] = super().__call__(x, carry, reset)
@@ -93,6 +99,10 @@ class NoMemory(Memory):
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """Returns `x` itself."""
         return x, carry
+
+    def array_step(self, rows: int) -> ArrayStep | None:
+        """See `Memory`."""
+        return NoStep() if type(self) is NoMemory else None
 
 
 OneCarry = TypeVar("OneCarry", bound=Carry)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from retain.errors import UsageError
+from retain.memory.arrays import ArrayStep, GRUCells, LSTMCells
 from retain.memory.base import Memory, clear
 from retain.memory.horizons import spread_horizons
 from retain.memory.registry import register_memory
@@ -153,6 +154,14 @@ class Recurrent(Memory):
             return self._flushed(layer, x, state, layout)
         return self._split(layer, x, state, layout)
 
+    def _array_layers(self, kind: type["Recurrent"]) -> list[Sequence[Tensor]] | None:
+        """Every layer's weights, if this is exactly that memory, on a CPU in float32."""
+        weight = self._weights(0)[0]
+        known = weight.device.type == "cpu" and weight.dtype == torch.float32
+        if type(self) is not kind or not known:
+            return None
+        return [self._weights(layer) for layer in range(self.layers)]
+
     def metrics(self, carry: Carry) -> dict[str, float | Tensor]:
         """`saturation`: the share of the state h whose gates hardly move any more."""
         h = tree_leaves(carry)[0]
@@ -222,6 +231,11 @@ class LSTM(Recurrent):
         rows = torch.tensor([[-GATE, -GATE], [-GATE, GATE], [0.0, 0.0], [-GATE, 0.0]])
         self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
 
+    def array_step(self, rows: int) -> ArrayStep | None:
+        """See `Memory`."""
+        layers = self._array_layers(LSTM)
+        return None if layers is None else LSTMCells(layers, rows)
+
     @staticmethod
     def _hold(bias: Tensor, shut: Tensor) -> None:
         bias[0], bias[1] = shut, -shut
@@ -281,6 +295,11 @@ class GRU(Recurrent):
         # Rows r, z, n. flush: r = z = 0 and n = tanh(0), so h' = 0.
         rows = torch.tensor([[-GATE], [-GATE], [0.0]])
         self.register_buffer("closing", rows.repeat_interleave(hidden, dim=0), persistent=False)
+
+    def array_step(self, rows: int) -> ArrayStep | None:
+        """See `Memory`."""
+        layers = self._array_layers(GRU)
+        return None if layers is None else GRUCells(layers, rows)
 
     @staticmethod
     def _hold(bias: Tensor, shut: Tensor) -> None:
