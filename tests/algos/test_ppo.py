@@ -138,7 +138,7 @@ def test_refreshed_carries_are_those_of_the_current_parameters():
     assert (value - stale.target).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize(("memory", "calls"), [("none", 3), ("lstm", 3), ("mingru", 33)])
+@pytest.mark.parametrize(("memory", "calls"), [("none", 3), ("lstm", 3), ("attention", 33)])
 def test_normaliser_is_the_same_for_acting_and_training_and_moves_only_after(memory, calls):
     agent = retain.PPO("CartPole-v1", **PLAIN, memory=memory, normalise_obs=True)
     seen = []

@@ -56,6 +56,10 @@ MEMORIES = [
     {"memory": "lstm", "memory_hidden": 8, "memory_layers": 2, "shortcut": True, **BOTH},
     {"memory": "gru", "memory_hidden": 8, "memory_layers": 2, "separate_memory": True},
     {"memory": "lstm", "memory_options": ("chrono=50",), "encoder_hidden": (9,)},
+    {"memory": "mingru", "memory_hidden": 16, **BOTH},
+    {"memory": "mingru", "memory_hidden": 8, "memory_layers": 2, "memory_options": ("kernel=1",)},
+    {"memory": "lru", "memory_hidden": 16, "memory_options": ("states=6",)},
+    {"memory": "lru", "memory_hidden": 8, "memory_layers": 3, "shortcut": True},
 ]
 
 
@@ -123,7 +127,7 @@ def test_whatever_is_not_exactly_known_acts_with_its_forward():
     numbers = gym.spaces.Box(0, 9, (5,), np.int64)
     both = gym.spaces.Dict(a=VECTOR, action_mask=gym.spaces.MultiBinary(3))
     for observations, actions, settings in (
-        (VECTOR, DISCRETE, {"memory": "mingru"}),
+        (VECTOR, DISCRETE, {"memory": "attention"}),
         (VECTOR, DISCRETE, {"memory": "window"}),
         (VECTOR, DISCRETE, {"activation": "elu"}),
         (VECTOR, BOX, {"use_sde": True}),
@@ -159,6 +163,8 @@ def test_a_memory_derived_from_ours_acts_with_its_own_forward():
         {"memory": "lstm"},
         {"memory": "lstm", "sequence_length": 10, "separate_memory": True, **BOTH},
         {"memory": "gru", "sequence_length": 40, "shortcut": True, **BOTH},
+        {"memory": "mingru", "sequence_length": 40, **BOTH},
+        {"memory": "lru", "sequence_length": 16},
     ],
 )
 def test_a_segment_is_what_the_forward_says_of_it_in_every_group(env, settings):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retain.errors import UsageError
+from retain.memory.arrays import ArrayStep, ComplexStates, arrays_fit
 from retain.memory.base import Memory
 from retain.memory.registry import register_memory
 from retain.ops import linear_recurrence
@@ -43,15 +44,20 @@ class Rotations(nn.Module):
     def forward(self, x: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
         """`[T, B, D]` and the state `[B, 2 N]` to `[T, B, H]` and the state after the last step."""
         T, B, _ = x.shape
-        scale = self.log_scale.exp().repeat_interleave(2)
-        enter = self.enter.weight * scale.unsqueeze(1)
-        entering = linear(x, enter, torch.zeros_like(scale)).view(T, B, -1, 2)
+        enter, leave = self.products()
+        entering = linear(x, enter, torch.zeros_like(enter[:, 0])).view(T, B, -1, 2)
         states = linear_recurrence(
             decay=self.decay(), input=entering, reset=reset, initial=state.view(B, -1, 2)
         ).flatten(2)
         read = torch.cat((states, x.to(states.dtype)), dim=-1)
-        weight = torch.cat((self.leave.weight, self.skip.weight), dim=1)
-        return linear(read, weight, self.skip.bias), states[-1]
+        return linear(read, leave, self.skip.bias), states[-1]
+
+    def products(self) -> tuple[Tensor, Tensor]:
+        """The weights `[2 N, D]` of what enters the states, and `[H, 2 N + D]` of what is read from
+        states and input."""
+        scale = self.log_scale.exp().repeat_interleave(2)
+        leave = torch.cat((self.leave.weight, self.skip.weight), dim=1)
+        return self.enter.weight * scale.unsqueeze(1), leave
 
 
 @register_memory("lru")
@@ -128,6 +134,13 @@ class LRU(Memory):
             x = x + y
             ends.append(end)
         return x, (torch.stack(ends, dim=1),)
+
+    def array_step(self, rows: int) -> ArrayStep | None:
+        """See `Memory`."""
+        if type(self) is not LRU or not arrays_fit(self.rotations[0].enter.weight):
+            return None
+        layers = [(one.decay(), *one.products(), one.skip.bias) for one in self.rotations]
+        return ComplexStates(layers, [(norm.weight, norm.bias) for norm in self.norms], rows)
 
     @torch.no_grad()
     def metrics(self, carry: Carry) -> dict[str, float | Tensor]:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retain.errors import UsageError
+from retain.memory.arrays import ArrayStep, GatedBlocks, arrays_fit
 from retain.memory.base import Memory
 from retain.memory.horizons import spread_horizons
 from retain.memory.registry import register_memory
@@ -138,6 +139,19 @@ class MinGRU(Memory):
             x, end = block.step(x, rows[:, layer])
             ends.append(end.unsqueeze(1))
         return self.norm.forward(x).unsqueeze(0), (torch.cat((*ends, before), dim=1),)
+
+    def array_step(self, rows: int) -> ArrayStep | None:
+        """See `Memory`."""
+        if type(self) is not MinGRU or not arrays_fit(self.local.weight):
+            return None
+        embed, norm = self.local.embed, self.norm
+        blocks = [
+            (block.norm.weight, block.norm.bias, block.gates.weight, block.gates.bias)
+            for block in self.blocks
+        ]
+        return GatedBlocks(
+            (embed.weight, embed.bias), self.local.weight, blocks, (norm.weight, norm.bias), rows
+        )
 
     @torch.no_grad()
     def metrics(self, carry: Carry) -> dict[str, float | Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from retain.errors import UsageError
-from retain.memory.arrays import ArrayStep, GRUCells, LSTMCells
+from retain.memory.arrays import ArrayStep, GRUCells, LSTMCells, arrays_fit
 from retain.memory.base import Memory, clear
 from retain.memory.horizons import spread_horizons
 from retain.memory.registry import register_memory
@@ -156,9 +156,7 @@ class Recurrent(Memory):
 
     def _array_layers(self, kind: type["Recurrent"]) -> list[Sequence[Tensor]] | None:
         """Every layer's weights, if this is exactly that memory, on a CPU in float32."""
-        weight = self._weights(0)[0]
-        known = weight.device.type == "cpu" and weight.dtype == torch.float32
-        if type(self) is not kind or not known:
+        if type(self) is not kind or not arrays_fit(self._weights(0)[0]):
             return None
         return [self._weights(layer) for layer in range(self.layers)]
 
