@@ -22,6 +22,7 @@ from retain.doctor.probes import probe_results
 from retain.memory import GRU, LSTM, Window, make_memory
 from retain.nn import policy as policies
 from retain.nn import q_networks as nets
+from retain.nn.arrays import ArrayActor
 from retain.nn.distributions import DiagonalGaussian, SquashedGaussian
 from retain.nn.stacked import StackedMLP
 from retain.nn.torso import Torso
@@ -185,7 +186,19 @@ def target_follows_at_once(patch):
     wrap(patch, torch, "_foreach_lerp_", lambda real, slow, online, tau: real(slow, online, 1.0))
 
 
+def dropout(patch):
+    act_with_the_forward(patch)
+    torso_output(lambda x: F.dropout(x, 0.2))(patch)
+
+
+def act_with_the_forward(patch):
+    """The collector itself stops where arrays act and the forward disagrees with them."""
+    patch.setattr(ArrayActor, "of", classmethod(lambda *_: None))
+
+
 def drifting_normaliser(patch):
+    act_with_the_forward(patch)
+
     def forward(real, self, obs, *args):
         if self.policy.normaliser is not None:
             self.policy.normaliser.update(obs)
@@ -309,7 +322,7 @@ MUTANTS = [
     Mutant("reset a step late in training", sequences(reset_late), PARITY),
     Mutant("zero instead of the stored carry", sequences(zero_carry), PARITY),
     Mutant("time shuffled inside sequences", sequences(shuffled_time), PARITY),
-    Mutant("dropout while acting", torso_output(lambda x: F.dropout(x, 0.2)), PARITY),
+    Mutant("dropout while acting", dropout, PARITY),
     Mutant("carry never cleared", never_cleared, "memory: an episode ends at its reset",
            lstm, memory_results),
     Mutant("carry never cleared, whole agent", never_cleared, "an episode ends at its reset"),
