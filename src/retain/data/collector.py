@@ -86,16 +86,14 @@ class Collector(Driver):
         made: list[Segment] = []
         noise: Floats | None = None
         for stream in streams:
-            part, actor = columns.of(own(stream)), None
-            if self.device.type == "cpu":
-                actor = ArrayActor.of(self.policy, self.space, stream.num_envs)
+            shared = stream, columns.of(own(stream)), self.policy, self.chunk, self.device
+            actor = ArrayActor.of(self.policy, self.space, stream.num_envs)
             if actor is None:
-                made.append(Segment(stream, part, self.policy, self.chunk, self.device))
+                made.append(Segment(*shared))
                 continue
             if noise is None:
                 noise = actor.draw(T, B, stream.generator)
-            mine = noise[:, own(stream)]
-            made.append(ArraySegment(stream, part, self.policy, self.chunk, actor, mine))
+            made.append(ArraySegment(*shared, actor, noise[:, own(stream)]))
         return columns, made
 
     def _send(self, segment: Segment, t: int) -> None:

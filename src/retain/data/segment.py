@@ -1,6 +1,7 @@
 """A group's part of the segment that is being collected: acting, and what acting leaves."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -42,32 +43,26 @@ def split_steps(obs: Obs) -> Sequence[Obs]:
     return torch.tensor_split(obs, len(obs))
 
 
+@dataclass(eq=False)
 class Segment:
-    """A segment in which the policy's forward acts, one step at a time.
+    """A segment in which the policy's forward acts, one step at a time."""
 
-    Args:
-        chunk: steps between stored carries.
-    """
-
-    action: Tensor
-    """`[T, B, ...]` policy actions; like all tensors below, after `close`."""
-    log_prob: Tensor
-    value: Tensor
+    stream: Stream
+    columns: Columns
+    policy: SegmentPolicy
+    chunk: int
+    """Steps between stored carries."""
+    device: torch.device
+    action: Tensor = field(init=False)
+    """`[T, B, ...]` policy actions; like the tensors below, after `close`."""
+    log_prob: Tensor = field(init=False)
+    value: Tensor = field(init=False)
     """`[T, B]` V."""
-    previous_action: Tensor
+    previous_action: Tensor = field(init=False)
     """`[T, B, ...]`; only if the network reads it, like `previous_reward`."""
-    previous_reward: Tensor
+    previous_reward: Tensor = field(init=False)
 
-    def __init__(
-        self,
-        stream: Stream,
-        columns: Columns,
-        policy: SegmentPolicy,
-        chunk: int,
-        device: torch.device,
-    ) -> None:
-        self.stream, self.columns, self.policy = stream, columns, policy
-        self.chunk, self.device = chunk, device
+    def __post_init__(self) -> None:
         self.carries: list[Carry] = []
         self.dists: list[Distribution] = []
         self.values: list[Tensor] = []
@@ -76,9 +71,10 @@ class Segment:
         self._begin()
 
     def _begin(self) -> None:
-        cpu = torch.device("cpu")
-        self._each_obs = split_steps(as_tensors(self.columns.obs, cpu))
+        """Prepares what acting needs."""
+        obs = as_tensors(self.columns.obs, torch.device("cpu"))
         resets = torch.from_numpy(self.columns.reset)
+        self._each_obs = split_steps(obs)
         self._each_reset = torch.tensor_split(resets, len(resets))
         self._exploration: Tensor | None = None
         self._actions: list[Tensor] = []
@@ -177,26 +173,14 @@ class Segment:
         return self.policy(self.policy.prepare(obs), carry, reset, *previous)
 
 
+@dataclass(eq=False)
 class ArraySegment(Segment):
     """A segment in which arrays act; the policy's forward follows, one piece of steps after
-    another, and everything that is learned from is the forward's.
+    another, and everything that is learned from is the forward's."""
 
-    Args:
-        actor: acts like the policy.
-        noise: `[T, B, A]` noise of acting.
-    """
-
-    def __init__(
-        self,
-        stream: Stream,
-        columns: Columns,
-        policy: SegmentPolicy,
-        chunk: int,
-        actor: ArrayActor,
-        noise: Floats,
-    ) -> None:
-        self.actor, self.noise = actor, noise
-        super().__init__(stream, columns, policy, chunk, torch.device("cpu"))
+    actor: ArrayActor
+    noise: Floats
+    """`[T, B, A]` noise of acting."""
 
     def _begin(self) -> None:
         T, stream = len(self.columns.reward), self.stream
@@ -259,9 +243,11 @@ class ArraySegment(Segment):
                 [x[part] for x in previous],
             )
             if not self.actor.agrees(self.scores[part], dist):
+                memory = type(self.policy.torsos[0].memory).__name__
                 raise RetainError(
-                    "actions were chosen by other scores than the policy's forward gives: an "
-                    "error in retain or in this machine's NumPy, please report it"
+                    f"actions were chosen by other scores than the policy's forward gives: "
+                    f"{memory}.array_step must equal {memory}.forward (an error in retain, if the "
+                    "memory is its own: please report it)"
                 )
             self.dists.append(dist)
             self.values.append(value)

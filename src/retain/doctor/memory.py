@@ -37,6 +37,7 @@ def _results(memory: Memory) -> Iterator[Result]:
     carry = memory.initial_carry(B)
     yield _same_twice(memory, x, carry, reset)
     yield _one_forward(memory, x, carry, reset)
+    yield _arrays(memory, x, carry, reset)
     yield _split(memory, x, carry, reset)
     yield _isolated(memory, x, carry, reset)
     yield _poison(memory, x, reset)
@@ -71,6 +72,25 @@ def _one_forward(memory: Memory, x: Tensor, carry: Carry, reset: Tensor) -> Resu
         "memory: acting is training with T = 1", gap < CLOSE, f"difference {gap:.1e}",
         "An unroll differs from single steps: acting and training disagree about the policy.",
         "Compute step t from x[t] and the carry alone, the same way for every T.",
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _arrays(memory: Memory, x: Tensor, carry: Carry, reset: Tensor) -> Result:
+    name, arrays = "memory: its step in NumPy is its forward", memory.array_step(B)
+    if arrays is None:
+        return Result(name, "ok", "it has none, and acts with its forward")
+    gap = 0.0
+    for part in (slice(0, 6), slice(6, T)):  # the second begins with a carry in use
+        arrays.load(tree_leaves(carry))
+        out, carry = memory(x[part], carry, reset[part])
+        for step, cleared, expected in zip(x[part], reset[part], out, strict=True):
+            found = torch.from_numpy(arrays.step(step.numpy(), cleared.numpy()))
+            gap = max(gap, _gap(found, expected))
+    return judged(
+        name, gap < CLOSE, f"difference {gap:.1e}",
+        "array_step differs from forward, and the first segment of a run would stop it.",
+        "Clear the state where reset is true; set all of it in load; or return None.",
     )  # fmt: skip
 
 

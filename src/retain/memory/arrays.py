@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 Floats = NDArray[np.float32]
 
@@ -22,9 +22,13 @@ class ArrayStep(Protocol):
         """`[B, D]` and the resets `[B]` to `[B, H]`, which the next call overwrites."""
 
 
-def arrays_fit(weight: Tensor) -> bool:
-    """Whether a memory's weights can be read as float32 arrays."""
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
+def has_arrays(memory: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a memory is exactly of this class, whose step the arrays below know, and its weights
+    can be read as float32 arrays."""
+    return type(memory) is kind and all(
+        weight.device.type == "cpu" and weight.dtype == torch.float32
+        for weight in memory.parameters()
+    )
 
 
 class NoStep:

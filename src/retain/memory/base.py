@@ -6,7 +6,7 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from retain.memory.arrays import ArrayStep, NoStep
+from retain.memory.arrays import ArrayStep, NoStep, has_arrays
 from retain.types import Carry, tree_map
 
 
@@ -102,7 +102,7 @@ class NoMemory(Memory):
 
     def array_step(self, rows: int) -> ArrayStep | None:
         """See `Memory`."""
-        return NoStep() if type(self) is NoMemory else None
+        return NoStep() if has_arrays(self, NoMemory) else None
 
 
 OneCarry = TypeVar("OneCarry", bound=Carry)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retain.errors import UsageError
-from retain.memory.arrays import ArrayStep, ComplexStates, arrays_fit
+from retain.memory.arrays import ArrayStep, ComplexStates, has_arrays
 from retain.memory.base import Memory
 from retain.memory.registry import register_memory
 from retain.ops import linear_recurrence
@@ -137,7 +137,7 @@ class LRU(Memory):
 
     def array_step(self, rows: int) -> ArrayStep | None:
         """See `Memory`."""
-        if type(self) is not LRU or not arrays_fit(self.rotations[0].enter.weight):
+        if not has_arrays(self, LRU):
             return None
         layers = [(one.decay(), *one.products(), one.skip.bias) for one in self.rotations]
         return ComplexStates(layers, [(norm.weight, norm.bias) for norm in self.norms], rows)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retain.errors import UsageError
-from retain.memory.arrays import ArrayStep, GatedBlocks, arrays_fit
+from retain.memory.arrays import ArrayStep, GatedBlocks, has_arrays
 from retain.memory.base import Memory
 from retain.memory.horizons import spread_horizons
 from retain.memory.registry import register_memory
@@ -142,7 +142,7 @@ class MinGRU(Memory):
 
     def array_step(self, rows: int) -> ArrayStep | None:
         """See `Memory`."""
-        if type(self) is not MinGRU or not arrays_fit(self.local.weight):
+        if not has_arrays(self, MinGRU):
             return None
         embed, norm = self.local.embed, self.norm
         blocks = [

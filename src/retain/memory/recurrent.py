@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from retain.errors import UsageError
-from retain.memory.arrays import ArrayStep, GRUCells, LSTMCells, arrays_fit
+from retain.memory.arrays import ArrayStep, GRUCells, LSTMCells, has_arrays
 from retain.memory.base import Memory, clear
 from retain.memory.horizons import spread_horizons
 from retain.memory.registry import register_memory
@@ -154,12 +154,6 @@ class Recurrent(Memory):
             return self._flushed(layer, x, state, layout)
         return self._split(layer, x, state, layout)
 
-    def _array_layers(self, kind: type["Recurrent"]) -> list[Sequence[Tensor]] | None:
-        """Every layer's weights, if this is exactly that memory, on a CPU in float32."""
-        if type(self) is not kind or not arrays_fit(self._weights(0)[0]):
-            return None
-        return [self._weights(layer) for layer in range(self.layers)]
-
     def metrics(self, carry: Carry) -> dict[str, float | Tensor]:
         """`saturation`: the share of the state h whose gates hardly move any more."""
         h = tree_leaves(carry)[0]
@@ -231,8 +225,9 @@ class LSTM(Recurrent):
 
     def array_step(self, rows: int) -> ArrayStep | None:
         """See `Memory`."""
-        layers = self._array_layers(LSTM)
-        return None if layers is None else LSTMCells(layers, rows)
+        if not has_arrays(self, LSTM):
+            return None
+        return LSTMCells([self._weights(layer) for layer in range(self.layers)], rows)
 
     @staticmethod
     def _hold(bias: Tensor, shut: Tensor) -> None:
@@ -296,8 +291,9 @@ class GRU(Recurrent):
 
     def array_step(self, rows: int) -> ArrayStep | None:
         """See `Memory`."""
-        layers = self._array_layers(GRU)
-        return None if layers is None else GRUCells(layers, rows)
+        if not has_arrays(self, GRU):
+            return None
+        return GRUCells([self._weights(layer) for layer in range(self.layers)], rows)
 
     @staticmethod
     def _hold(bias: Tensor, shut: Tensor) -> None:

@@ -58,23 +58,17 @@ class ArrayActor:
         head, trunks, torso = policy.head, policy.trunks, policy.torsos[policy.acting]
         self.config, self.coder, self.acting = policy.config, policy.coder, policy.acting
         self.memory, self.shortcut = memory, torso.shortcut
-        encoder = torso.encoder
+        activation, encoder = policy.config.activation, torso.encoder
         assert isinstance(encoder, VectorEncoder)
-        self.layers: list[Layer] = []
-        for layer in encoder.mlp.layers if encoder.mlp is not None else []:
-            assert isinstance(layer, nn.Linear)
-            self._add(layer.weight.mT, layer.bias, policy.config.activation, rows)
-        self.encoder, self.layers = self.layers, []
-        for number, activation in enumerate(trunks.activations):
-            weight, bias = (getattr(trunks, f"{part}_{number}") for part in ("weight", "bias"))
-            self._add(weight[policy.acting], bias[policy.acting, 0], activation, rows)
         assert isinstance(head, DiscreteHead | BoxHead)
-        self._add(head.linear.weight.mT, head.linear.bias, "", rows)
+        embedding: Any = encoder.mlp.layers if encoder.mlp is not None else []
+        self.encoder = [_layer(one.weight.mT, one.bias, activation, rows) for one in embedding]
+        self.layers = [
+            _layer(weight[policy.acting], bias[policy.acting, 0], activation, rows)
+            for weight, bias in trunks.each_layer()
+        ]
+        self.layers.append(_layer(head.linear.weight.mT, head.linear.bias, "none", rows))
         self.spread = array(head.log_std.exp()) if isinstance(head, BoxHead) else None
-
-    def _add(self, weight: Tensor, bias: Tensor, activation: str, rows: int) -> None:
-        out = np.empty((rows, weight.shape[1]), np.float32)
-        self.layers.append((array(weight), array(bias), ACTIVATIONS.get(activation), out))
 
     @staticmethod
     def fits(policy: nn.Module) -> TypeGuard[ActorCritic]:
@@ -157,6 +151,11 @@ class ArrayActor:
         theirs = dist.logits if isinstance(dist, Categorical) else dist.mean
         difference = (torch.from_numpy(scores) - theirs).abs().max()
         return not difference > TOLERANCE * theirs.abs().max().clamp(min=1.0)
+
+
+def _layer(weight: Tensor, bias: Tensor, activation: str, rows: int) -> Layer:
+    out = np.empty((rows, weight.shape[1]), np.float32)
+    return array(weight), array(bias), ACTIVATIONS.get(activation), out
 
 
 def _through(layers: Sequence[Layer], x: Floats) -> Floats:

@@ -1,6 +1,6 @@
 """Several MLPs of one shape at once: actor and critic, or an ensemble of critics."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from math import sqrt
 from typing import Literal
@@ -73,6 +73,11 @@ class StackedMLP(nn.Module):
                 nn.init.uniform_(bias, -1 / sqrt(wide_in), 1 / sqrt(wide_in))
             self.register_parameter(f"weight_{layer}", nn.Parameter(weight))
             self.register_parameter(f"bias_{layer}", nn.Parameter(bias))
+
+    def each_layer(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every layer's weights `[K, in, out]` and biases `[K, 1, out]`."""
+        for layer in range(len(self.activations)):
+            yield getattr(self, f"weight_{layer}"), getattr(self, f"bias_{layer}")
 
     def _own_kernels(self, x: Tensor) -> bool:
         return self.kernels == "native" and self.written_out and native.fits(x)

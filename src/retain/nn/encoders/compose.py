@@ -45,26 +45,33 @@ class DictEncoder(Encoder):
         ]
         self.encoders = nn.ModuleList(made)
         self.features = sum(encoder.features for encoder in made)
-        images = sum(encoder.features for encoder in made if isinstance(encoder, ImageEncoder))
+        shown = [encoder for encoder in made if isinstance(encoder, ImageEncoder)]
+        images = sum(encoder.features for encoder in shown)
         others = self.features - images
-        self.weight = sqrt(others / images) if images and others else 1.0
-        self.norms = nn.ModuleDict(
-            {
-                str(number): nn.LayerNorm(encoder.features)
-                for number, encoder in enumerate(made)
-                if isinstance(encoder, ImageEncoder) and others
-            }
+        self.balances = nn.ModuleList(
+            Balance(encoder.features, sqrt(others / images))
+            if encoder in shown and others
+            else nn.Identity()
+            for encoder in made
         )
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
         """A dict of `[T, B, ...]` to `[T, B, features]`."""
-        parts = []
-        for number, (key, encoder) in enumerate(zip(self.keys, self.encoders, strict=True)):
-            features = encoder(obs[key])
-            if str(number) in self.norms:
-                features = self.weight * self.norms[str(number)](features)
-            parts.append(features)
-        return torch.cat(parts, dim=-1)
+        parts = zip(self.keys, self.encoders, self.balances, strict=True)
+        return torch.cat([balance(encoder(obs[key])) for key, encoder, balance in parts], dim=-1)
+
+
+class Balance(nn.Module):
+    """A layer normalisation whose output has a given spread at first."""
+
+    def __init__(self, features: int, spread: float) -> None:
+        super().__init__()
+        self.norm, self.spread = nn.LayerNorm(features), spread
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., features]` to the same shape."""
+        out: Tensor = self.spread * self.norm(x)
+        return out
 
 
 class WholeEncoder(Encoder):
