@@ -5,19 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-import retain
-from retain.errors import RetainError
 from retain.memory import LSTM
-from retain.nn import arrays
 from retain.nn.actor_critic import ActorCritic, ActorCriticConfig
 from retain.nn.arrays import ArrayActor
-from retain.types import tree_leaves, tree_map
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (5,), np.float32)
 DOUBLES = gym.spaces.Box(-np.inf, np.inf, (5,), np.float64)
 BOX = gym.spaces.Box(np.float32([-1, 0]), np.float32([1, 4]))
 DISCRETE = gym.spaces.Discrete(3, start=2)
-PLAIN = {"preset": "none", "num_steps": 32, "num_envs": 4, "seed": 3}
 
 
 def made(observations=VECTOR, actions=DISCRETE, **settings):
@@ -157,93 +152,3 @@ class Half(LSTM):
 def test_a_memory_derived_from_ours_acts_with_its_own_forward():
     assert LSTM(3, 4).array_step(2) is not None
     assert Half(3, 4).array_step(2) is None
-
-
-@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"memory": "none"},
-        {"memory": "lstm"},
-        {"memory": "lstm", "sequence_length": 10, "separate_memory": True, **BOTH},
-        {"memory": "gru", "sequence_length": 40, "shortcut": True, **BOTH},
-        {"memory": "mingru", "sequence_length": 40, **BOTH},
-        {"memory": "lru", "sequence_length": 16},
-    ],
-)
-def test_a_segment_is_what_the_forward_says_of_it_in_every_group(env, settings, monkeypatch):
-    """Among its steps are ends, cuts between two pieces, and stored carries."""
-    monkeypatch.setattr(arrays, "TOLERANCE", 1e-5)
-    settings = {**PLAIN, **settings, "num_steps": 80, "time_limit": 9, "batch_size": 160}
-    agent = retain.PPO(env, **settings, workers=2, env_groups=2, normalise_obs=True)
-    policy, chunk = agent.policy, agent.config.sequence_length or 80
-    with torch.no_grad():
-        policy.head.linear.weight.mul_(30)  # so that scores are not all near 0
-    for _ in range(2):
-        before = [stream.carry for stream in agent.collector.streams]
-        rollout = agent.collector.collect(80)
-        both = rollout.previous_action, rollout.previous_reward
-        carry = tree_map(lambda *x: torch.cat(x), *before)
-        with torch.inference_mode():
-            dist, value, after = policy(
-                policy.prepare(rollout.obs), carry, rollout.reset,
-                *(x for x in both if x is not None),
-            )  # fmt: skip
-            log_prob = dist.log_prob(rollout.action)
-        close = {"rtol": 1e-4, "atol": 1e-5}
-        torch.testing.assert_close(rollout.log_prob, log_prob, **close)
-        torch.testing.assert_close(rollout.value, value, **close)
-        for mine, theirs in zip(tree_leaves(rollout.carry_out), tree_leaves(after), strict=True):
-            torch.testing.assert_close(mine, theirs, **close)
-        for leaf, start in zip(tree_leaves(rollout.carries), tree_leaves(carry), strict=False):
-            torch.testing.assert_close(leaf[:4].view_as(start), start)
-        inner = ~(rollout.terminated | rollout.truncated)[:-1]
-        assert torch.equal(rollout.next_value[:-1][inner], rollout.value[1:][inner])
-        assert rollout.truncated.any()
-        if policy.recurrent:
-            assert len(rollout.carries) == 80 // chunk
-        if both[0] is not None:
-            assert torch.equal(both[0][1:], rollout.action[:-1])
-            assert torch.equal(both[1][1:], rollout.reward[:-1])
-    first, second = rollout.action[:, :2], rollout.action[:, 2:]
-    assert not torch.equal(first, second)  # each group has noise of its own
-
-
-@pytest.mark.parametrize("memory", ["none", "lstm"])
-def test_numbers_are_those_of_acting_with_the_forward(memory, monkeypatch):
-    """Carries, values and next values at cuts and ends, beside the other kind of segment."""
-    settings = {**PLAIN, "num_steps": 80, "memory": memory, "time_limit": 9}
-    settings |= BOTH | ({"sequence_length": 16} if memory == "lstm" else {})
-    quick = retain.PPO("CartPole-v1", **settings).collector.collect(80)
-    agent = retain.PPO("CartPole-v1", **settings)
-    actions = iter(quick.action)
-    monkeypatch.setattr(ArrayActor, "of", classmethod(lambda *_: None))
-    monkeypatch.setattr(
-        type(agent.policy.head), "sample", lambda *_: next(actions).clone().unsqueeze(0)
-    )
-    slow = agent.collector.collect(80)
-    for name in ("obs", "action", "reward", "reset", "terminated", "truncated"):
-        assert torch.equal(getattr(quick, name), getattr(slow, name))
-    for name in ("log_prob", "value", "next_value", "previous_action", "previous_reward"):
-        ours, theirs = getattr(quick, name), getattr(slow, name)
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    for name in ("carries", "carry_out"):
-        ours, theirs = (tree_leaves(getattr(x, name)) for x in (quick, slow))
-        assert len(ours) == len(theirs)
-        for one, other in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-def test_a_difference_between_acting_and_the_forward_stops_the_run(monkeypatch):
-    act = ArrayActor.act
-
-    def wrong(self, *inputs):
-        chosen = act(self, *inputs)
-        inputs[-1][:] += 0.02 * np.abs(inputs[-1]).max() + 0.02
-        return chosen
-
-    agent = retain.PPO("CartPole-v1", **PLAIN)
-    agent.collector.collect(32)
-    monkeypatch.setattr(ArrayActor, "act", wrong)
-    with pytest.raises(RetainError, match="chosen by other scores"):
-        agent.collector.collect(32)

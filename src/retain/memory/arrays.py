@@ -1,5 +1,5 @@
-"""One step of some memories in NumPy, for acting; a torch call costs five times as much at these
-sizes."""
+"""One step of some memories in NumPy, for acting: at these sizes a torch operation costs more than
+its arithmetic (benchmarks/collecting.py)."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol

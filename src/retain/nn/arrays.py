@@ -1,4 +1,5 @@
-"""Acts in NumPy, whose calls cost a fifth of torch's at these sizes.
+"""Acts in NumPy: at these sizes a torch operation costs more than its arithmetic
+(benchmarks/collecting.py).
 
 What is learned from still comes from the policy's `forward`, which the collector runs over every
 piece of a segment as soon as it is there: log-probabilities, values and carries are therefore
