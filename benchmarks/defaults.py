@@ -235,8 +235,8 @@ def main() -> None:
     head = [
         "# Defaults alone\n", f"{machine_line()}\n",
         "`python benchmarks/defaults.py`, whose head says what the columns are: return of 20 "
-        "episodes of the final agent, mean ± standard deviation (seeds). The line above is the latest "
-        "runs' machine; each run's date is in defaults.jsonl.\n",
+        "episodes of the final agent, mean ± standard deviation (seeds). The line above is the "
+        "latest runs' machine; each run's date is in defaults.jsonl.\n",
     ]  # fmt: skip
     lines = head + table(read())
     (RESULTS / "defaults.md").write_text("\n".join(lines) + "\n")
