@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import retain
-from retain.algos.optim import Adam, SafeStep, check_ownership
+from retain.algos.optim import SWEEP, Adam, SafeStep, check_ownership
 from retain.algos.ppo import PPOConfig
 from retain.algos.schedules import scheduled
 from retain.errors import NonFiniteError, UsageError
@@ -307,6 +307,31 @@ def test_quick_adam_steps_as_torchs_does(alone):
         plain.step()
         assert torch.equal(ours.weight, theirs.weight)
         assert torch.equal(ours.bias, theirs.bias)
+
+
+@pytest.mark.parametrize("how", ["eager", "compiled", "native"])
+def test_moments_of_a_parameter_that_no_longer_learns_become_zero(how, monkeypatch):
+    """Not numbers too small for the processor's full speed, where 0.9 ** n would leave them."""
+    module = torch.nn.Linear(40, 3)
+    adam = Adam(module.parameters(), lr=1e-3, eps=1e-8)
+    first = [torch.rand_like(p) - 0.5 for p in module.parameters()]
+    first[0][0] *= 1e-20  # its square is such a number at once
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: how == "compiled")
+    smallest = torch.finfo(torch.float32).tiny
+    for number in range(1100):
+        gradients = [g * (number == 0) for g in first]
+        if how == "native":
+            adam.native_step(
+                gradients, loss=torch.zeros(()), rate=1e-3, skip=None, broken=torch.zeros(()),
+                max_norm=None,
+            )  # fmt: skip
+        else:
+            adam.quick_step(gradients, rate=1e-3)
+        for slot in adam.state.values() if number >= SWEEP else ():
+            for moment in (slot["exp_avg"], slot["exp_avg_sq"]):
+                assert not ((moment != 0) & (moment.abs() < smallest)).any(), number
+    assert not adam.state[module.weight]["exp_avg"].any()
+    assert adam.state[module.weight]["exp_avg_sq"][1:].all()
 
 
 def test_kl_bound_ends_the_update():

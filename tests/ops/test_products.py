@@ -8,7 +8,7 @@ from retain.ops import products
 from retain.ops.products import LARGE, is_large, large_product, linear, matmul
 
 needs_onednn = pytest.mark.skipif(
-    not products.ONEDNN, reason="torch without oneDNN, or a processor without AVX-512"
+    not products.HAS_ONEDNN, reason="torch without oneDNN, or a processor without AVX-512"
 )
 
 
@@ -49,6 +49,7 @@ def test_only_large_float32_products_on_a_cpu_go_to_onednn(monkeypatch):
 @pytest.mark.parametrize("lead", [(512,), (16, 32)])
 def test_linear_is_torchs_linear_with_its_gradients(lead, monkeypatch):
     calls = []
+    monkeypatch.setattr(products, "ONEDNN", True)
     monkeypatch.setattr(products, "large_product", lambda *a: calls.append(a) or large_product(*a))
     torch.manual_seed(0)
     x = torch.randn(*lead, 96, requires_grad=True)
@@ -63,6 +64,17 @@ def test_linear_is_torchs_linear_with_its_gradients(lead, monkeypatch):
     with torch.no_grad():
         assert torch.equal(linear(x, weight, bias), linear(x.detach(), weight, bias))
     assert len(calls) == 5
+
+
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD"])
+def test_an_intel_processor_is_known_by_its_vendor(vendor, monkeypatch, tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(products, "Path", lambda name: cpuinfo)
+    monkeypatch.setattr(products.platform, "processor", lambda: f"family 6, {vendor}")
+    assert products._is_intel() == (vendor == "GenuineIntel")
+    cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    monkeypatch.setattr(products.platform, "processor", lambda: "x86_64")
+    assert products._is_intel() == (vendor == "GenuineIntel")
 
 
 def test_small_and_stacked_products_are_torchs():

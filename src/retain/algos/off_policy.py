@@ -21,7 +21,7 @@ from torch import Tensor
 from retain.algos.compiled import CompiledStep
 from retain.algos.off_policy_config import OffPolicyConfig
 from retain.algos.off_policy_losses import OffPolicyLosses
-from retain.algos.optim import Adam, SafeStep, check_ownership, new_flag
+from retain.algos.optim import Adam, SafeStep, check_ownership, follow, new_flag
 from retain.algos.pieces import Batch, pieces_of
 from retain.algos.schedules import scheduled
 from retain.algos.together import bucket, emptied, observe
@@ -364,8 +364,7 @@ class OffPolicyUpdate(OffPolicyLosses):
     def _follow(self) -> None:
         """Moves the target networks towards the online ones, unless a step was not finite."""
         online, slow = self._pairs
-        share = self.config.tau * (1 - self.broken)
-        torch._foreach_lerp_(slow, online, [share] * len(slow))
+        follow(slow, online, self.config.tau * (1 - self.broken))
 
     def _set_rates(self, progress: float) -> Rates:
         """The step sizes at `progress` of the run, which the optimizers show as well."""

@@ -5,6 +5,7 @@ from itertools import compress
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retain.errors import UsageError
@@ -42,12 +43,21 @@ def named_non_finite(named: Iterable[tuple[str, Tensor | None]]) -> str | None:
     return None
 
 
+TINY_MEAN, TINY_SQUARE = 1e-30, 1e-36
+"""Moments below these are set to zero: they move no parameter, since the step divides by at least
+`eps`. The moments of a unit that no longer learns decay to numbers which a CPU computes with at a
+hundredth of its speed, and stay there."""
+SWEEP = 64
+"""Steps after which the fused kernel's moments are looked through for tiny ones. A moment that was
+not tiny then does not become slow before the next time."""
+
+
 class Adam(torch.optim.Adam):
     """torch's Adam (Kingma and Ba 2015, arXiv:1412.6980), with a step at a third of the cost.
 
     `quick_step` calls the same fused kernel on the same state, without `step`'s hooks and groupings
     in Python, which at these network sizes cost more than the update. It waits for nothing: whether
-    a step is skipped is decided on the device.
+    a step is skipped is decided on the device. Moments too small to move a parameter become zero.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, eps: float) -> None:
@@ -101,6 +111,10 @@ class Adam(torch.optim.Adam):
             weight_decay=0.0, eps=eps, amsgrad=False, maximize=False, grad_scale=divisor,
             found_inf=skip,
         )  # fmt: skip
+        if counts[0].device.type == "cpu" and float(counts[0]) % SWEEP == 0:
+            for mean, square in zip(means, squares, strict=True):
+                torch.hardshrink(mean, TINY_MEAN, out=mean)
+                torch.threshold_(square, TINY_SQUARE, 0.0)
 
     @property
     def together(self) -> bool:
@@ -123,6 +137,7 @@ class Adam(torch.optim.Adam):
             parameters, gradients, means, squares, counts[0], loss=loss, broken=broken,
             skip=None if skip is None else skip.to(broken.dtype), rate=rate,
             betas=self.defaults["betas"], eps=self.defaults["eps"], max_norm=max_norm,
+            tiny=(TINY_MEAN, TINY_SQUARE),
         )  # fmt: skip
 
     def _used(self, gradients: Sequence[Tensor | None]) -> tuple[list[Tensor], ...]:
@@ -178,6 +193,22 @@ class Adam(torch.optim.Adam):
         self._lists = self._of(self._given, self._together())
 
 
+def norms_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Each tensor's L2 norm."""
+    if torch.compiler.is_compiling():
+        return [torch.linalg.vector_norm(tensor) for tensor in tensors]
+    return list(torch._foreach_norm(tensors))
+
+
+def follow(slow: Sequence[Tensor], online: Sequence[Tensor], share: float | Tensor) -> None:
+    """Moves each of the slow tensors a share of the way to the online one."""
+    if torch.compiler.is_compiling():  # which cannot fuse the other form with its neighbours
+        for one, goal in zip(slow, online, strict=True):
+            one.lerp_(goal, share)
+    else:
+        torch._foreach_lerp_(slow, online, [share] * len(slow))
+
+
 def written_out_adam(
     parameters: Sequence[Tensor],
     gradients: Sequence[Tensor],
@@ -201,8 +232,8 @@ def written_out_adam(
         size, root = rate / (1 - beta1**step), (1 - beta2**step).sqrt()
         if divisor is not None:
             gradient = gradient / divisor
-        first = torch.lerp(mean, gradient, 1 - beta1)
-        second = beta2 * square + (1 - beta2) * gradient * gradient
+        first = F.hardshrink(torch.lerp(mean, gradient, 1 - beta1), TINY_MEAN)
+        second = F.threshold(beta2 * square + (1 - beta2) * gradient * gradient, TINY_SQUARE, 0.0)
         moved = parameter - size * first / (second.sqrt() / root + eps)
         for old, new in ((parameter, moved), (mean, first), (square, second)):
             old.copy_(new if kept is None else torch.where(kept, old, new))
@@ -281,7 +312,7 @@ class SafeStep:
                 max_norm=self.max_norm,
             )  # fmt: skip
             return norms[:-1], norms[-1]
-        sizes = list(torch._foreach_norm(given))
+        sizes = norms_of(given)
         norm = torch.linalg.vector_norm(torch.stack(sizes))
         whole = norm + loss.detach()
         bad = (whole - whole).ne(0).to(self.broken.dtype)  # NaN or infinite

@@ -1,10 +1,13 @@
 """Large float32 products on a CPU, in the faster of the two libraries that torch includes.
 
-torch sends float32 products to MKL, which leaves AVX-512 unused on processors other than Intel's.
-oneDNN, which torch uses for convolutions, uses AVX-512 everywhere and is twice as fast there
-(benchmarks/cpu.py). Small products stay with MKL, since a call of oneDNN costs more.
+torch sends float32 products to MKL, which leaves AVX-512 unused on many processors other than
+Intel's. oneDNN, which torch uses for convolutions, uses AVX-512 everywhere and is up to twice as
+fast there (benchmarks/cpu.py). Small products stay with MKL, since a call of oneDNN costs more; and
+all do on an Intel processor, where MKL is as fast on one thread and faster on several.
 """
 
+import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +25,14 @@ def _has_onednn() -> bool:
     return wide and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-ONEDNN = _has_onednn()
+def _is_intel() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return "GenuineIntel" in (cpuinfo.read_text() if cpuinfo.exists() else platform.processor())
+
+
+HAS_ONEDNN = _has_onednn()
+ONEDNN = HAS_ONEDNN and not _is_intel()
+"""Whether large products go to oneDNN here."""
 
 
 def is_large(x: Tensor, rows: int, weights: int) -> bool:

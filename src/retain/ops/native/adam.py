@@ -23,6 +23,7 @@ def adam_step(
     betas: tuple[float, float],
     eps: float,
     max_norm: float | None,
+    tiny: tuple[float, float],
 ) -> Tensor:
     """Takes a step of Adam (Kingma and Ba 2015, arXiv:1412.6980) on contiguous float32 tensors of a
     CPU, unless it must not.
@@ -34,6 +35,7 @@ def adam_step(
         broken: scalar; nothing is stepped unless it is 0.
         skip: scalar that leaves out this step unless it is 0; None for 0.
         max_norm: the largest global L2 norm of the gradient.
+        tiny: means and squares below these become 0.
     Returns:
         `[P + 1]` the norm of each gradient, and of all of them, before clipping.
     Raises:
@@ -47,6 +49,6 @@ def adam_step(
             pointers(parameters), pointers(gradients), pointers(means), pointers(squares),
             count.data_ptr(), loss.data_ptr(), broken.data_ptr(),
             None if skip is None else skip.data_ptr(), norms.data_ptr(), rate, *betas, eps,
-            max_norm or 0.0,
+            max_norm or 0.0, *tiny,
         )  # fmt: skip
     return norms

@@ -43,7 +43,7 @@ FUNCTIONS = {
     "outer_sum": "nnn pppi",
     "mlp_forward": "nnn pppppi",
     "mlp_backward": "nnn pppppppppi",
-    "adam_step": "n pppppppppp ddddd",
+    "adam_step": "n pppppppppp ddddddd",
 }
 """The arguments of each function: a long, a pointer, an int or a double."""
 
