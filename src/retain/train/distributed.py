@@ -21,6 +21,10 @@ from retain.errors import RanksError, UsageError
 from retain.train.ranked import NO_ANSWER, STORE, restarts, seconds, started
 
 
+FEW = 8
+"""Ranks up to which each sends its tensor to every other one itself."""
+
+
 class Group:
     """The default process group as an `Exchange`."""
 
@@ -33,8 +37,22 @@ class Group:
             if not x.is_contiguous():
                 x = x.contiguous()
             found = x.new_empty((self.size, *x.shape))
-            dist.all_gather(list(found.unbind()), x)
+            if x.is_cuda or self.size > FEW:
+                dist.all_gather(list(found.unbind()), x)
+            else:
+                self._from_each(x, found)
             return found
+
+    def _from_each(self, x: Tensor, found: Tensor) -> None:
+        """Gathers by messages between every two ranks: on a CPU less than half as long as gloo's
+        `all_gather`, which passes the tensors on from rank to rank."""
+        found[self.rank] = x
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        messages = [dist.irecv(found[rank], rank) for rank in others]
+        messages += [dist.isend(x, rank) for rank in others]
+        for message in messages:
+            assert message is not None  # this process is in the group
+            message.wait()
 
     def swap(self, x: Tensor) -> Tensor:
         """See `Exchange`."""
