@@ -55,12 +55,15 @@ class Task:
     @property
     def what(self) -> str:
         """The memory, and what was set besides the preset."""
-        return " ".join([self.memory, *(str(value) for _, value in self.settings)])
+        set_ = (name if value is True else str(value) for name, value in self.settings)
+        return " ".join([self.memory, *set_])
 
 
 def window(length: int, summary: str) -> tuple[tuple[str, object], ...]:
     return (("window", length), ("summary", summary))
 
+
+OVERLAP = (("overlap", True),)
 
 TASKS = (
     Task("CartPole-v1", "none", 100_000, 500, None, "rl-zoo 500"),
@@ -78,6 +81,10 @@ TASKS = (
     Task("HalfCheetah-v5", "none", 1_000_000, 1443, None, "CleanRL 1443"),
     Task("Walker2d-v5", "none", 1_000_000, 2288, None, "CleanRL 2288"),
     Task("Hopper-v5", "none", 1_000_000, 2383, None, "CleanRL 2383"),
+    Task("CartPole-v1", "none", 100_000, 500, None, "", settings=OVERLAP),
+    Task("Pendulum-v1", "none", 100_000, -200, None, "", settings=OVERLAP),
+    Task("CartPoleNoVel-v1", "lstm", 100_000, 475, 4, "", settings=OVERLAP),
+    Task("PendulumNoVel-v1", "lstm", 100_000, -250, None, "", settings=OVERLAP),
     Task("Pendulum-v1", "none", 20_000, -250, 4, "", "DDPG", within=True),
     Task("Pendulum-v1", "none", 20_000, -200, None, "rl-zoo -152", "TD3"),
     Task("Pendulum-v1", "none", 20_000, -200, None, "rl-zoo -157", "SAC"),

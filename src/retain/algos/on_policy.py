@@ -10,6 +10,7 @@ of it that begins with the carry that acting left there.
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from retain.algos.ahead import Ahead
 from retain.algos.compiled import CompiledStep
 from retain.algos.contract import Update
 from retain.algos.diagnostics import DISAGREE, Diagnostics, Seen, read, where_largest
@@ -89,6 +91,8 @@ class OnPolicyUpdate(Update[Collector]):
         )
         self.gradient_steps = 0
         self.diagnostics = Diagnostics(policy)
+        self.ahead = Ahead(policy) if config.overlap else None
+        """The segment collected ahead, with `overlap`."""
         self.divide(Shards(), seed)
 
     def divide(self, shards: Shards, seed: int) -> None:
@@ -172,11 +176,32 @@ class OnPolicyUpdate(Update[Collector]):
         Args:
             progress: gives the finished share of the run, in [0, 1].
         """
+        if self.ahead is not None:
+            return self._turn_ahead(self.ahead, collector, progress)
         share = progress()
         exploration = self.explore(share)
-        several = self.shards.several
-        collect = collector.collect_shards if several else collector.collect
-        return self.update(collect(self.config.num_steps), share) | exploration
+        return self.update(collector.collect_shards(self.config.num_steps), share) | exploration
+
+    def _turn_ahead(
+        self, ahead: Ahead, collector: Collector, progress: Callable[[], float]
+    ) -> dict[str, float]:
+        """Updates on the segment that is ready, and collects the next one meanwhile."""
+        steps = self.config.num_steps
+        if ahead.ready is None:
+            ahead.share = progress()
+            self.explore(ahead.share)
+            ahead.ready = ahead.collect(collector, steps).result()
+        share, next_share = ahead.share, progress()
+        exploration = self.explore(next_share)
+        following = ahead.collect(collector, steps)
+        if self.config.compile and not self.gradient_steps:
+            wait([following])  # a graph is not made while anything else runs
+        try:
+            row = self.update(ahead.ready, share)
+        finally:
+            wait([following])
+        ahead.ready, ahead.share = following.result(), next_share
+        return row | exploration
 
     def update(self, rollout: Rollout | Sequence[Rollout], progress: float) -> dict[str, float]:
         """One update on a segment.
@@ -209,7 +234,9 @@ class OnPolicyUpdate(Update[Collector]):
         row = read(self._metrics(parts, progress) | self._look(parts))
         if row.pop(BROKEN):
             raise self._failure(parts, progress)
-        if row[f"first_{self.GAP}"] > DISAGREE:
+        if self.ahead is not None:  # whose parameters did not act
+            row[f"stale_{self.GAP}"] = row.pop(f"first_{self.GAP}")
+        elif row[f"first_{self.GAP}"] > DISAGREE:
             self.diagnostics.disagreement = self._disagreement(parts)
         return row | {"learning_rate": rate, "gradient_steps": float(self.gradient_steps)}
 
@@ -389,6 +416,10 @@ class OnPolicyUpdate(Update[Collector]):
             for shard, own in zip(self.shards.own, running, strict=True):
                 tensors[self._key("reward.running", shard)] = own.clone()
         facts = {"gradient_steps": self.gradient_steps, "diagnostics": self.diagnostics.state()}
+        if self.ahead is not None and self.ahead.ready is not None:
+            for shard, rollout in zip(self.shards.own, self.ahead.ready, strict=True):
+                tensors |= with_prefix(f"ahead.{shard}.", rollout.tensors())
+            facts["ahead"] = self.ahead.share
         return tensors, facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -403,6 +434,13 @@ class OnPolicyUpdate(Update[Collector]):
             self.reward_normaliser.load_state_dict(statistics | {"running": torch.cat(own)})
         self.gradient_steps = facts["gradient_steps"]
         self.diagnostics.restore(facts["diagnostics"])
+        if self.ahead is not None and "ahead" in facts:
+            carry, device = self.policy.initial_carry(1), self.generator.device
+            mine = [under_prefix(f"ahead.{shard}.", tensors) for shard in self.shards.own]
+            self.ahead.share = facts["ahead"]
+            self.ahead.ready = [
+                Rollout.of({name: x.to(device) for name, x in one.items()}, carry) for one in mine
+            ]
 
     def _key(self, name: str, shard: int) -> str:
         return f"{name}.{shard}" if self.shards.several else name

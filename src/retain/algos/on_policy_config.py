@@ -38,6 +38,9 @@ class OnPolicyConfig(NetworkConfig):
     """Largest global gradient norm."""
     normalise_reward: bool = setting(False, fixed="the saved statistics go with it")
     """Divide rewards by the running standard deviation of the return."""
+    overlap: bool = setting(False, fixed="a segment that is collected but not learned goes with it")
+    """Collect the next segment while learning from the last one: its actions come from parameters
+    that are one update older."""
 
     def __post_init__(self) -> None:
         """Refuses values that make no sense."""
@@ -49,6 +52,12 @@ class OnPolicyConfig(NetworkConfig):
         check_range(self, "max_grad_norm", "adam_eps", low=0, above=True)
         if self.refresh_carries and self.epochs == 1:
             raise UsageError("refresh_carries would do nothing: epochs is 1")
+        if self.overlap and not self.corrects:
+            algo = type(self).__name__.removesuffix("Config").lower()
+            raise UsageError(
+                f"overlap is on, but the loss of {algo} takes every action for one of the current "
+                "policy (expected off; ppo and vtrace correct for older ones)"
+            )
         if self.num_steps % self.sequence:
             raise UsageError(
                 f"sequence_length {self.sequence} does not divide num_steps {self.num_steps}"
@@ -60,6 +69,11 @@ class OnPolicyConfig(NetworkConfig):
                 f"batch_size {self.batch_size} is not a multiple of the sequence length "
                 f"{self.sequence}; nearest that is: {nearest}"
             )
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the loss corrects for actions of other parameters than the current ones."""
+        return False
 
     @property
     def sequence(self) -> int:

@@ -193,14 +193,14 @@ class Adam(torch.optim.Adam):
         self._lists = self._of(self._given, self._together())
 
 
-def norms_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+def norms_of(tensors: list[Tensor]) -> list[Tensor]:
     """Each tensor's L2 norm."""
     if torch.compiler.is_compiling():
         return [torch.linalg.vector_norm(tensor) for tensor in tensors]
     return list(torch._foreach_norm(tensors))
 
 
-def follow(slow: Sequence[Tensor], online: Sequence[Tensor], share: float | Tensor) -> None:
+def follow(slow: list[Tensor], online: list[Tensor], share: Tensor) -> None:
     """Moves each of the slow tensors a share of the way to the online one."""
     if torch.compiler.is_compiling():  # which cannot fuse the other form with its neighbours
         for one, goal in zip(slow, online, strict=True):

@@ -48,6 +48,11 @@ class PPOConfig(PolicyGradientConfig):
     target_kl: float | None = None
     """End the update when a minibatch's approximate KL exceeds 1.5 times this."""
 
+    @property
+    def corrects(self) -> bool:
+        """See `OnPolicyConfig.corrects`: by the ratio to the policy that acted."""
+        return True
+
     def __post_init__(self) -> None:
         """Refuses values that make no sense."""
         super().__post_init__()

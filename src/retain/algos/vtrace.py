@@ -38,6 +38,11 @@ class VTraceConfig(PolicyGradientConfig):
     c_clip: float = 1.0
     """Largest weight of a trace; it decides how fast the values converge."""
 
+    @property
+    def corrects(self) -> bool:
+        """See `OnPolicyConfig.corrects`: by the ratio to the policy that acted."""
+        return True
+
     def __post_init__(self) -> None:
         """Refuses values that make no sense."""
         super().__post_init__()

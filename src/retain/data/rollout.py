@@ -1,6 +1,6 @@
 """A segment of the timeline, and how it is cut into sequences for training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from retain.errors import UsageError
-from retain.types import Carry, Obs, tree_map
+from retain.types import Carry, Obs, tree_leaves, tree_like, tree_map, under_prefix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,37 @@ class Rollout:
     def steps(self) -> int:
         """T, the number of steps."""
         return self.reset.shape[0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name, for a checkpoint."""
+        named = {"sequences": torch.tensor(len(self.carries))}
+        for field in fields(self):
+            entry = getattr(self, field.name)
+            if isinstance(entry, dict):
+                named |= {f"{field.name}.{key}": x for key, x in entry.items()}
+            elif isinstance(entry, tuple):
+                named |= {f"{field.name}.{i}": x for i, x in enumerate(tree_leaves(entry))}
+            elif entry is not None:
+                named[field.name] = entry
+        return named
+
+    @classmethod
+    def of(cls, named: Mapping[str, Tensor], carry: Carry) -> Self:
+        """The segment from what `tensors` returned.
+
+        Args:
+            carry: any of the policy's carries; only its structure counts.
+        """
+        each = len(tree_leaves(carry))
+
+        def tree(field: str, number: int) -> Any:
+            first = number * each
+            return tree_like(carry, [named[f"{field}.{first + i}"] for i in range(each)])
+
+        columns: dict[str, Any] = {f.name: named[f.name] for f in fields(cls) if f.name in named}
+        columns.setdefault("obs", under_prefix("obs.", named))
+        carries = tuple(tree("carries", number) for number in range(int(named["sequences"])))
+        return cls(**columns, carries=carries, carry_out=tree("carry_out", 0))
 
     def sequences(self, *, obs: Obs, advantage: Tensor, target: Tensor) -> Sequences:
         """Cuts the segment at its stored carries: K carries make K * B sequences of T / K steps.

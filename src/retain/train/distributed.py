@@ -20,7 +20,6 @@ from retain.data.shards import ALONE, Exchange, Layout
 from retain.errors import RanksError, UsageError
 from retain.train.ranked import NO_ANSWER, STORE, restarts, seconds, started
 
-
 FEW = 8
 """Ranks up to which each sends its tensor to every other one itself."""
 
