@@ -52,12 +52,14 @@ def interleaved(
 ) -> dict[tuple[str, int], float]:
     """Median steps per second over the rounds by (name, threads), with 1 and with 2 threads.
 
-    JAX decides at its start how many threads it has, so SBX has a process for each number.
+    JAX decides at its start how many threads it has, and a graph when it is compiled, so SBX and
+    what is compiled have a process for each number.
     """
     systems: dict[tuple[str, int], System] = {}
     for name, build in builds.items():
+        apart = name.startswith("SBX") or "--compile" in name
         systems[name, 1] = System(build, int(name.startswith("SBX")))
-        systems[name, 2] = System(build) if name.startswith("SBX") else systems[name, 1]
+        systems[name, 2] = System(build) if apart else systems[name, 1]
     for (name, threads), system in systems.items():
         system(steps[name], threads)
     rates: dict[tuple[str, int], list[float]] = {key: [] for key in systems}
