@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import retain
-from retain.algos.optim import SWEEP, Adam, SafeStep, check_ownership
+from retain.algos.adam import SWEEP, Adam
+from retain.algos.optim import SafeStep, check_ownership
 from retain.algos.ppo import PPOConfig
 from retain.algos.schedules import scheduled
 from retain.errors import NonFiniteError, UsageError

@@ -7,14 +7,16 @@ the two write is shared and nothing depends on who is first: the same seeds give
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
+from torch import Tensor
 
 from retain.data.collector import Collector
 from retain.data.rollout import Rollout
 from retain.nn.policy import SegmentPolicy
+from retain.types import under_prefix, with_prefix
 
 
 class Ahead:
@@ -26,7 +28,7 @@ class Ahead:
 
     def __init__(self, policy: SegmentPolicy) -> None:
         self.learner, self.actor = policy, copy.deepcopy(policy)
-        self.ready: Sequence[Rollout] | None = None
+        self.ready: list[Rollout] | None = None
         """The segment to learn from next, one for each of this process's shards."""
         self.share = 0.0
         """The position of the schedules when `ready` was collected."""
@@ -37,6 +39,22 @@ class Ahead:
         self.actor.load_state_dict(self.learner.state_dict())
         collector.policy = self.actor
         return self._thread.submit(_collect, collector, num_steps, torch.get_num_threads())
+
+    def tensors(self, shards: Sequence[int]) -> dict[str, Tensor]:
+        """The segment that is ready, of these shards, by name."""
+        named: dict[str, Tensor] = {}
+        for shard, rollout in zip(shards, self.ready or (), strict=True):
+            named |= with_prefix(f"ahead.{shard}.", rollout.tensors())
+        return named
+
+    def restore(self, tensors: Mapping[str, Tensor], share: float, shards: Sequence[int]) -> None:
+        """Restores what `tensors` returned, and `share`."""
+        carry = self.learner.initial_carry(1)
+        device = next(self.learner.parameters()).device
+        self.share, self.ready = share, []
+        for shard in shards:
+            named = under_prefix(f"ahead.{shard}.", tensors)
+            self.ready.append(Rollout.of({k: x.to(device) for k, x in named.items()}, carry))
 
 
 def _collect(collector: Collector, num_steps: int, threads: int) -> list[Rollout]:

@@ -12,16 +12,16 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
-import gymnasium as gym
 import torch
 from torch import Tensor
 
+from retain.algos.adam import Adam
 from retain.algos.compiled import CompiledStep
 from retain.algos.off_policy_config import OffPolicyConfig
 from retain.algos.off_policy_losses import OffPolicyLosses
-from retain.algos.optim import Adam, SafeStep, check_ownership, follow, new_flag
+from retain.algos.optim import SafeStep, check_ownership, follow, new_flag
 from retain.algos.pieces import Batch, pieces_of
 from retain.algos.schedules import scheduled
 from retain.algos.together import bucket, emptied, observe
@@ -31,8 +31,8 @@ from retain.data.replay import Replay
 from retain.data.shards import Shards, shard_seed
 from retain.errors import NonFiniteError, UsageError
 from retain.nn.noise import Source
-from retain.nn.q_networks import Actor, OffPolicyNets
-from retain.types import Carry, Obs, restore_generator, under_prefix, with_prefix
+from retain.nn.q_networks import OffPolicyNets
+from retain.types import restore_generator, under_prefix, with_prefix
 
 Rates: TypeAlias = Mapping[str, float | Tensor]
 """Step sizes by the name of the optimizer: numbers or scalars."""
@@ -47,28 +47,6 @@ class OffPolicyUpdate(OffPolicyLosses):
     Args:
         seed: seed of the losses' samples.
     """
-
-    METRICS: ClassVar[tuple[str, ...]] = (
-        "critic_loss", "q_mean", "grad_norm", "actor_loss", "masked_fraction",
-    )  # fmt: skip
-    """Names of the metrics that `update` returns, some not at every call."""
-    action_space: ClassVar[type[gym.Space[Any]]] = gym.spaces.Box
-    """The kind of action space that the algorithm can learn."""
-    others: ClassVar[str]
-    """The alternative for other action spaces, for the error line."""
-    actor: ClassVar[type[Actor] | None]
-    """The class of the actor; None acts greedily on the critic's values."""
-    critics: ClassVar[int]
-    target_actor: ClassVar[bool] = False
-    """Whether the target networks include a copy of the actor."""
-    checks: ClassVar[tuple[str, ...]] = (
-        "replay",
-        "starts",
-        "actor alone",
-        "targets",
-        "replay's bootstrap",
-    )
-    probe_share = 0.25
 
     replays: Sequence[Replay]
     """The replay of each of this process's shards; their owner sets them before the first
@@ -163,50 +141,6 @@ class OffPolicyUpdate(OffPolicyLosses):
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         """The critic's optimizer, and the actor's if there is one."""
         return self._optimizers
-
-    @torch.no_grad()
-    def outputs(self, obs: Obs, reset: Tensor, action: Tensor, reward: Tensor) -> Tensor:
-        """`[T, B, F]` the features of every torso."""
-        previous = self.nets.previous(action, reward, reset)
-        carries: Any = self.nets.initial_carry(reset.shape[1])
-        pairs = zip(self.nets.torsos, carries, strict=True)
-        return torch.cat([t.forward(obs, previous, c, reset)[0] for t, c in pairs], -1)
-
-    @torch.no_grad()
-    def expected(
-        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor, chosen: Tensor
-    ) -> Tensor:
-        """`[1, B]` the smallest value that a critic gives to the chosen action."""
-        carries: Any = carry
-        previous = self.nets.previous(action, reward, reset)
-        features, _ = self.nets.critic.torso.forward(obs, previous, carries[0], reset)
-        critic = self.nets.critic
-        return self.estimate(critic.pick(critic.forward(features, chosen), chosen))
-
-    @classmethod
-    def networks(
-        cls, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any
-    ) -> OffPolicyNets:
-        """Builds the networks that this algorithm trains.
-
-        Raises:
-            UsageError: the algorithm cannot learn such actions.
-        """
-        if not isinstance(action_space, cls.action_space):
-            raise UsageError(
-                f"{cls.__name__.removesuffix('Update').lower()} needs {cls.action_space.__name__} "
-                f"actions, but the action space is {action_space}; {cls.others}"
-            )
-        return OffPolicyNets(
-            observation_space, action_space, config, actor=cls.actor, critics=cls.count(config),
-            target_actor=cls.target_actor, own_torso=config.memory_owner == "separate",
-            dueling=config.dueling, quantiles=config.quantiles,
-        )  # fmt: skip
-
-    @classmethod
-    def count(cls, config: Any) -> int:
-        """The number of critics."""
-        return cls.critics
 
     @abstractmethod
     def scale(self, progress: float) -> float:

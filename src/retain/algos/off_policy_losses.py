@@ -2,7 +2,9 @@
 targets, the losses' parts, and priorities."""
 
 from abc import abstractmethod
+from typing import Any, ClassVar
 
+import gymnasium as gym
 import torch
 from torch import Tensor
 
@@ -10,16 +12,38 @@ from retain.algos.contract import Update
 from retain.algos.off_policy_config import OffPolicyConfig
 from retain.algos.pieces import Batch, Pieces
 from retain.data.experience import Experience
-from retain.nn.q_networks import OffPolicyNets
+from retain.errors import UsageError
+from retain.nn.q_networks import Actor, OffPolicyNets
 from retain.nn.torso import Torso
 from retain.ops import n_step_return, q_loss
-from retain.types import Carry
+from retain.types import Carry, Obs
 
 
 class OffPolicyLosses(Update[Experience]):
     """The losses of an off-policy algorithm. Subclasses define the value of successors and, with an
     actor, its loss."""
 
+    METRICS: ClassVar[tuple[str, ...]] = (
+        "critic_loss", "q_mean", "grad_norm", "actor_loss", "masked_fraction",
+    )  # fmt: skip
+    """Names of the metrics that `update` returns, some not at every call."""
+    action_space: ClassVar[type[gym.Space[Any]]] = gym.spaces.Box
+    """The kind of action space that the algorithm can learn."""
+    others: ClassVar[str]
+    """The alternative for other action spaces, for the error line."""
+    actor: ClassVar[type[Actor] | None]
+    """The class of the actor; None acts greedily on the critic's values."""
+    critics: ClassVar[int]
+    target_actor: ClassVar[bool] = False
+    """Whether the target networks include a copy of the actor."""
+    checks: ClassVar[tuple[str, ...]] = (
+        "replay",
+        "starts",
+        "actor alone",
+        "targets",
+        "replay's bootstrap",
+    )
+    probe_share = 0.25
     reads_after: bool = False
     """Whether a target reads the online critic's features at the successors."""
     config: OffPolicyConfig
@@ -143,3 +167,47 @@ class OffPolicyLosses(Update[Experience]):
             error = error.masked_fill(~batch.mask, 0.0)
             mean = error.sum(0) / batch.mask.sum(0).clamp(min=1)
         return 0.9 * error.amax(0) + 0.1 * mean
+
+    @torch.no_grad()
+    def outputs(self, obs: Obs, reset: Tensor, action: Tensor, reward: Tensor) -> Tensor:
+        """`[T, B, F]` the features of every torso."""
+        previous = self.nets.previous(action, reward, reset)
+        carries: Any = self.nets.initial_carry(reset.shape[1])
+        pairs = zip(self.nets.torsos, carries, strict=True)
+        return torch.cat([t.forward(obs, previous, c, reset)[0] for t, c in pairs], -1)
+
+    @torch.no_grad()
+    def expected(
+        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """`[1, B]` the smallest value that a critic gives to the chosen action."""
+        carries: Any = carry
+        previous = self.nets.previous(action, reward, reset)
+        features, _ = self.nets.critic.torso.forward(obs, previous, carries[0], reset)
+        critic = self.nets.critic
+        return self.estimate(critic.pick(critic.forward(features, chosen), chosen))
+
+    @classmethod
+    def networks(
+        cls, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any
+    ) -> OffPolicyNets:
+        """Builds the networks that this algorithm trains.
+
+        Raises:
+            UsageError: the algorithm cannot learn such actions.
+        """
+        if not isinstance(action_space, cls.action_space):
+            raise UsageError(
+                f"{cls.__name__.removesuffix('Update').lower()} needs {cls.action_space.__name__} "
+                f"actions, but the action space is {action_space}; {cls.others}"
+            )
+        return OffPolicyNets(
+            observation_space, action_space, config, actor=cls.actor, critics=cls.count(config),
+            target_actor=cls.target_actor, own_torso=config.memory_owner == "separate",
+            dueling=config.dueling, quantiles=config.quantiles,
+        )  # fmt: skip
+
+    @classmethod
+    def count(cls, config: Any) -> int:
+        """The number of critics."""
+        return cls.critics

@@ -8,22 +8,21 @@ the memory's. Without memory a sequence is one step. With memory it is the whole
 of it that begins with the carry that acting left there.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import Tensor
 
+from retain.algos.adam import Adam
 from retain.algos.ahead import Ahead
 from retain.algos.compiled import CompiledStep
-from retain.algos.contract import Update
 from retain.algos.diagnostics import DISAGREE, Diagnostics, Seen, read, where_largest
 from retain.algos.on_policy_config import OnPolicyConfig
-from retain.algos.optim import Adam, SafeStep
+from retain.algos.on_policy_losses import Loss, OnPolicyLosses
+from retain.algos.optim import SafeStep
 from retain.algos.passes import Minibatch, Part, Pass
 from retain.algos.schedules import scheduled
 from retain.algos.together import bucket, emptied, moments, observe, rewarded
@@ -44,24 +43,11 @@ from retain.types import (
     with_prefix,
 )
 
-
-@dataclass
-class Loss:
-    """The loss of a minibatch."""
-
-    total: Tensor
-    """Scalar to minimise."""
-    terms: dict[str, Tensor]
-    """The loss's terms and further metrics: scalars by name."""
-    gap: Tensor
-    """`[L, N]` distance between training's forward and what acting computed, without gradient."""
-
-
 BROKEN = "broken"
 """Key of a step's flag in the metrics until they are read."""
 
 
-class OnPolicyUpdate(Update[Collector]):
+class OnPolicyUpdate(OnPolicyLosses):
     """Turns segments into gradient steps. Subclasses define the targets and the loss.
 
     Args:
@@ -70,10 +56,6 @@ class OnPolicyUpdate(Update[Collector]):
         num_envs: B, for the reward normaliser's running returns.
     """
 
-    GAP: ClassVar[str] = "log_ratio"
-    """The name of `Loss.gap` in the metrics; the gap is 0 before a segment's first step."""
-    checks: ClassVar[tuple[str, ...]] = ("parity", "segment", "carried on", "segment's bootstrap")
-    probes = ("last action", "earlier segment")
     config: OnPolicyConfig
 
     def __init__(
@@ -121,55 +103,6 @@ class OnPolicyUpdate(Update[Collector]):
         """The single optimizer."""
         return {"policy": self.optimizer}
 
-    def outputs(self, obs: Obs, reset: Tensor, action: Tensor, reward: Tensor) -> Tensor:
-        """`[T, B, 2]` the value, and the log-probability of one fixed action."""
-        carry = self.policy.initial_carry(reset.shape[1])
-        dist, value, _ = self.policy(obs, carry, reset, action, reward)
-        return torch.stack((value, dist.log_prob(torch.zeros_like(action))), -1)
-
-    def expected(
-        self, obs: Obs, carry: Carry, reset: Tensor, action: Tensor, reward: Tensor, chosen: Tensor
-    ) -> Tensor:
-        """`[1, B]` the critic's value."""
-        value: Tensor = self.policy(obs, carry, reset, action, reward)[1]
-        return value
-
-    @classmethod
-    @abstractmethod
-    def networks(
-        cls, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: Any
-    ) -> SegmentPolicy:
-        """The networks this algorithm trains.
-
-        Raises:
-            UsageError: the algorithm cannot learn such actions.
-        """
-
-    @abstractmethod
-    def targets(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """Advantage and value target of every step of a segment, `[T, B]` each."""
-
-    @abstractmethod
-    def loss(self, batch: Sequences, progress: float) -> Loss:
-        """The loss on a minibatch of sequences."""
-
-    def enough(self, loss: Loss) -> Tensor | None:
-        """Bool scalar, whether the update ends now, before this minibatch's step; None if a loss
-        never ends it."""
-        return None
-
-    def statistics(self, gap: Tensor, progress: float) -> Mapping[str, float | Tensor]:
-        """Metrics from the gaps of every trained step, flat; numbers or scalars."""
-        return {f"max_{self.GAP}": gap.abs().max()}
-
-    def scale(self, progress: float) -> float:
-        """How much acting explores at `progress` in [0, 1] of the run; 1 samples the policy."""
-        return 1.0
-
-    def explore(self, progress: float) -> dict[str, float]:
-        """Sets the next segment's exploration to `scale`, and returns metrics about it."""
-        return {}
-
     def turn(self, collector: Collector, progress: Callable[[], float]) -> dict[str, float]:
         """Collects a segment and updates on it.
 
@@ -180,7 +113,8 @@ class OnPolicyUpdate(Update[Collector]):
             return self._turn_ahead(self.ahead, collector, progress)
         share = progress()
         exploration = self.explore(share)
-        return self.update(collector.collect_shards(self.config.num_steps), share) | exploration
+        collect = collector.collect_shards if self.shards.several else collector.collect
+        return self.update(collect(self.config.num_steps), share) | exploration
 
     def _turn_ahead(
         self, ahead: Ahead, collector: Collector, progress: Callable[[], float]
@@ -417,8 +351,7 @@ class OnPolicyUpdate(Update[Collector]):
                 tensors[self._key("reward.running", shard)] = own.clone()
         facts = {"gradient_steps": self.gradient_steps, "diagnostics": self.diagnostics.state()}
         if self.ahead is not None and self.ahead.ready is not None:
-            for shard, rollout in zip(self.shards.own, self.ahead.ready, strict=True):
-                tensors |= with_prefix(f"ahead.{shard}.", rollout.tensors())
+            tensors |= self.ahead.tensors(self.shards.own)
             facts["ahead"] = self.ahead.share
         return tensors, facts
 
@@ -435,12 +368,7 @@ class OnPolicyUpdate(Update[Collector]):
         self.gradient_steps = facts["gradient_steps"]
         self.diagnostics.restore(facts["diagnostics"])
         if self.ahead is not None and "ahead" in facts:
-            carry, device = self.policy.initial_carry(1), self.generator.device
-            mine = [under_prefix(f"ahead.{shard}.", tensors) for shard in self.shards.own]
-            self.ahead.share = facts["ahead"]
-            self.ahead.ready = [
-                Rollout.of({name: x.to(device) for name, x in one.items()}, carry) for one in mine
-            ]
+            self.ahead.restore(tensors, facts["ahead"], self.shards.own)
 
     def _key(self, name: str, shard: int) -> str:
         return f"{name}.{shard}" if self.shards.several else name

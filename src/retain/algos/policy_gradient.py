@@ -13,8 +13,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from retain.algos.on_policy import Loss, OnPolicyUpdate
+from retain.algos.on_policy import OnPolicyUpdate
 from retain.algos.on_policy_config import OnPolicyConfig
+from retain.algos.on_policy_losses import Loss
 from retain.algos.schedules import check_schedule, scheduled
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import check_range

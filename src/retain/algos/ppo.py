@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.algos.on_policy import Loss
+from retain.algos.on_policy_losses import Loss
 from retain.algos.policy_gradient import PolicyGradientConfig, PolicyGradientUpdate
 from retain.algos.schedules import check_schedule, scheduled
 from retain.data.rollout import Sequences

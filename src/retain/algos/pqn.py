@@ -14,8 +14,9 @@ from typing import Any, Literal
 import gymnasium as gym
 from torch import Tensor
 
-from retain.algos.on_policy import Loss, OnPolicyUpdate
+from retain.algos.on_policy import OnPolicyUpdate
 from retain.algos.on_policy_config import OnPolicyConfig
+from retain.algos.on_policy_losses import Loss
 from retain.algos.optim import falling
 from retain.data.rollout import Rollout, Sequences
 from retain.errors import UsageError, check_range
