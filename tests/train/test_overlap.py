@@ -68,28 +68,50 @@ def test_a_dict_of_observations_comes_back_too():
     assert all(torch.equal(again.obs[key], rollout.obs[key]) for key in rollout.obs)
 
 
+def spans(agent, monkeypatch, slow=""):
+    """Lists that receive when each segment was collected, and when each was learned from."""
+    found = {"collecting": [], "updating": []}
+
+    def timed(name, function):
+        def run(*arguments):
+            began = time.monotonic()
+            time.sleep(0.1 * (name == slow))
+            result = function(*arguments)
+            found[name].append((began, time.monotonic()))
+            return result
+
+        return run
+
+    monkeypatch.setattr(ahead, "_collect", timed("collecting", ahead._collect))
+    monkeypatch.setattr(agent.update, "update", timed("updating", agent.update.update))
+    return found["collecting"], found["updating"]
+
+
+def together(one, other):
+    return one[0] < other[1] and other[0] < one[1]
+
+
 @pytest.mark.parametrize("slow", ["collecting", "updating"])
 def test_it_does_not_matter_who_is_first(slow, monkeypatch):
     """Nor that the two run at the same time."""
     usual = retain.PPO("CartPoleNoVel-v1", memory="lstm", **SMALL).learn(4 * SEGMENT)
     agent = retain.PPO("CartPoleNoVel-v1", memory="lstm", **SMALL)
-    collect, update, spans = ahead._collect, agent.update.update, {}
-
-    def timed(name, function, *arguments):
-        began = time.monotonic()
-        time.sleep(0.1 * (name == slow))
-        found = function(*arguments)
-        spans.setdefault(name, []).append((began, time.monotonic()))
-        return found
-
-    monkeypatch.setattr(ahead, "_collect", lambda *a: timed("collecting", collect, *a))
-    monkeypatch.setattr(agent.update, "update", lambda *a: timed("updating", update, *a))
+    collected, learned = spans(agent, monkeypatch, slow)
     agent.learn(4 * SEGMENT)
     assert torch.equal(weights(agent), weights(usual))
-    _, second = spans["collecting"][:2]  # the first is waited for
-    begun, ended = spans["updating"][0]
-    assert second[0] < ended
-    assert begun < second[1]
+    assert not together(collected[0], learned[0])  # there was nothing to learn from
+    assert all(map(together, collected[1:], learned))
+
+
+def test_a_graph_is_made_while_nothing_is_collected(monkeypatch, tmp_path):
+    """In every process anew."""
+    retain.PPO("CartPole-v1", **SMALL).learn(2 * SEGMENT).save(tmp_path / "saved")
+    agent = retain.load(tmp_path / "saved")
+    object.__setattr__(agent.config, "compile", True)
+    collected, learned = spans(agent, monkeypatch, "updating")
+    agent.learn(2 * SEGMENT)
+    assert not together(collected[0], learned[0])
+    assert together(collected[1], learned[1])
 
 
 def test_a_segment_is_acted_by_the_parameters_before_the_last_update(monkeypatch):

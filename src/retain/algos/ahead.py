@@ -32,6 +32,8 @@ class Ahead:
         """The segment to learn from next, one for each of this process's shards."""
         self.share = 0.0
         """The position of the schedules when `ready` was collected."""
+        self.learned = False
+        """Whether this process has learned from a segment."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="collecting")
 
     def collect(self, collector: Collector, num_steps: int) -> "Future[list[Rollout]]":

@@ -128,13 +128,13 @@ class OnPolicyUpdate(OnPolicyLosses):
         share, next_share = ahead.share, progress()
         exploration = self.explore(next_share)
         following = ahead.collect(collector, steps)
-        if self.config.compile and not self.gradient_steps:
+        if self.config.compile and not ahead.learned:
             wait([following])  # a graph is not made while anything else runs
         try:
             row = self.update(ahead.ready, share)
         finally:
             wait([following])
-        ahead.ready, ahead.share = following.result(), next_share
+        ahead.ready, ahead.share, ahead.learned = following.result(), next_share, True
         return row | exploration
 
     def update(self, rollout: Rollout | Sequence[Rollout], progress: float) -> dict[str, float]:
