@@ -46,7 +46,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write results/overlap.md")
     options = parser.parse_args()
     lines = [
-        "# Overlap", "", machine_line(), "", "`python benchmarks/overlap.py`", "",
+        "# Overlap", "", machine_line(), "",
+        f"`python benchmarks/overlap.py --rounds {options.rounds}`", "",
         "| PPO | steps/s | two threads | overlap | overlap / plain |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for case, (_, _, steps) in CASES.items():

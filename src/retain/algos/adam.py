@@ -12,8 +12,8 @@ from retain.ops import native
 
 TINY_MEAN, TINY_SQUARE = 1e-30, 1e-36
 """Moments below these are set to zero: they move no parameter, since the step divides by at least
-`eps`. The moments of a unit that no longer learns decay to numbers which a CPU computes with at a
-hundredth of its speed, and stay there."""
+`eps`. The moments of a unit that no longer learns decay to denormal numbers, with which a CPU
+computes many times slower, and stay there."""
 SWEEP = 64
 """Steps after which the fused kernel's moments are looked through for tiny ones. A moment that was
 not tiny then does not become slow before the next time."""

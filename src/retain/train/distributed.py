@@ -43,8 +43,8 @@ class Group:
             return found
 
     def _from_each(self, x: Tensor, found: Tensor) -> None:
-        """Gathers by messages between every two ranks: on a CPU less than half as long as gloo's
-        `all_gather`, which passes the tensors on from rank to rank."""
+        """Gathers by messages between every two ranks, all under way at once; gloo's `all_gather`
+        passes the tensors on from rank to rank, one after another."""
         found[self.rank] = x
         others = [rank for rank in range(self.size) if rank != self.rank]
         messages = [dist.irecv(found[rank], rank) for rank in others]
