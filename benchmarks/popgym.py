@@ -1,6 +1,7 @@
 """Which memory learns what: PPO with each memory on tasks of POPGym, and what else must be held.
 
     python benchmarks/popgym.py --jobs 2 --minutes 60
+    python benchmarks/popgym.py --algo sac --memories none lstm mingru
     python benchmarks/popgym.py --launcher ray --address auto
     python benchmarks/popgym.py --table
 
@@ -9,6 +10,8 @@ there is not run again. Seed 1 of everything comes first. All runs have the same
 the memory. A run's return is the mean of its training episodes over its last tenth. The table gives
 interquartile means over seeds with 95 % intervals (one seed: the value alone), after how many steps
 a memory came 90 % of the way from the task's random returns to the best memory's, and time.
+`--algo dqn` and `sac` do the same for the tasks of OFF_POLICY, with the settings that the task
+itself gets.
 
 Morad et al. 2023 (arXiv:2303.01859) train for 15 million steps; here a run is a hundredth of that.
 """
@@ -55,6 +58,11 @@ TASKS = (
     "TMaze100-v0",
     "TMaze500-v0",
 )  # fmt: skip
+OFF_POLICY = {
+    "dqn": (50_000, ("popgym-RepeatPreviousEasy-v0",)),
+    "sac": (20_000, ("PendulumNoVel-v1", "popgym-NoisyPositionOnlyPendulumEasy-v0")),
+}
+"""Steps and tasks of the off-policy algorithms."""
 
 
 @dataclass(frozen=True)
@@ -74,30 +82,31 @@ class Run:
     """By the clock."""
     cpu_seconds: float
     """Of the training thread."""
+    algo: str = "ppo"
 
     @property
-    def key(self) -> tuple[str, str, int, int]:
-        return self.task, self.memory, self.seed, self.steps
+    def key(self) -> "Key":
+        return self.algo, self.task, self.memory, self.seed, self.steps
 
 
-Key = tuple[str, str, int, int]
+Key = tuple[str, str, str, int, int]
 
 
 def plan(what: Key, out: Path) -> RunPlan:
     """A run."""
-    task, memory, seed, steps = what
+    algo, task, memory, seed, steps = what
     name, *options = memory.split()
-    settings = SETTINGS | {
+    settings = (SETTINGS if algo == "ppo" else {}) | {
         "memory": name, "memory_options": tuple(options), "seed": seed,
         "callbacks": ("watch:Watch",),
     }  # fmt: skip
-    folder = out / task / f"{memory} {steps}".replace(" ", "_") / f"seed{seed}"
-    return RunPlan(f"memory_tasks:{task}", "ppo", settings, steps, folder, episodes=1, trial=True)
+    folder = out / algo / task / f"{memory} {steps}".replace(" ", "_") / f"seed{seed}"
+    return RunPlan(f"memory_tasks:{task}", algo, settings, steps, folder, episodes=1, trial=True)
 
 
 def measured(what: Key, folder: Path) -> Run:
     """What a finished run came to."""
-    task, memory, seed, steps = what
+    algo, task, memory, seed, steps = what
     curve: list[tuple[int, float]] = []
     for step, value in zip(*read_curve(folder), strict=True):
         if step >= steps / POINTS * (len(curve) + 1) and math.isfinite(value):
@@ -107,11 +116,11 @@ def measured(what: Key, folder: Path) -> Run:
     _, *options = memory.split()
     return Run(
         task, memory, seed, steps, tuple(options), tuple(curve), final, float(seconds[-1]),
-        found["cpu_seconds"],
+        found["cpu_seconds"], algo,
     )  # fmt: skip
 
 
-def read(path: Path) -> dict[tuple[str, str, int, int], Run]:
+def read(path: Path) -> dict[Key, Run]:
     """The runs of a results file."""
     if not path.exists():
         return {}
@@ -124,15 +133,25 @@ def read(path: Path) -> dict[tuple[str, str, int, int], Run]:
 
 
 def missing(
-    tasks: Iterable[str], memories: Iterable[str], seeds: int, steps: int, path: Path
-) -> Iterator[tuple[str, str, int, int]]:
+    algo: str, tasks: Iterable[str], memories: Iterable[str], seeds: int, steps: int, path: Path
+) -> Iterator[Key]:
     """Runs that are not in the file yet, seed 1 of everything first."""
     done = read(path)
     for seed in range(1, seeds + 1):
         for task in tasks:
             for memory in memories:
-                if (task, memory, seed, steps) not in done:
-                    yield task, memory, seed, steps
+                if (key := (algo, task, memory, seed, steps)) not in done:
+                    yield key
+
+
+def steps_of(algo: str) -> int:
+    """The usual steps of an algorithm's run."""
+    return STEPS if algo == "ppo" else OFF_POLICY[algo][0]
+
+
+def tasks_of(algo: str) -> tuple[str, ...]:
+    """The tasks that an algorithm is trained on."""
+    return TASKS if algo == "ppo" else OFF_POLICY[algo][1]
 
 
 def train(todo: list[Key], launcher: Launcher, out: Path, minutes: float, path: Path) -> None:
@@ -169,17 +188,17 @@ def cell(runs: list[Run], level: float) -> str:
     return shown + (f", {steps / 1000:.0f}k" if math.isfinite(steps) else "")
 
 
-def table(runs: Iterable[Run], memories: Iterable[str], steps: int) -> list[str]:
-    """Markdown rows, a task each, the best memory in bold."""
+def table(runs: Iterable[Run], memories: Iterable[str], algo: str, steps: int) -> list[str]:
+    """Markdown rows of an algorithm, a task each, the best memory in bold."""
     from retain.study.statistics import iqm
 
     grouped: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
-        if run.steps == steps and not math.isnan(run.final):
+        if (run.algo, run.steps) == (algo, steps) and not math.isnan(run.final):
             grouped.setdefault(run.task, {}).setdefault(run.memory, []).append(run)
     columns = [m for m in memories if any(m in by for by in grouped.values())]
     lines = ["| task | seeds | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 2)]
-    for task in (t for t in TASKS if t in grouped):
+    for task in (t for t in tasks_of(algo) if t in grouped):
         by = grouped[task]
         best = {m: float(iqm([run.final for run in rs])) for m, rs in by.items()}
         low = min(run.curve[0][1] for rs in by.values() for run in rs if run.curve)
@@ -205,26 +224,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/popgym"), help="run folders")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after these")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--tasks", nargs="+", default=TASKS, metavar="TASK")
+    parser.add_argument("--algo", default="ppo", choices=["ppo", *OFF_POLICY])
+    parser.add_argument("--steps", type=int, help="of a run; by default the algorithm's")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="by default all")
     parser.add_argument("--memories", nargs="+", default=MEMORIES, metavar="MEMORY",
                         help="names, with options in one argument: 'lstm chrono=500'")  # fmt: skip
     parser.add_argument("--table", action="store_true", help="only write the table anew")
     options = parser.parse_args()
     if not options.table:
-        todo = list(missing(options.tasks, options.memories, options.seeds, options.steps, RUNS))
+        steps = options.steps or steps_of(options.algo)
+        tasks = options.tasks or tasks_of(options.algo)
+        todo = list(missing(options.algo, tasks, options.memories, options.seeds, steps, RUNS))
         train(todo, chosen_launcher(options), options.out, options.minutes, RUNS)
     runs = list(read(RUNS).values())
     names = [*MEMORIES, *sorted({run.memory for run in runs} - set(MEMORIES))]
     settings = ", ".join(f"{name} {value}" for name, value in SETTINGS.items())
+    steps = options.steps if options.steps and options.algo == "ppo" else STEPS
     lines = [
         f"# Memories on tasks that need one\n\n{machine_line()}\n",
-        f"`python benchmarks/popgym.py`: PPO, {options.steps:,} steps a run; {settings}; the rest "
+        f"`python benchmarks/popgym.py`: PPO, {steps:,} steps a run; {settings}; the rest "
         "as it is by default. Mean training return of the last tenth: interquartile mean over "
         "seeds and 95 % interval, then steps to 90 % of the way from the first returns to the "
         "best memory's (median; none if it never came there).\n",
-        *table(runs, names, options.steps),
+        *table(runs, names, "ppo", steps),
     ]
+    for algo in (
+        algo
+        for algo in OFF_POLICY
+        if any((run.algo, run.steps) == (algo, steps_of(algo)) for run in runs)
+    ):
+        lines += [
+            f"\n`--algo {algo}`: {steps_of(algo):,} steps a run, with the task's own settings.\n",
+            *table(runs, names, algo, steps_of(algo)),
+        ]
     print("\n".join(lines))
     TABLE.write_text("\n".join(lines) + "\n")
 

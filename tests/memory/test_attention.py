@@ -45,3 +45,25 @@ def test_metrics_of_a_flat_and_of_a_pointed_bias():
     assert flat["attention_distance"] == pytest.approx(1.5)
     assert pointed["attention_entropy"] == pytest.approx(0.0, abs=1e-6)
     assert pointed["attention_distance"] == pytest.approx(2.0)
+
+
+def test_heads_fade_over_horizons_from_two_steps_to_all():
+    torch.manual_seed(0)
+    bias = BandedAttention(D, hidden=H, layers=1, length=64, heads=4).blocks[0].bias.detach()
+    noise = (
+        bias
+        + torch.arange(64)
+        / torch.tensor([2.0, 2 * 32 ** (1 / 3), 2 * 32 ** (2 / 3), 64.0])[:, None]
+    )
+    assert noise.mean(1).abs().max() < 0.5
+    assert noise.std(1) == pytest.approx([1.0] * 4, abs=0.3)
+
+
+def test_the_convolution_is_rebuilt_with_the_rest_of_the_past():
+    memory, x = build(1), torch.randn(T, B, D)
+    reset = torch.zeros(T, B, dtype=torch.bool)
+    whole, _ = memory(x, memory.initial_carry(B), reset)
+    for reach in (memory.receptive_field, memory.receptive_field - 1):
+        part, _ = memory(x[-reach:], memory.initial_carry(B), reset[-reach:])
+        same = torch.allclose(part[-1], whole[-1], atol=1e-6)
+        assert same == (reach == memory.receptive_field)

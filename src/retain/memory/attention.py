@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from retain.errors import UsageError
 from retain.memory.base import Memory
+from retain.memory.local import LocalMixing
 from retain.memory.registry import register_memory
 from retain.ops import banded_attention
 from retain.ops.products import linear
@@ -25,9 +26,11 @@ class AttentionBlock(nn.Module):
         self.norm, self.norm_out = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.asks = nn.Linear(hidden, 3 * hidden)
         self.merge = nn.Linear(hidden, hidden)
-        # Wide, so that each head prefers some distances from the start: from zero, a bias that
-        # points at one of them would take longer to grow than most runs last.
-        self.bias = nn.Parameter(2.0 * torch.randn(heads, length))
+        # Each head's attention fades over a horizon of its own, unevenly. From zero, a bias that
+        # points at a few of many steps would take longer to grow than most runs last.
+        horizon = 2.0 * (length / 2.0) ** torch.linspace(0.0, 1.0, heads)
+        fading = torch.arange(length) / horizon.unsqueeze(1)
+        self.bias = nn.Parameter(torch.randn(heads, length) - fading)
         self.widen, self.narrow = nn.Linear(hidden, 2 * hidden), nn.Linear(2 * hidden, hidden)
 
     def keys_and_values(self, x: Tensor) -> Tensor:
@@ -59,14 +62,19 @@ class AttentionBlock(nn.Module):
 
 @register_memory("attention")
 class BandedAttention(Memory):
-    """Pre-norm transformer blocks in which each step attends to itself and the L - 1 steps before.
+    """Pre-norm transformer blocks in which each step attends to itself and the L - 1 steps before,
+    behind a short convolution.
 
     y_t = sum_d softmax_d(q_t k_{t-d} / sqrt(E) + b_d) v_{t-d}   (Vaswani et al. 2017,
     arXiv:1706.03762; a learned bias b by distance after Press et al. 2022, arXiv:2108.12409)
 
+    The convolution shows the change over the last steps, e.g. a velocity, to heads that are still
+    wide. Initially b fades over horizons from 2 to L steps, one for each head, with noise of
+    deviation 1.
+
     The past is finite: the replay stores no carry and rebuilds it from the timeline. The carry is
-    (valid `[B, L - 1]`, and for each layer the keys and values of the last steps `[B, L - 1, 2
-    H]`).
+    (valid `[B, L - 1]`, the convolution's steps `[B, kernel - 1, H]`, and for each layer the keys
+    and values of the last steps `[B, L - 1, 2 H]`).
 
     Args:
         features_in: D, width of the input.
@@ -74,8 +82,10 @@ class BandedAttention(Memory):
         layers: number of stacked blocks; each reaches L - 1 steps further back.
         length: L, steps that a block sees, including the current one.
         heads: G, number of queries per step; they share the width.
+        kernel: steps that the convolution sees, including the current one.
     Raises:
-        UsageError: the heads do not divide the width evenly, or the length is impossible.
+        UsageError: the heads do not divide the width evenly, or the length or the kernel is
+            impossible.
     """
 
     blocks: list[AttentionBlock]
@@ -88,6 +98,7 @@ class BandedAttention(Memory):
         layers: int = 1,
         length: Annotated[int, OneOf(16, 32, 64, 128)] = 64,
         heads: int = 4,
+        kernel: int = 4,
     ) -> None:
         super().__init__()
         if length < 1:
@@ -95,28 +106,29 @@ class BandedAttention(Memory):
         if heads < 1 or hidden % heads:
             raise UsageError(f"heads is {heads} (expected a divisor of memory_hidden, {hidden})")
         self.features_in, self.features, self.length = features_in, hidden, length
-        self.receptive_field = layers * (length - 1) + 1
-        self.embed = nn.Linear(features_in, hidden)
+        self.receptive_field = layers * (length - 1) + kernel
+        self.local = LocalMixing(features_in, hidden, kernel)
         self.blocks = nn.ModuleList(  # type: ignore[assignment]
             AttentionBlock(hidden, length, heads) for _ in range(layers)
         )
 
     def initial_carry(self, batch_size: int) -> Carry:
         """No steps yet."""
-        zeros, kept = self.embed.weight.new_zeros, self.length - 1
-        rows = (zeros(batch_size, kept, 2 * self.features) for _ in self.blocks)
-        return zeros(batch_size, kept), *rows
+        zeros, kept = self.local.weight.new_zeros, self.length - 1
+        kernel, hidden = self.local.weight.shape
+        rows = (zeros(batch_size, kept, 2 * hidden) for _ in self.blocks)
+        return zeros(batch_size, kept), zeros(batch_size, kernel - 1, hidden), *rows
 
     def _unroll(
         self, x: Tensor, carry: Carry, reset: Tensor, *, outputs: bool
     ) -> tuple[Tensor, Carry]:
-        valid, *befores = tree_leaves(carry)
+        valid, near, *befores = tree_leaves(carry)
         T, kept = len(reset), self.length - 1
         number = reset.cumsum(0)
         # Nothing valid before the first step belongs to an episode before number 0.
         episode = torch.cat((torch.where(valid.T > 0, 0, -1), number))
         stays = episode[T:] == number[-1]
-        x = linear(x, self.embed.weight, self.embed.bias)
+        x, near = self.local.forward(x, near, reset)
         after = []
         for layer, (block, before) in enumerate(zip(self.blocks, befores, strict=True), start=1):
             before = before.transpose(0, 1)
@@ -126,7 +138,7 @@ class BandedAttention(Memory):
                 rows = torch.cat((before, block.keys_and_values(x)))
             tail = zero_where(rows[T : T + kept], ~stays)
             after.append(tail.transpose(0, 1))
-        return x, (stays.T.to(valid.dtype), *after)
+        return x, (stays.T.to(valid.dtype), near, *after)
 
     def forward(self, x: Tensor, carry: Carry, reset: Tensor) -> tuple[Tensor, Carry]:
         """`[T, B, D]` to `[T, B, H]` and the carry after the last step."""

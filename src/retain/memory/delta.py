@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from retain.errors import UsageError
 from retain.memory.base import Memory
 from retain.memory.horizons import spread_horizons
-from retain.memory.mingru import LocalMixing
+from retain.memory.local import LocalMixing
 from retain.memory.registry import register_memory
 from retain.ops import gated_delta
 from retain.ops.products import linear
