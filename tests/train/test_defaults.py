@@ -39,6 +39,12 @@ class Own(gym.Env):
         return np.zeros(3, np.float32), 1.0, bool(self.np_random.random() < 0.1), False, {}
 
 
+class OwnChoice(Own):
+    """The same with two actions."""
+
+    action_space = TWO
+
+
 def test_the_spaces_and_the_memory_decide():
     assert derived()["scale_actions"] is True
     assert "scale_actions" not in derived(actions=UNIT)
@@ -59,6 +65,20 @@ def test_the_spaces_and_the_memory_decide():
     assert memory["sequence_length"] == 32
     assert "normalise_reward" not in derived("sac")
     assert derived("sac")["normalise_obs"] is True
+
+
+def test_value_learners_with_a_memory_update_rarely_on_many_sequences():
+    for algo in ("dqn", "qrdqn"):
+        found = derived(algo, actions=TWO, memory="lstm")
+        assert (found["update_ratio"], found["n_step"], found["batch_size"]) == (0.25, 5, 512)
+        assert (found["learning_rate"], found["lr_schedule"]) == (5e-4, "linear")
+        assert derived(algo, actions=TWO, memory="gru", sequence_length=48)["batch_size"] == 480
+        assert derived(algo, actions=TWO, memory="gru", sequence_length=999)["batch_size"] == 999
+        assert "update_ratio" not in derived(algo, actions=TWO)
+    for algo in ("sac", "td3", "pqn"):
+        assert "n_step" not in derived(algo, memory="lstm")
+    lines = table(retain.DQN(OwnChoice, memory="lstm").derived)
+    assert any(line.startswith("--lr-schedule linear ") for line in lines)
 
 
 def test_images_get_fewer_passes_wherever_they_are_seen():

@@ -32,7 +32,8 @@ class Derived:
         name = self.name.replace("_", "-")
         if isinstance(self.value, bool):
             return f"--{name}" if self.value else f"--no-{name}"
-        return f"--{name} {self.value:g}"
+        shown = self.value if isinstance(self.value, str) else f"{self.value:g}"
+        return f"--{name} {shown}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Task:
 def derive(task: Task) -> tuple[Derived, ...]:
     """Every setting that follows from a task and that the user has not set."""
     found: dict[str, Derived] = {}
-    for rule in (_run, _scales, _segment, _steps, _exploration, _memory):
+    for rule in (_run, _scales, _segment, _steps, _replay, _exploration, _memory):
         for derived in rule(task, lambda name: _value(task, found, name)):
             if derived.name in task.values and derived.name not in task.given:
                 found[derived.name] = derived
@@ -172,6 +173,19 @@ def _steps(task: Task, value: Value) -> Iterator[Derived]:
         yield Derived("learning_rate", rate, f"for {why}")
 
 
+def _replay(task: Task, value: Value) -> Iterator[Derived]:
+    if task.on_policy or "epsilon" not in task.values or not task.remembers:
+        return
+    sequence = value("sequence_length")
+    batch = max(1, SEQUENCES * SEQUENCE // sequence) * sequence
+    yield Derived("batch_size", batch, "errors of a few sequences are much alike")
+    yield Derived("update_ratio", 0.25, "fewer, larger updates keep the values from running away")
+    yield Derived("n_step", 5, "a reward reaches the values of five steps at once")
+    yield Derived("tau", 0.01, "targets keep up although updates are few")
+    yield Derived("learning_rate", 5e-4, "the highest of all values acts, errors included")
+    yield Derived("lr_schedule", "linear", "a policy found early would be lost again later")
+
+
 def _exploration(task: Task, value: Value) -> Iterator[Derived]:
     space = task.action_space
     if space is None or not task.on_policy:
@@ -197,6 +211,8 @@ def _memory(task: Task, value: Value) -> Iterator[Derived]:
 
 SEQUENCE = 32
 """Steps of a training sequence."""
+SEQUENCES = 16
+"""Sequences of that length in an update of action values."""
 MINIBATCHES, MEMORY_MINIBATCHES = 16, 8
 """Number of minibatches in a segment."""
 EPOCHS, MEMORY_EPOCHS, IMAGE_EPOCHS = 10, 4, 4
