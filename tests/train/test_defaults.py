@@ -8,6 +8,7 @@ import pytest
 
 import retain
 from retain.cli import main as cli
+from retain.errors import UsageError
 from retain.train.algorithms import AGENTS
 from retain.train.config import RunConfig, field_names, parts_of
 from retain.train.defaults import derive, settings_of, table, task_of
@@ -79,6 +80,13 @@ def test_value_learners_with_a_memory_update_rarely_on_many_sequences():
         assert "n_step" not in derived(algo, memory="lstm")
     lines = table(retain.DQN(OwnChoice, memory="lstm").derived)
     assert any(line.startswith("--lr-schedule linear ") for line in lines)
+
+
+@pytest.mark.parametrize("length", [0, -3])
+@pytest.mark.parametrize("agent", [retain.DQN, retain.PPO])
+def test_an_impossible_sequence_is_refused_by_its_own_name(agent, length):
+    with pytest.raises(UsageError, match=f"sequence_length is {length} "):
+        agent(OwnChoice, memory="lstm", sequence_length=length)
 
 
 def test_images_get_fewer_passes_wherever_they_are_seen():

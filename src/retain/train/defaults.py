@@ -149,7 +149,7 @@ def _segment(task: Task, value: Value) -> Iterator[Derived]:
         batch = task.values["batch_size"]
         kept = batch is not None and (not task.passes or "batch_size" in task.given)
         fits = [batch] if kept else []
-        sequence = value("sequence_length") or _divisor(SEQUENCE, steps, *fits)
+        sequence = _possible(value("sequence_length") or _divisor(SEQUENCE, steps, *fits))
         yield Derived(
             "sequence_length",
             sequence,
@@ -176,7 +176,7 @@ def _steps(task: Task, value: Value) -> Iterator[Derived]:
 def _replay(task: Task, value: Value) -> Iterator[Derived]:
     if task.on_policy or "epsilon" not in task.values or not task.remembers:
         return
-    sequence = value("sequence_length")
+    sequence = _possible(value("sequence_length"))
     batch = max(1, SEQUENCES * SEQUENCE // sequence) * sequence
     yield Derived("batch_size", batch, "errors of a few sequences are much alike")
     yield Derived("update_ratio", 0.25, "fewer, larger updates keep the values from running away")
@@ -221,6 +221,11 @@ IMAGE_STEPS = 512
 """Steps of a segment where small images are seen."""
 RATE, MEMORY_RATE = 3e-4, 1e-3
 """Adam's step size, with many small minibatches and with few large ones."""
+
+
+def _possible(sequence: int) -> int:
+    """A length to derive others from; the configuration refuses an impossible one by its name."""
+    return max(1, sequence)
 
 
 def _divisor(wanted: int, *totals: int) -> int:
