@@ -179,7 +179,7 @@ def _replay(task: Task, value: Value) -> Iterator[Derived]:
     sequence = _possible(value("sequence_length"))
     batch = max(1, SEQUENCES * SEQUENCE // sequence) * sequence
     yield Derived("batch_size", batch, "errors of a few sequences are much alike")
-    yield Derived("update_ratio", 0.25, "fewer, larger updates keep the values from running away")
+    yield Derived("update_ratio", 0.25, "fewer, larger updates learned more than many small ones")
     yield Derived("n_step", 5, "a reward reaches the values of five steps at once")
     yield Derived("tau", 0.01, "targets keep up although updates are few")
     yield Derived("learning_rate", 5e-4, "the highest of all values acts, errors included")
