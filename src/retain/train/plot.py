@@ -179,7 +179,7 @@ def plot(
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     if rows[0][0].get_legend_handles_labels()[0]:
-        rows[0][0].legend(frameon=False)
+        rows[0][0].legend(framealpha=0.85, edgecolor="none")
     rows[-1][0].set_xlabel("environment steps")
     figure.tight_layout()
     figure.savefig(out)
