@@ -19,6 +19,8 @@ from retain.train.validation import check_config, fitting
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
+FEW = 3
+"""Groups whose legend fits beside their curves inside the axes."""
 DRAWABLE = 1e100
 """Limit below which numbers can be drawn; NaN and the infinities cannot."""
 
@@ -179,7 +181,8 @@ def plot(
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     if rows[0][0].get_legend_handles_labels()[0]:
-        rows[0][0].legend(framealpha=0.85, edgecolor="none")
+        many: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        rows[0][0].legend(frameon=False, **(many if len(groups) > FEW else {}))
     rows[-1][0].set_xlabel("environment steps")
     figure.tight_layout()
     figure.savefig(out)
