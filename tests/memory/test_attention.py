@@ -50,11 +50,8 @@ def test_metrics_of_a_flat_and_of_a_pointed_bias():
 def test_heads_fade_over_horizons_from_two_steps_to_all():
     torch.manual_seed(0)
     bias = BandedAttention(D, hidden=H, layers=1, length=64, heads=4).blocks[0].bias.detach()
-    noise = (
-        bias
-        + torch.arange(64)
-        / torch.tensor([2.0, 2 * 32 ** (1 / 3), 2 * 32 ** (2 / 3), 64.0])[:, None]
-    )
+    horizon = torch.tensor([[2.0], [2 * 32 ** (1 / 3)], [2 * 32 ** (2 / 3)], [64.0]])
+    noise = bias + torch.arange(64) / horizon
     assert noise.mean(1).abs().max() < 0.5
     assert noise.std(1) == pytest.approx([1.0] * 4, abs=0.3)
 

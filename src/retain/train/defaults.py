@@ -212,7 +212,7 @@ def _memory(task: Task, value: Value) -> Iterator[Derived]:
 SEQUENCE = 32
 """Steps of a training sequence."""
 SEQUENCES = 16
-"""Sequences of that length in an update of action values."""
+"""Sequences of that length in a gradient step on action values."""
 MINIBATCHES, MEMORY_MINIBATCHES = 16, 8
 """Number of minibatches in a segment."""
 EPOCHS, MEMORY_EPOCHS, IMAGE_EPOCHS = 10, 4, 4

@@ -19,10 +19,10 @@ from retain.train.validation import check_config, fitting
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-FEW = 3
-"""Groups whose legend fits beside their curves inside the axes."""
 DRAWABLE = 1e100
 """Limit below which numbers can be drawn; NaN and the infinities cannot."""
+FEW = 3
+"""Groups whose legend has room inside the axes; with more it stands beside them."""
 
 
 def read_curve(run: Path, metric: str = "return_mean") -> Curve:
@@ -181,8 +181,8 @@ def plot(
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     if rows[0][0].get_legend_handles_labels()[0]:
-        many: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-        rows[0][0].legend(frameon=False, **(many if len(groups) > FEW else {}))
+        beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        rows[0][0].legend(frameon=False, **(beside if len(groups) > FEW else {}))
     rows[-1][0].set_xlabel("environment steps")
     figure.tight_layout()
     figure.savefig(out)
