@@ -155,6 +155,19 @@ def lines_of(monkeypatch, *arguments, **more):
     return found
 
 
+@pytest.mark.parametrize(("count", "beside"), [(3, False), (4, True)])
+def test_the_legend_of_many_groups_stands_beside_the_curves(tmp_path, monkeypatch, count, beside):
+    points = [(10, 100, 0.0), (20, 200, 6.0)]
+    runs = [write_run(tmp_path / f"run{n}", "none", points, seed=n) for n in range(count)]
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    plot(runs, tmp_path / "picture.png", name=lambda run: run.name)
+    axes, picture = figures[0].axes[0], figures[0].bbox
+    legend = axes.get_legend().get_window_extent()
+    assert (legend.x0 >= axes.bbox.x1) == beside
+    assert legend.x1 <= picture.x1
+
+
 def test_a_memory_has_its_colour_in_every_picture_and_evaluations_are_dashed(tmp_path, monkeypatch):
     points = [(10, 3, -900.0), (20, 100, 5.0), (30, 200, 6.0)]
     evaluated = {"eval_return_mean": ["nan", 1.0, 2.0]}
