@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,13 +25,18 @@ ALGOS = ("DDPG", "TD3", "SAC")
 STEPS, BATCH = 400, 256
 
 
-def ours(algo: str, **changes: object) -> Run:
-    """retain, with the fields that make the work the same."""
+def agent_of(algo: str, **changes: object) -> Any:
+    """retain's agent, with the fields that make the work the same."""
     settings: dict[str, object] = {
         "hidden": (256, 256), "batch_size": BATCH, "learning_starts": 100, "update_ratio": 1.0,
         "threads": 0, "num_envs": 1, "gamma": 0.99, "learning_rate": 1e-3,
     }  # fmt: skip
-    agent = getattr(retain, algo)("Pendulum-v1", **(settings | changes))
+    return getattr(retain, algo)("Pendulum-v1", **(settings | changes))
+
+
+def ours(algo: str, **changes: object) -> Run:
+    """retain's learning."""
+    agent = agent_of(algo, **changes)
     return lambda steps: agent.learn(steps) and None
 
 
@@ -46,25 +52,24 @@ def peer(package: str, algo: str) -> Run:
     return lambda steps: model.learn(steps, reset_num_timesteps=False) and None
 
 
+HOW: dict[str, dict[str, Any]] = {
+    "": {}, " --compile": {"compile": True}, " --kernels native": {"kernels": "native"},
+    " --compile --kernels native": {"compile": True, "kernels": "native"},
+}  # fmt: skip
+"""How a gradient step is computed: the flags, and the settings."""
 WINDOW = "retain DDPG, LSTM window of 8"
-SYSTEMS: dict[str, Callable[[], Run]] = {
-    f"{who} {algo}{how}": build
-    for algo in ALGOS
-    for who, how, build in (
-        ("retain", "", partial(ours, algo)),
-        ("retain", " --compile", partial(ours, algo, compile=True)),
-        ("retain", " --kernels native", partial(ours, algo, kernels="native")),
-        ("SB3", "", partial(peer, "stable_baselines3", algo)),
-        ("SBX", "", partial(peer, "sbx", algo)),
-    )
-}
+SYSTEMS: dict[str, Callable[[], Run]] = {}
+for _algo in ALGOS:
+    SYSTEMS |= {f"retain {_algo}{flags}": partial(ours, _algo, **how) for flags, how in HOW.items()}
+    SYSTEMS[f"SB3 {_algo}"] = partial(peer, "stable_baselines3", _algo)
+    SYSTEMS[f"SBX {_algo}"] = partial(peer, "sbx", _algo)
 SYSTEMS[WINDOW] = partial(ours, "DDPG", memory="window", window=8, summary="lstm", memory_hidden=64)
 GOALS = {"DDPG": (1.8, 1.1), "TD3": (1.8, 1.3), "SAC": (2.4, 1.4)}
 RATIOS = tuple(
     (f"retain {algo}{how}", f"{who} {algo}", goal)
     for algo, goals in GOALS.items()
     for who, goal in zip(("SB3", "SBX"), goals, strict=True)
-    for how in ("", " --compile", " --kernels native")
+    for how in HOW
 )
 
 
@@ -107,6 +112,47 @@ def replay_costs() -> list[str]:
     return lines
 
 
+def where_time_goes(roof: float) -> list[str]:
+    """Milliseconds of each part of a step, with two threads."""
+    lines = [
+        "", "| two threads, ms a step | acting and environment | drawing a batch | gradient step |"
+        " its products at the roof | the rest | all |", "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, algo, how in ((f"{a}{flags}", a, how) for a in ALGOS for flags, how in HOW.items()):
+        run = agent_of(algo, **how)
+        torch.set_num_threads(2)
+        run.learn(STEPS)
+        spent = {"step": 0.0, "draw": 0.0, "update": 0.0}
+        for owner, method in (
+            (run.collector, "step"),
+            (run.update, "draw"),
+            (run.update, "update"),
+        ):
+            setattr(owner, method, _clocked(getattr(owner, method), method, spent))
+        began = time.perf_counter()
+        run.learn(STEPS)
+        whole = (time.perf_counter() - began) / STEPS * 1e3
+        acting, draw, update = (1e3 * spent[part] / STEPS for part in spent)
+        products = flops_of_update(algo) / roof / 1e6
+        lines.append(
+            f"| {name} | {acting:.2f} | {draw:.2f} | {update - draw:.2f} | {products:.2f} | "
+            f"{whole - acting - update:.2f} | {whole:.2f} |"
+        )
+    torch.set_num_threads(1)
+    return lines
+
+
+def _clocked(function: Callable[..., Any], name: str, spent: dict[str, float]) -> Any:
+    def clocked(*given: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*given, **named)
+        finally:
+            spent[name] += time.perf_counter() - began
+
+    return clocked
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -116,6 +162,7 @@ def main() -> None:
     chosen = {name: build for name, build in SYSTEMS.items() if options.only in name}
     # Before there are other processes:
     roof, products, costs = matmul_roof(2), product_lines(), replay_costs()
+    parts = where_time_goes(roof)
     median = interleaved(chosen, dict.fromkeys(chosen, STEPS), options.rounds)
     best = best_of(median)
     lines = report_lines(
@@ -129,7 +176,7 @@ def main() -> None:
             lines.append(
                 f"{algo}: {each:.2f} GFLOP an update, {used:.0f} GFLOP/s, {used / roof:.0%} of it."
             )
-    lines += costs
+    lines += parts + costs
     text = "\n".join(lines) + "\n"
     print(text)
     if options.write:

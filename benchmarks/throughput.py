@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -76,24 +77,33 @@ def sbx(num_envs: int) -> Run:
     return lambda steps: model.learn(steps, reset_num_timesteps=False) and None
 
 
+HOW: dict[str, dict[str, Any]] = {
+    "": {}, " --compile": {"compile": True}, " --kernels native": {"kernels": "native"},
+    " --compile --kernels native": {"compile": True, "kernels": "native"},
+}  # fmt: skip
+"""How a gradient step is computed: the flags, and the settings."""
+
+
+def each_way(name: str, memory: str, num_envs: int) -> dict[str, Callable[[], Run]]:
+    """The same work computed in every way."""
+    return {
+        name + flags: partial(ours, memory, num_envs, **settings) for flags, settings in HOW.items()
+    }
+
+
 SYSTEMS: dict[str, Callable[[], Run]] = {
-    "retain PPO": partial(ours, "none", 8),
-    "retain PPO --compile": partial(ours, "none", 8, compile=True),
-    "retain PPO --kernels native": partial(ours, "none", 8, kernels="native"),
+    **each_way("retain PPO", "none", 8),
     "retain PPO, gymnasium's own CartPole": partial(ours, "none", 8, native=False),
     "SB3 PPO": partial(peer, False, 8),
     "SBX PPO": partial(sbx, 8),
-    "retain PPO-LSTM": partial(ours, "lstm", 8),
-    "retain PPO-LSTM --kernels native": partial(ours, "lstm", 8, kernels="native"),
+    **each_way("retain PPO-LSTM", "lstm", 8),
     "SB3 RecurrentPPO, shared LSTM": partial(peer, True, 8),
     "retain PPO-LSTM, own LSTM for the critic": partial(ours, "lstm", 8, separate=True),
     "SB3 RecurrentPPO, own LSTM for the critic": partial(peer, True, 8, separate=True),
     "retain PPO-GRU": partial(ours, "gru", 8),
     "retain PPO-GRU --kernels native": partial(ours, "gru", 8, kernels="native"),
     "retain PPO-minGRU": partial(ours, "mingru", 8),
-    "retain PPO, 64 environments": partial(ours, "none", 64),
-    "retain PPO, 64 environments --compile": partial(ours, "none", 64, compile=True),
-    "retain PPO, 64 environments --kernels native": partial(ours, "none", 64, kernels="native"),
+    **each_way("retain PPO, 64 environments", "none", 64),
     "SB3 PPO, 64 environments": partial(peer, False, 64),
     "SBX PPO, 64 environments": partial(sbx, 64),
 }
@@ -104,13 +114,11 @@ RATIOS = (
         (f"retain PPO{envs}{how}", f"{who} PPO{envs}", 4.0)
         for envs in ("", ", 64 environments")
         for who in ("SB3", "SBX")
-        for how in ("", " --compile", " --kernels native")
+        for how in HOW
     ),
-    ("retain PPO-LSTM", SHARED, 9.0),
-    ("retain PPO-LSTM --kernels native", SHARED, 9.0),
+    *((f"retain PPO-LSTM{how}", SHARED, 9.0) for how in HOW),
     ("retain PPO-LSTM, own LSTM for the critic", OWN, 9.0),
-    ("retain PPO-LSTM", "retain PPO", 0.45),
-    ("retain PPO-LSTM --kernels native", "retain PPO", 0.45),
+    *((f"retain PPO-LSTM{how}", "retain PPO", 0.45) for how in HOW),
     ("retain PPO-minGRU", "retain PPO", 0.6),
 )
 

@@ -23,12 +23,14 @@ CASES = {
                  "memory_hidden": 16, "batch_size": 64}),
     "ppo gru, native": ("PPO", "CartPoleNoVel-v1", {**ON, "memory": "gru", "sequence_length": 16,
                         "memory_hidden": 16, "batch_size": 64, "kernels": "native"}),
+    "ppo, native": ("PPO", "CartPole-v1", {**ON, "batch_size": 64, "kernels": "native"}),
     "ppo mingru, squashed": ("PPO", "Pendulum-v1", {**ON, "memory": "mingru", "squash": True,
                              "memory_hidden": 16, "batch_size": 64, "entropy_coef": 0.01}),
     "vtrace": ("VTrace", "CartPole-v1", {**ON, "sequence_length": 16}),
     "pqn": ("PQN", "CartPole-v1", {**ON, "batch_size": 32}),
     "sac lstm": ("SAC", "PendulumNoVel-v1", {**SEQUENCES, "memory": "lstm", "memory_hidden": 16,
                  "burn_in": 4}),
+    "sac, native": ("SAC", "Pendulum-v1", {**OFF, "kernels": "native"}),
     "sac discrete": ("SAC", "CartPole-v1", OFF),
     "td3 window": ("TD3", "PendulumNoVel-v1", {**OFF, "memory": "window"}),
     "tqc": ("TQC", "Pendulum-v1", {**OFF, "quantiles": 5, "drop": 1}),
@@ -86,6 +88,23 @@ def check(name):
 @pytest.mark.parametrize("name", CASES)
 def test_one_graph_gives_the_numbers_of_the_eager_step(name, traced):
     check(name)
+
+
+def test_native_mlps_are_operations_of_the_graph(monkeypatch):
+    called = []
+
+    def trace(function, **settings):
+        def backend(graph, inputs):
+            called.extend(str(node.target) for node in graph.graph.nodes)
+            return graph
+
+        return COMPILE(function, fullgraph=True, dynamic=False, backend=backend)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", trace)
+    updates("sac, native", True)
+    # the next action's actor, the targets, the critics, the actor, and its action's critics
+    assert called.count("retain.mlp.default") == 5
 
 
 def test_a_minibatch_of_another_size_runs_eagerly(traced):

@@ -80,7 +80,7 @@ class StackedMLP(nn.Module):
             yield getattr(self, f"weight_{layer}"), getattr(self, f"bias_{layer}")
 
     def _own_kernels(self, x: Tensor) -> bool:
-        return self.kernels == "native" and self.written_out and native.fits(x)
+        return self.kernels == "native" and self.written_out and native.fits(x, in_graph=True)
 
     def stacked(self, x: Tensor, *, frozen: bool = False) -> Tensor:
         """`[K, N, D]` to `[K, N, features]`.

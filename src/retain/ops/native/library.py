@@ -134,9 +134,17 @@ def _compiler() -> list[str]:
     raise NativeError(f"they need a C++ compiler, and {missing} (install g++, or set CXX)")
 
 
-def fits(x: Tensor) -> bool:
-    """Whether the kernels take a tensor of this kind: float32 on a CPU, and nobody traces it."""
-    return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.compiler.is_compiling()
+def fits(x: Tensor, *, in_graph: bool = False) -> bool:
+    """Whether a kernel takes a tensor of this kind: float32 on a CPU, and nobody traces it.
+
+    Args:
+        in_graph: the kernel can be an operation in a graph of torch.compile (of an exported graph
+            it cannot).
+    """
+    traced = torch.compiler.is_compiling()
+    if in_graph and torch.compiler.is_dynamo_compiling():
+        traced = False
+    return x.dtype == torch.float32 and x.device.type == "cpu" and not traced
 
 
 def pointers(tensors: Sequence[Tensor]) -> "ctypes.Array[ctypes.c_void_p]":

@@ -1,4 +1,8 @@
-"""Stacks of MLPs: all layers of all MLPs in one call forward and one backward."""
+"""Stacks of MLPs: all layers of all MLPs in one call forward and one backward.
+
+In a graph of torch.compile each of these calls is one operation, which the compiler does not look
+into.
+"""
 
 import ctypes
 from collections.abc import Sequence
@@ -44,6 +48,38 @@ def _forward(x: Tensor, activations: tuple[str, ...], parameters: Sequence[Tenso
     return outputs
 
 
+def _backward(
+    gradient: Tensor,
+    x: Tensor,
+    activations: tuple[str, ...],
+    parameters: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    into_x: bool,
+    learns: bool,
+) -> list[Tensor]:
+    """Gradients with respect to x and to each parameter, those of them that are wanted."""
+    widths, work = _shape(x, parameters)
+    gradient, deltas = gradient.contiguous(), [torch.empty_like(y) for y in outputs]
+    of_x = [x.new_empty(x.shape)] if into_x else []
+    of_parameters = [torch.empty_like(p) for p in parameters] if learns else []
+    library().mlp_backward(
+        *x.shape[:2], len(activations), *_constants(widths, activations), _pointers_within(x),
+        pointers(parameters[::2]), pointers(outputs), _pointers_within(gradient),
+        pointers(deltas), _pointers_within(of_x[0]) if into_x else None,
+        pointers(of_parameters) if learns else None, threads_for(work),
+    )  # fmt: skip
+    return of_x + of_parameters
+
+
+def _of_each(
+    found: Sequence[Tensor], depth: int, into_x: bool, learns: bool
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """What `_backward` found, with None for what was not wanted."""
+    of_parameters: list[Tensor | None] = []
+    of_parameters += found[into_x:] if learns else [None] * 2 * depth
+    return found[0] if into_x else None, of_parameters
+
+
 class _MLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, activations: tuple[str, ...], *parameters: Tensor) -> Tensor:
@@ -56,19 +92,74 @@ class _MLP(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x, *kept), depth = ctx.saved_tensors, len(ctx.activations)
-        parameters, outputs = kept[: 2 * depth], kept[2 * depth :]
-        wanted, _, learns, *_ = ctx.needs_input_grad
-        widths, work = _shape(x, parameters)
-        gradient, deltas = gradient.contiguous(), [torch.empty_like(y) for y in outputs]
-        into_x = x.new_empty(x.shape) if wanted else None
-        into = [torch.empty_like(p) for p in parameters] if learns else []
-        library().mlp_backward(
-            *x.shape[:2], depth, *_constants(widths, ctx.activations), _pointers_within(x),
-            pointers(parameters[::2]), pointers(outputs), _pointers_within(gradient),
-            pointers(deltas), None if into_x is None else _pointers_within(into_x),
-            pointers(into) if into else None, threads_for(work),
-        )  # fmt: skip
-        return into_x, None, *(into or [None] * 2 * depth)
+        wanted = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
+        found = _backward(
+            gradient, x, ctx.activations, kept[: 2 * depth], kept[2 * depth :], *wanted
+        )
+        of_x, of_parameters = _of_each(found, depth, *wanted)
+        return of_x, None, *of_parameters
+
+
+@torch.library.custom_op("retain::mlp", mutates_args=())
+def _traced(x: Tensor, activations: str, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """`_forward` as an operation of a graph; the activations are joined by spaces."""
+    return _forward(_rows(x), tuple(activations.split()), parameters)
+
+
+@_traced.register_fake
+def _(x: Tensor, activations: str, parameters: Sequence[Tensor]) -> list[Tensor]:
+    return [x.new_empty(*x.shape[:2], weight.shape[-1]) for weight in parameters[::2]]
+
+
+@torch.library.custom_op("retain::mlp_backward", mutates_args=())
+def _traced_backward(
+    gradient: Tensor,
+    x: Tensor,
+    activations: str,
+    parameters: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    into_x: bool,
+    learns: bool,
+) -> list[Tensor]:
+    """`_backward` as an operation of a graph."""
+    names = tuple(activations.split())
+    return _backward(gradient, _rows(x), names, parameters, outputs, into_x, learns)
+
+
+@_traced_backward.register_fake
+def _(
+    gradient: Tensor,
+    x: Tensor,
+    activations: str,
+    parameters: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    into_x: bool,
+    learns: bool,
+) -> list[Tensor]:
+    wanted = [*([x] if into_x else []), *(parameters if learns else [])]
+    return [one.new_empty(one.shape) for one in wanted]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, ctx.activations, parameters = inputs
+    ctx.save_for_backward(x, *parameters, *output)
+
+
+def _differentiate(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
+    (x, *kept), depth = ctx.saved_tensors, len(gradients)
+    parameters, outputs = kept[: 2 * depth], kept[2 * depth :]
+    wanted = ctx.needs_input_grad[0], any(ctx.needs_input_grad[2])
+    found = _traced_backward(gradients[-1], x, ctx.activations, parameters, outputs, *wanted)
+    of_x, of_parameters = _of_each(found, depth, *wanted)
+    return of_x, None, of_parameters
+
+
+_traced.register_autograd(_differentiate, setup_context=_keep)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """x, with whole rows; it may stay expanded over the first dimension."""
+    return x if x[0].is_contiguous() else x.contiguous()
 
 
 def mlp(x: Tensor, activations: Sequence[str], parameters: Sequence[Tensor]) -> Tensor:
@@ -84,8 +175,10 @@ def mlp(x: Tensor, activations: Sequence[str], parameters: Sequence[Tensor]) -> 
         NativeError: the kernels cannot be built.
     """
     parameters = [parameter.contiguous() for parameter in parameters]
-    if not x[0].is_contiguous():
-        x = x.contiguous()
+    if torch.compiler.is_compiling():
+        traced: Tensor = _traced(x, " ".join(activations), parameters)[-1]
+        return traced
+    x = _rows(x)
     if torch.is_grad_enabled():
         out: Tensor = _MLP.apply(x, tuple(activations), *parameters)  # type: ignore[no-untyped-call]
         return out
