@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import retain
+from retain.data.replay import ACTED
 from retain.errors import NonFiniteError, UsageError
 
 SMALL = {"learning_starts": 20, "num_steps": 40, "batch_size": 32, "hidden": (16,), "window": 8,
@@ -96,6 +97,56 @@ def test_acting_features_equal_replayed_features(memory, owner):
     assert mask.sum() > 20
     assert replayed[mask].std() > 0.02
     torch.testing.assert_close(replayed[mask], batch.action[mask], atol=1e-5, rtol=0)
+
+
+class Dear(Short):
+    """Short, with rewards of thousands."""
+
+    def step(self, action):
+        obs, reward, *rest = super().step(action)
+        return obs, 3000.0 * reward, *rest
+
+
+def dear(**changes):
+    return make(env=Dear, num_envs=2, learning_starts=0, normalise_reward=True, **changes)
+
+
+def test_rewards_are_read_and_learned_from_in_their_normalised_size():
+    agent = dear(memory="lstm", previous_reward=True, learning_rate=0.0, exploration_noise=0.0)
+    with torch.no_grad():
+        for parameter in agent.policy.actor.parameters():
+            parameter.mul_(2.0)
+    agent.policy.rewards.merge(torch.tensor([1e9, 1e9 * 3000.0**2]))  # which stays
+    for _ in range(2):
+        agent.iterate(lambda: 0.0)
+    assert float(agent.policy.rewards.size) == pytest.approx(3000.0)
+    batch = batch_of(agent)
+    mask = acted(batch)
+    replayed = agent.policy.actor.forward(agent.update.actor_features(batch))
+    assert replayed[mask].std() > 0.02
+    torch.testing.assert_close(replayed[mask], batch.action[mask], atol=1e-5, rtol=0)
+    zero = agent.update.bootstrapped(batch, torch.zeros_like(batch.sample.reward))
+    torch.testing.assert_close(zero[mask], batch.sample.reward[: len(mask)][mask] / 3000.0)
+    reward = torch.full((1, 2), 600.0)
+    *_, read = agent.policy.previous(torch.zeros(1, 2, 2), reward, torch.zeros(1, 2).bool())
+    assert read.flatten().tolist() == pytest.approx([0.2, 0.2])
+
+
+def test_the_size_of_rewards_is_that_of_the_steps_taken():
+    agent = dear(memory="none")
+    for _ in range(3):
+        agent.iterate(lambda: 0.0)
+    steps = (agent.replay.flags & ACTED) > 0
+    reward = torch.from_numpy(np.asarray(agent.replay.reward)[steps]).double()
+    assert float(agent.policy.rewards.count) == int(steps.sum()) == agent.steps
+    assert float(agent.policy.rewards.size) == pytest.approx(float(reward.square().mean().sqrt()))
+
+
+def test_rows_that_hold_only_a_last_observation_bring_no_reward():
+    agent = dear(memory="none", buffer_size=120)  # whose rows are used again
+    for _ in range(3):
+        agent.iterate(lambda: 0.0)
+    assert float(agent.policy.rewards.count) == agent.steps
 
 
 def test_a_stale_carry_would_be_seen():

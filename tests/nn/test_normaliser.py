@@ -7,7 +7,7 @@ import torch
 
 import retain
 from retain.nn.encoders import make_encoder
-from retain.nn.normaliser import ObsNormaliser
+from retain.nn.normaliser import ObsNormaliser, SteadyRewards
 
 BYTES = gym.spaces.Box(0, 255, (7, 7, 3), np.uint8)
 SPACES = {
@@ -48,11 +48,18 @@ def test_before_any_data_bytes_are_divided_by_the_largest():
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_statistics_of_shards_merge_into_those_of_the_whole(space):
-    whole, merged = ObsNormaliser(space), ObsNormaliser(space)
-    seen, _ = images(space)
+    merges(space, images(space)[0])
+
+
+def test_steady_statistics_of_shards_merge_into_those_of_the_whole():
+    merges(FIVE, vectors(200), steady=True)
+
+
+def merges(space, seen, **how):
+    whole, merged = ObsNormaliser(space, **how), ObsNormaliser(space, **how)
     whole.update(seen)
     for part in seen.split(2, dim=1):
-        merged.merge(ObsNormaliser(space).summary(part))
+        merged.merge(ObsNormaliser(space, **how).summary(part))
     for one, other in zip(whole.state_dict().values(), merged.state_dict().values(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -62,6 +69,81 @@ def test_an_encoder_reads_normalised_images_as_they_are(name):
     encoder = make_encoder(BYTES, (16,), "tanh", encoder=name)
     seen, _ = images(BYTES)
     torch.testing.assert_close(encoder(seen), encoder(seen / 255), atol=1e-5, rtol=1e-4)
+
+
+FIVE = gym.spaces.Box(-np.inf, np.inf, (5,), np.float32)
+
+
+def vectors(steps, *, spread=1.0):
+    """`[T, 4, 5]` vectors with two entries of a good size, a large, a small and a distant one."""
+    draw = torch.randn(steps, 4, 5, generator=torch.Generator().manual_seed(steps))
+    size, middle = torch.tensor([1.0, 0.2, 300.0, 1e-3, 1.0]), torch.tensor([0, 1, 0, 0, 50.0])
+    return draw * size * spread + middle
+
+
+def test_a_steady_normaliser_changes_only_entries_of_another_size():
+    normaliser, seen = ObsNormaliser(FIVE, steady=True), vectors(500)
+    assert torch.equal(normaliser(seen / 100), seen / 100)  # before any data
+    normaliser.update(seen)
+    out = normaliser(seen)
+    assert torch.equal(out[..., :2], seen[..., :2])
+    assert out[..., 2:].flatten(0, 1).mean(0).abs().max() < 1e-4
+    assert torch.allclose(out[..., 2:].flatten(0, 1).std(0), torch.ones(3), atol=1e-3)
+
+
+def test_a_steady_normaliser_holds_still_until_an_entry_is_far_off_again():
+    normaliser, seen = ObsNormaliser(FIVE, steady=True), vectors(500)
+    normaliser.update(seen)
+    before = normaliser(seen)
+    normaliser.update(vectors(2000, spread=3.0))
+    assert torch.equal(normaliser(seen), before)
+    normaliser.update(vectors(2000, spread=100.0))
+    assert not torch.equal(normaliser(seen), before)
+    assert normaliser(vectors(2000, spread=100.0)).flatten(0, 1).std(0).max() < 3.0
+
+
+def test_a_steady_normaliser_decides_anew_while_it_has_seen_little():
+    normaliser = ObsNormaliser(FIVE, steady=True)
+    first = vectors(20, spread=0.01)  # an episode's beginning
+    normaliser.update(first)
+    assert not torch.equal(normaliser(first)[..., 0], first[..., 0])
+    normaliser.update(vectors(200))
+    assert torch.equal(normaliser(first)[..., 0], first[..., 0])
+
+
+def test_a_steady_normaliser_leaves_an_entry_alone_that_never_moved():
+    normaliser = ObsNormaliser(FIVE, steady=True)
+    normaliser.update(torch.full((30, 4, 5), 700.0))
+    assert float(normaliser(torch.full((1, 1, 5), 90.0)).max()) == 90.0
+
+
+def counted(*rewards):
+    sizes = SteadyRewards()
+    for one in rewards:
+        sizes.merge(sizes.summary(torch.as_tensor(one, dtype=torch.float32)))
+    return sizes
+
+
+@pytest.mark.parametrize("reward", [[1.0, -1.0], [0.02] * 9, [90.0, -50.0], [0.0] * 9999 + [1.0]])
+def test_rewards_of_a_good_size_stay(reward):
+    assert torch.equal(counted(reward)(torch.tensor([7.0])), torch.tensor([7.0]))
+
+
+def test_rewards_of_another_size_are_divided_by_it():
+    assert float(counted([3e3, -4e3, 0.0, 0.0])(torch.tensor(12.5e6).sqrt())) == pytest.approx(1.0)
+    small = counted([1e-3] * 50)
+    assert float(small(torch.tensor(2e-3))) == pytest.approx(2.0)
+
+
+def test_the_size_of_rewards_holds_still_until_they_are_far_off_again():
+    sizes = counted([1e3] * 1001, [2e4] * 3000)
+    assert float(sizes.size) == pytest.approx(1e3)
+    sizes.merge(sizes.summary(torch.full((10**6,), 2e5)))
+    assert float(sizes.size) == pytest.approx(2e5, rel=0.01)
+
+
+def test_the_size_of_rewards_is_decided_anew_while_there_are_few():
+    assert float(counted([1e-6] * 5, [1.0] * 500).size) == 1.0
 
 
 def test_large_images_masks_and_integers_pass_through():

@@ -64,8 +64,10 @@ def test_the_spaces_and_the_memory_decide():
     assert memory["separate_memory"] is True
     assert "separate_memory" not in derived("a2c", memory="lstm") | derived()
     assert memory["sequence_length"] == 32
-    assert "normalise_reward" not in derived("sac")
-    assert derived("sac")["normalise_obs"] is True
+    assert derived("sac")["normalise_reward"] is True
+    assert (derived("sac")["normalise_obs"], derived("sac")["normaliser"]) == (True, "steady")
+    assert "normaliser" not in derived("sac", normalise_obs=False) | derived()
+    assert "normaliser" not in derived("dqn", actions=TWO)
 
 
 def test_value_learners_with_a_memory_update_rarely_on_many_sequences():

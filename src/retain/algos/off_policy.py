@@ -14,7 +14,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from retain.algos.adam import Adam
@@ -24,7 +26,7 @@ from retain.algos.off_policy_losses import OffPolicyLosses
 from retain.algos.optim import SafeStep, check_ownership, follow, new_flag
 from retain.algos.pieces import Batch, pieces_of
 from retain.algos.schedules import scheduled
-from retain.algos.together import bucket, emptied, observe
+from retain.algos.together import bucket, count_rewards, emptied, observe
 from retain.algos.turns import Turns
 from retain.data.experience import Experience
 from retain.data.replay import Replay
@@ -210,10 +212,7 @@ class OffPolicyUpdate(OffPolicyLosses):
                 for name, value in self.update(share).items():
                     seen[name].append(value)
         self._check()
-        if self.nets.normaliser is not None:
-            pairs = zip(self.replays, before, strict=True)
-            rows = [replay.read(*replay.rows_since(since)) for replay, since in pairs]
-            observe([collector.as_step(one) for one in rows], self.nets.normaliser, self.shards)
+        self._normalise(collector, before)
         row = {
             name: torch.stack(values).mean().item() if values else math.nan
             for name, values in seen.items()
@@ -224,6 +223,19 @@ class OffPolicyUpdate(OffPolicyLosses):
             "replay_size": self.shards.total([float(len(one)) for one in self.replays]),
             "gradient_steps": float(self.gradient_steps),
         }
+
+    def _normalise(self, collector: Experience, before: Sequence[NDArray[np.int64]]) -> None:
+        """Takes the rows since `before`, one number for each environment of each shard, into the
+        statistics."""
+        normaliser, rewards = self.nets.normaliser, self.nets.rewards
+        if normaliser is None and rewards is None:
+            return
+        pairs = zip(self.replays, before, strict=True)
+        rows = [replay.read(*replay.rows_since(since)) for replay, since in pairs]
+        if normaliser is not None:
+            observe([collector.as_step(one) for one in rows], normaliser, self.shards)
+        if rewards is not None:
+            count_rewards([collector.as_rewards(one) for one in rows], rewards, self.shards)
 
     def ready(self) -> bool:
         """Whether the replay holds a piece to learn from; once true, it stays true."""

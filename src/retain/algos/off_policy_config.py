@@ -30,6 +30,15 @@ class OffPolicyConfig(NetworkConfig):
     memory_owner: Literal["critic", "separate"] = setting("critic", fixed=BUILT)
     """Who trains the memory: critic (its loss trains one shared memory) or separate (actor and
     critic have one each)."""
+    normaliser: Literal["running", "steady"] = setting(
+        "running", needs="normalise_obs", fixed=BUILT
+    )
+    """How vectors are normalised: running (mean 0 and spread 1 by everything seen so far) or steady
+    (only entries whose spread is not between 0.1 and 10, or whose mean is beyond 10, and then by
+    the same numbers until they are as far off again)."""
+    normalise_reward: bool = setting(False, fixed=BUILT)
+    """Divide rewards by their size (of those that are not 0), where it is not between 0.01 and 100,
+    and then by the same size until they are as far off again."""
     learning_rate: float = setting(1e-3, search=Log(1e-4, 3e-3))
     """Adam's step size."""
     lr_schedule: str = "constant"

@@ -142,7 +142,7 @@ class OffPolicyLosses(Update[Experience]):
         rows, sample = slice(batch.before, None), batch.sample
         reward, terminated, truncated = (
             x[rows].view(*x[rows].shape, *[1] * (next_value.dim() - 2))
-            for x in (sample.reward, sample.terminated, sample.truncated)
+            for x in (self.nets.sized(sample.reward), sample.terminated, sample.truncated)
         )
         target = n_step_return(
             reward=reward,
@@ -205,6 +205,7 @@ class OffPolicyLosses(Update[Experience]):
             observation_space, action_space, config, actor=cls.actor, critics=cls.count(config),
             target_actor=cls.target_actor, own_torso=config.memory_owner == "separate",
             dueling=config.dueling, quantiles=config.quantiles,
+            steady=config.normaliser == "steady", sized_rewards=config.normalise_reward,
         )  # fmt: skip
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the shards of a run share in an on-policy update: statistics and gradients of the whole
+"""What the shards of a run share in an update: statistics and gradients of the whole
 minibatch, put together in the order of the shards."""
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 from retain.algos.passes import Pass
 from retain.data.rollout import Rollout
 from retain.data.shards import Shards
-from retain.nn.normaliser import ObsNormaliser, RewardNormaliser
+from retain.nn.normaliser import ObsNormaliser, RewardNormaliser, SteadyRewards
 from retain.ops import RunningStats, batch_stats, merge_stats
 from retain.types import Obs
 
@@ -40,6 +40,13 @@ def observe(obs: list[Obs], normaliser: ObsNormaliser, shards: Shards) -> None:
         return
     for summary in shards.all([normaliser.summary(one) for one in obs]):
         normaliser.merge(summary)
+
+
+def count_rewards(rewards: list[Tensor], sizes: SteadyRewards, shards: Shards) -> None:
+    """Takes the rewards `[N]` of each shard into their size."""
+    found = [sizes.summary(one) for one in rewards]
+    for summary in shards.all(found) if shards.several else found:
+        sizes.merge(summary)
 
 
 def moments(passes: list[Pass], shards: Shards) -> list[tuple[Tensor, Tensor]]:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retain.data.replay import Replay
+from retain.data.replay import ACTED, Replay
 from retain.data.shards import ONE_SHARD, Layout
 from retain.data.stream import Driver, Stream, as_tensors
 from retain.envs.contract import Backend
@@ -103,6 +103,11 @@ class Experience(Driver):
         columns = under_prefix("obs.", columns)
         obs = {key: x.unsqueeze(0).to(self.device) for key, x in columns.items()}
         return obs[""] if list(obs) == [""] else obs
+
+    def as_rewards(self, columns: dict[str, Tensor]) -> Tensor:
+        """`[n]` the rewards among a replay's columns."""
+        acted = (columns["flags"] & ACTED) > 0
+        return columns["reward"][acted].to(self.device)
 
     def _cut(self, differs: NDArray[np.bool_]) -> None:
         """Ends these episodes in the replay too."""

@@ -299,7 +299,7 @@ def _reward_scale(episodes: list[Trace]) -> Result:
         "reward scale", largest <= LARGE,
         f"largest reward {largest:.3g}, returns about {np.median(returns):.3g}",
         "Large values make large value losses, which drown the policy's gradient.",
-        "--normalise-reward (ppo) or --reward-scale.", otherwise="warn",
+        "--normalise-reward or --reward-scale.", otherwise="warn",
     )  # fmt: skip
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from retain.doctor.environment import LARGE, raw_scale
+from retain.nn.q_networks import OffPolicyNets
 from retain.train.agent import Agent
 
 Row = dict[str, float]
@@ -140,7 +142,10 @@ def _large_steps(t: Trained) -> str:
     if kl > 0.15 or share > 0.55:
         return f"each update moves the policy by a KL of {kl:.2g}, clip fraction {share:.2g}"
     size = t.metric("q_mean", 0.2)
-    bound = 10 * np.abs(t.look.rewards).max(initial=0.0) / max(1e-3, 1 - t.setting("gamma"))
+    largest = float(np.abs(t.look.rewards).max(initial=0.0))
+    if isinstance(nets := t.agent.policy, OffPolicyNets):
+        largest = float(nets.sized(torch.tensor(largest)))
+    bound = 10 * largest / max(1e-3, 1 - t.setting("gamma"))
     diverges = abs(size) > bound > 0
     return f"action values of {size:.3g} are beyond any possible return" if diverges else ""
 
@@ -198,7 +203,7 @@ def _sequence(t: Trained) -> str:
 
 
 def _segment(t: Trained) -> str:
-    if t.setting("normalise_reward") is None:
+    if t.setting("buffer_size") is not None:
         return ""
     segment = t.setting("num_envs") * t.setting("num_steps")
     if segment >= min(512, 8 * t.look.length):

@@ -22,7 +22,17 @@ from retain.ops import (
     running_stats,
     update_stats,
 )
+from retain.ops.running_stats import CLIP
 from retain.types import Obs
+
+SPREAD = 10.0
+"""How many times too large or too small an entry may be, for `SteadyStats`."""
+REWARD_SIZE = 100.0
+"""The same for rewards, for `SteadyRewards`."""
+STILL = 1e-8
+"""Spread of an entry that has not moved yet."""
+SETTLING = 1000
+"""Observations, or rewards, until which the steady normalisers decide anew."""
 
 
 class StatsModule(nn.Module):
@@ -64,6 +74,42 @@ class StatsModule(nn.Module):
     def forward(self, x: Tensor, *, centre: bool = True) -> Tensor:
         """`(x - mean) / std`, clipped to 10; the dtype stays the same."""
         return normalise_with(self.stats, x, centre=centre)
+
+
+class SteadyStats(StatsModule):
+    """Normalises only the entries of a vector that are far from size 1, and then holds still.
+
+    What learns from a replay relearns whatever moves: under a running mean and variance an old
+    observation is another input each time it is drawn. So an entry whose spread is between 0.1 and
+    10 and whose mean is not beyond 10 stays as it is. Any other gets mean 0 and spread 1 by the
+    statistics of that time, and keeps them until it is as far off again.
+    """
+
+    shift: Tensor
+    spread: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.register_buffer("shift", torch.zeros_like(self.mean))
+        self.register_buffer("spread", torch.ones_like(self.var))
+
+    def _take(self, stats: RunningStats) -> None:
+        super()._take(stats)
+        if self.count <= SETTLING:
+            self.shift.zero_()
+            self.spread.fill_(1.0)
+        std = self.var.sqrt()
+        size, distance = std / self.spread, (self.mean - self.shift).abs() / self.spread
+        off = ((size < 1 / SPREAD) | (size > SPREAD) | (distance > SPREAD)) & (std > STILL)
+        self.shift.copy_(torch.where(off, self.mean, self.shift))
+        self.spread.copy_(torch.where(off, std, self.spread))
+
+    def forward(self, x: Tensor, *, centre: bool = True) -> Tensor:
+        """The entries, normalised where that is needed, clipped to 100; the dtype stays the
+        same."""
+        if centre:
+            x = x - self.shift.to(x.dtype)
+        return (x * self.spread.reciprocal().to(x.dtype)).clamp(-SPREAD * CLIP, SPREAD * CLIP)
 
 
 class ChannelStats(StatsModule):
@@ -114,9 +160,13 @@ def can_normalise(space: gym.Space[Any]) -> TypeGuard[gym.spaces.Box]:
 
 class ObsNormaliser(nn.Module):
     """Normalises every float vector and every small image of bytes in an observation; large images,
-    masks and integers pass through."""
+    masks and integers pass through.
 
-    def __init__(self, space: gym.Space[Any]) -> None:
+    Args:
+        steady: see `SteadyStats`.
+    """
+
+    def __init__(self, space: gym.Space[Any], *, steady: bool = False) -> None:
         super().__init__()
         entries = space.spaces if isinstance(space, gym.spaces.Dict) else {"": space}
         self.entries = nn.ModuleDict()
@@ -125,8 +175,10 @@ class ObsNormaliser(nn.Module):
             if key == ACTION_MASK or not can_normalise(entry):
                 continue
             self.names[key] = f"entry_{index}"
-            small = is_small_image(entry)
-            made = ChannelStats(entry) if small else StatsModule(entry.shape or ())
+            if is_small_image(entry):
+                made: StatsModule = ChannelStats(entry)
+            else:
+                made = (SteadyStats if steady else StatsModule)(entry.shape or ())
             self.entries[f"entry_{index}"] = made
 
     def update(self, obs: Obs) -> None:
@@ -164,6 +216,43 @@ class ObsNormaliser(nn.Module):
             return obs
         out: Tensor = self.entries[self.names[""]](obs)
         return out
+
+
+class SteadyRewards(nn.Module):
+    """Divides rewards by their size, where it is not between 0.01 and 100, and then holds still.
+
+    The size is the root of the mean square of the rewards that are not 0, so that rare rewards of 1
+    are of size 1. As in `SteadyStats`, a size in use is kept until rewards are as far off again.
+    """
+
+    count: Tensor
+    square: Tensor
+    size: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, value in (("count", 0.0), ("square", 0.0), ("size", 1.0)):
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
+
+    def summary(self, reward: Tensor) -> Tensor:
+        """The number of rewards `[N]` that are not 0, and the sum of their squares, for `merge`."""
+        given = reward[reward != 0].double()
+        return torch.stack((given.new_tensor(float(len(given))), given.square().sum()))
+
+    def merge(self, summary: Tensor) -> None:
+        """Adds the rewards that a `summary` tells of."""
+        self.count += summary[0]
+        self.square += summary[1]
+        if self.count <= SETTLING:
+            self.size.fill_(1.0)
+        if self.count > 0:
+            now = (self.square / self.count).sqrt()
+            off = (now < self.size / REWARD_SIZE) | (now > self.size * REWARD_SIZE)
+            self.size.copy_(torch.where(off, now, self.size))
+
+    def forward(self, reward: Tensor) -> Tensor:
+        """The rewards, divided where that is needed; the dtype stays the same."""
+        return reward * self.size.reciprocal().to(reward.dtype)
 
 
 class RewardNormaliser(nn.Module):

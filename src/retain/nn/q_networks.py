@@ -22,7 +22,7 @@ from retain.nn.distributions import Categorical, SquashedGaussian
 from retain.nn.encoders import ACTION_MASK, allowed_actions
 from retain.nn.lookup import find_submodules_directly
 from retain.nn.noise import Source, standard_normal, uniform
-from retain.nn.normaliser import ObsNormaliser
+from retain.nn.normaliser import ObsNormaliser, SteadyRewards
 from retain.nn.policy import Policy
 from retain.nn.stacked import StackedMLP
 from retain.nn.torso import NetworkConfig, Torso
@@ -187,6 +187,8 @@ class OffPolicyNets(Policy):
         own_torso: give the actor its own encoder and memory.
         dueling: split a Discrete critic into a state value and advantages.
         quantiles: number of quantiles per critic; 0 for means.
+        steady: normalise observations by `SteadyStats`.
+        sized_rewards: divide rewards by their size, where these networks read or learn from them.
     """
 
     def __init__(
@@ -201,6 +203,8 @@ class OffPolicyNets(Policy):
         own_torso: bool,
         dueling: bool = False,
         quantiles: int = 0,
+        steady: bool = False,
+        sized_rewards: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
@@ -225,7 +229,10 @@ class OffPolicyNets(Policy):
             self.actor = actor(own, self.critic.torso.features, config, out)
         self.target_critic = _frozen_copy(self.critic)
         self.target_actor = _frozen_copy(self.actor) if target_actor else None
-        self.normaliser = ObsNormaliser(observation_space) if config.normalise_obs else None
+        self.normaliser = (
+            ObsNormaliser(observation_space, steady=steady) if config.normalise_obs else None
+        )
+        self.rewards = SteadyRewards() if sized_rewards else None
         find_submodules_directly(self)
 
     @property
@@ -238,6 +245,14 @@ class OffPolicyNets(Policy):
     def acting(self) -> int:
         """See `Policy.acting`: the actor's own torso, or the critic's."""
         return len(self.torsos) - 1
+
+    def sized(self, reward: Tensor) -> Tensor:
+        """Rewards as they are learned from."""
+        return reward if self.rewards is None else self.rewards.forward(reward)
+
+    def previous(self, action: Tensor | None, reward: Tensor | None, reset: Tensor) -> list[Tensor]:
+        """See `Policy.previous`."""
+        return super().previous(action, None if reward is None else self.sized(reward), reset)
 
     def act(
         self,

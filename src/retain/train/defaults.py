@@ -56,7 +56,12 @@ class Task:
     @property
     def on_policy(self) -> bool:
         """Whether the algorithm learns from fresh segments."""
-        return "normalise_reward" in self.values
+        return "buffer_size" not in self.values
+
+    @property
+    def acts_on_values(self) -> bool:
+        """Whether a replay teaches action values and the highest of them acts."""
+        return not self.on_policy and "epsilon" in self.values
 
     @property
     def sees_images(self) -> bool:
@@ -135,8 +140,12 @@ def _scales(task: Task, value: Value) -> Iterator[Derived]:
     space = task.observation_space
     if space is not None and ObsNormaliser(space).names:
         yield Derived("normalise_obs", True, "gives vectors and small images mean 0 and spread 1")
-    if task.on_policy:
-        yield Derived("normalise_reward", True, "divides rewards by the return's spread")
+        if not task.on_policy and not task.acts_on_values and value("normalise_obs"):
+            why = "well-sized vectors stay as they are, and the replay's with them"
+            yield Derived("normaliser", "steady", why)
+    if "normalise_reward" in task.values:
+        why = "the return's spread" if task.on_policy else "their size, if that is far from 1"
+        yield Derived("normalise_reward", True, f"divides rewards by {why}")
 
 
 def _segment(task: Task, value: Value) -> Iterator[Derived]:
@@ -174,7 +183,7 @@ def _steps(task: Task, value: Value) -> Iterator[Derived]:
 
 
 def _replay(task: Task, value: Value) -> Iterator[Derived]:
-    if task.on_policy or "epsilon" not in task.values or not task.remembers:
+    if not task.acts_on_values or not task.remembers:
         return
     sequence = _possible(value("sequence_length"))
     batch = max(1, SEQUENCES * SEQUENCE // sequence) * sequence
