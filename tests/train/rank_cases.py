@@ -1,5 +1,6 @@
 """What every rank of tests/train/test_ranks.py runs: `rank_cases.py FOLDER`."""
 
+import atexit
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from safetensors.torch import save_file
 
 import retain
 from retain.data import shards
+from retain.train import distributed
 
 SHARDS = 4
 SETTINGS = {
@@ -23,7 +25,7 @@ CASES = {
     "pqn": {"algo": "PQN", "memory": "none", "batch_size": 32, "normalise_obs": False},
     "vtrace": {"algo": "VTrace", "memory": "none", "epochs": 1},
     "sac": {"algo": "SAC", "memory": "lstm", "memory_hidden": 8, "sequence_length": 4,
-            "batch_size": 32},
+            "batch_size": 32, "normaliser": "steady", "reward_scale": 1e4},
     "dqn": {"algo": "DQN", "memory": "none", "batch_size": 32, "prioritized": True},
 }  # fmt: skip
 OFF_POLICY = ("sac", "dqn")
@@ -34,7 +36,7 @@ def agent_of(case, **changes):
     settings = {**SETTINGS, **CASES[case], **changes}
     if case in OFF_POLICY:
         settings |= {"num_steps": 2, "buffer_size": 400, "learning_starts": 64}
-        settings |= {"epochs": None, "normalise_reward": None}
+        settings |= {"epochs": None}
     kind = getattr(retain, settings.pop("algo"))
     env = "PendulumNoVel-v1" if case in ("none", "sac") else "CartPoleNoVel-v1"
     return kind(env, **{name: x for name, x in settings.items() if x is not None})
@@ -88,6 +90,15 @@ def main():
     unchanged = all(map(torch.equal, agent.policy.parameters(), before))
     text += f"; {agent.update.gradient_steps} steps; unchanged {unchanged}"
     (folder / f"broken-{ranks.size}-{ranks.rank}").write_text(text)
+    atexit.unregister(distributed._leave)
+    distributed._leave()
+    if left := [name for name in thread_names() if "gloo" in name]:
+        sys.exit(f"rank {ranks.rank}: threads that outlive the group: {left}")
+
+
+def thread_names():
+    """The names of this process's threads, where the system tells them."""
+    return [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ An agent takes part in the default process group, if there is one: `retain train
 `torchrun -m retain train` make one, a script of your own calls `retain.join_ranks()` first.
 """
 
+import atexit
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from torch import Tensor
 from retain.data.shards import ALONE, Exchange, Layout
 from retain.errors import RanksError, UsageError
 from retain.train.ranked import NO_ANSWER, STORE, restarts, seconds, started
+
+_lost = False
+"""Whether this process has lost another rank."""
 
 FEW = 8
 """Ranks up to which each sends its tensor to every other one itself."""
@@ -82,9 +87,11 @@ def answered() -> Iterator[None]:
     Raises:
         RanksError: another rank has died, or did not answer in time.
     """
+    global _lost
     try:
         yield
     except (RuntimeError, ValueError) as error:
+        _lost = True
         text = str(error).lower()
         late = "timed out" in text or "timeout" in text
         why = f"{NO_ANSWER} for {seconds():g} s" if late else "has ended"
@@ -109,6 +116,8 @@ def join_ranks(device: str = "cpu") -> Exchange:
     """
     if not started() or dist.is_initialized():
         return exchange()
+    # Imported after the group is made, it would keep the group for ever: as its functions' defaults.
+    import_module("torch.distributed.nn")
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     stay_inside()
     backend = "gloo" if device.startswith("cpu") else "cpu:gloo,cuda:nccl"
@@ -121,11 +130,20 @@ def join_ranks(device: str = "cpu") -> Exchange:
         # torchrun's store outlives a restart: what the ranks before left in it must not be read.
         store = dist.PrefixStore(f"retain/{restarts()}", store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
-    except (RuntimeError, ValueError) as error:
+        Group().first(None)  # one that leaves at once must not leave while others still connect
+    except (RanksError, RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RanksError(f"rank {rank} of {size} cannot join at {where}: {text}") from None
+    atexit.register(_leave)
     return exchange()
+
+
+def _leave() -> None:
+    """Ends the process group's threads before the interpreter ends: one that releases a tensor
+    later would abort the process. A call that a lost rank left waiting would be waited for."""
+    if dist.is_initialized() and not _lost:
+        dist.destroy_process_group()
 
 
 def stay_inside() -> None:
