@@ -6,9 +6,9 @@
 
 Every run is a line of results/defaults.jsonl; what is there is not run again, so the same command
 goes on. `--systems`: retain (what follows from the task), shared (the same, but one memory for
-actor and critic), running (the same, observations normalised by all statistics so far), none (the
-algorithm's plain defaults, as every task without a preset had before),
-sb3 (Stable-Baselines3, with a memory sb3-contrib's RecurrentPPO). Each is the return of 20
+actor and critic), running (the same, observations normalised by all statistics so far), raw (the
+same, observations as they are), none (the algorithm's plain defaults, as every task without a
+preset had before), sb3 (Stable-Baselines3, with a memory sb3-contrib's RecurrentPPO). Each is the return of 20
 deterministic episodes of the final agent; random play is beside it. The defaults were chosen on the
 half called choose; the other was looked at once.
 """
@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 LINES = RESULTS / "defaults.jsonl"
 SETTINGS: dict[str, dict[str, Any]] = {
     "retain": {}, "shared": {"separate_memory": False}, "none": {"preset": "none"},
-    "running": {"normaliser": "running"},
+    "running": {"normaliser": "running"}, "raw": {"normalise_obs": False},
 }  # fmt: skip
 EPISODES = 20
 MEASURED = ("date", "minutes", "cpu_minutes")

@@ -116,7 +116,7 @@ def join_ranks(device: str = "cpu") -> Exchange:
     """
     if not started() or dist.is_initialized():
         return exchange()
-    # Imported after the group is made, it would keep the group for ever: as its functions' defaults.
+    # Imported after the group is made, it would keep the group for ever, as functions' defaults.
     import_module("torch.distributed.nn")
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     stay_inside()
