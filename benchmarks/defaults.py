@@ -8,9 +8,9 @@ Every run is a line of results/defaults.jsonl; what is there is not run again, s
 goes on. `--systems`: retain (what follows from the task), shared (the same, but one memory for
 actor and critic), running (the same, observations normalised by all statistics so far), raw (the
 same, observations as they are), none (the algorithm's plain defaults, as every task without a
-preset had before), sb3 (Stable-Baselines3, with a memory sb3-contrib's RecurrentPPO). Each is the return of 20
-deterministic episodes of the final agent; random play is beside it. The defaults were chosen on the
-half called choose; the other was looked at once.
+preset had before), sb3 (Stable-Baselines3, with a memory sb3-contrib's RecurrentPPO). Each is the
+return of 20 deterministic episodes of the final agent; random play is beside it. The defaults were
+chosen on the half called choose; the other was looked at once.
 """
 
 import argparse
