@@ -285,6 +285,34 @@ def test_shards_stay_for_the_life_of_a_run(tmp_path):
         retain.load(tmp_path / "saved", shards=2)
 
 
+SLOW = """
+import os, sys, time
+from pathlib import Path
+import torch.distributed as dist
+import retain
+
+rank, done = int(os.environ["RANK"]), Path(sys.argv[1])
+make = dist.init_process_group
+
+def slowly(*given, **named):
+    make(*given, **named)
+    if rank == int(sys.argv[2]):
+        time.sleep(1.0)
+        done.touch()
+
+dist.init_process_group = slowly
+retain.join_ranks()
+sys.exit(0 if done.exists() else 3)
+"""
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_no_rank_goes_on_while_another_still_connects(slow, tmp_path):
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    assert attempt([str(script), str(tmp_path / "connected"), str(slow)], 2, 60.0) == 0
+
+
 def run(*arguments):
     command = [sys.executable, "-m", "retain", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -130,7 +130,7 @@ def join_ranks(device: str = "cpu") -> Exchange:
         # torchrun's store outlives a restart: what the ranks before left in it must not be read.
         store = dist.PrefixStore(f"retain/{restarts()}", store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
-        Group().first(None)  # one that leaves at once must not leave while others still connect
+        Group().objects(None)  # none may end, and so hang up, while others still connect
     except (RanksError, RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
