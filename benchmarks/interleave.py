@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 
@@ -15,6 +16,11 @@ from retain.ops.products import large_product, matmul
 
 Run = Callable[[int], None]
 """Learns from that many steps more."""
+HOW: dict[str, dict[str, Any]] = {
+    "": {}, " --compile": {"compile": True}, " --kernels native": {"kernels": "native"},
+    " --compile --kernels native": {"compile": True, "kernels": "native"},
+}  # fmt: skip
+"""How a gradient step is computed: the flags, and the settings."""
 
 
 def serve(build: Callable[[], Run], pipe: Connection, cores: int) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import retain
-from interleave import Run, best_of, interleaved, matmul_roof, product_lines, report_lines
+from interleave import HOW, Run, best_of, interleaved, matmul_roof, product_lines, report_lines
 
 RESULTS = Path(__file__).parent / "results"
 ALGOS = ("DDPG", "TD3", "SAC")
@@ -52,11 +52,6 @@ def peer(package: str, algo: str) -> Run:
     return lambda steps: model.learn(steps, reset_num_timesteps=False) and None
 
 
-HOW: dict[str, dict[str, Any]] = {
-    "": {}, " --compile": {"compile": True}, " --kernels native": {"kernels": "native"},
-    " --compile --kernels native": {"compile": True, "kernels": "native"},
-}  # fmt: skip
-"""How a gradient step is computed: the flags, and the settings."""
 WINDOW = "retain DDPG, LSTM window of 8"
 SYSTEMS: dict[str, Callable[[], Run]] = {}
 for _algo in ALGOS:

@@ -15,12 +15,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import retain
-from interleave import Run, best_of, interleaved, matmul_roof, product_lines, report_lines
+from interleave import HOW, Run, best_of, interleaved, matmul_roof, product_lines, report_lines
 
 RESULTS = Path(__file__).parent / "results"
 WORK = {"num_steps": 128, "epochs": 4, "hidden": (64, 64), "activation": "tanh"}
@@ -75,13 +74,6 @@ def sbx(num_envs: int) -> Run:
         batch_size=128 * num_envs // 4, n_epochs=4, learning_rate=2.5e-4, ent_coef=0.01, seed=1,
     )  # fmt: skip
     return lambda steps: model.learn(steps, reset_num_timesteps=False) and None
-
-
-HOW: dict[str, dict[str, Any]] = {
-    "": {}, " --compile": {"compile": True}, " --kernels native": {"kernels": "native"},
-    " --compile --kernels native": {"compile": True, "kernels": "native"},
-}  # fmt: skip
-"""How a gradient step is computed: the flags, and the settings."""
 
 
 def each_way(name: str, memory: str, num_envs: int) -> dict[str, Callable[[], Run]]:
