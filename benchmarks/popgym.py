@@ -13,7 +13,8 @@ a memory came 90 % of the way from the task's random returns to the best memory'
 `--algo dqn` and `sac` do the same for the tasks of OFF_POLICY, with the settings that the task
 itself gets.
 
-Morad et al. 2023 (arXiv:2303.01859) train for 15 million steps; here a run is a hundredth of that.
+Morad et al. 2023 (arXiv:2303.01859) train for 15 million steps; here a run is a hundredth of that,
+or with `--steps 1500000` a tenth. The table has a part for each number of steps in the file.
 """
 
 import argparse
@@ -239,22 +240,22 @@ def main() -> None:
     runs = list(read(RUNS).values())
     names = [*MEMORIES, *sorted({run.memory for run in runs} - set(MEMORIES))]
     settings = ", ".join(f"{name} {value}" for name, value in SETTINGS.items())
-    steps = options.steps if options.steps and options.algo == "ppo" else STEPS
     lines = [
         f"# Memories on tasks that need one\n\n{machine_line()}\n",
-        f"`python benchmarks/popgym.py`: PPO, {steps:,} steps a run; {settings}; the rest "
-        "as it is by default. Mean training return of the last tenth: interquartile mean over "
-        "seeds and 95 % interval, then steps to 90 % of the way from the first returns to the "
-        "best memory's (median; none if it never came there).\n",
-        *table(runs, names, "ppo", steps),
+        f"`python benchmarks/popgym.py`: PPO; {settings}; the rest as it is by default. Mean "
+        "training return of the last tenth: interquartile mean over seeds and 95 % interval, then "
+        "steps to 90 % of the way from the first returns to the best memory's (median; none if it "
+        "never came there). The line above is the machine that wrote this table.",
     ]
+    for steps in sorted({run.steps for run in runs if run.algo == "ppo"}):
+        lines += [f"\n## {steps:,} steps a run\n", *table(runs, names, "ppo", steps)]
     for algo in (
         algo
         for algo in OFF_POLICY
         if any((run.algo, run.steps) == (algo, steps_of(algo)) for run in runs)
     ):
         lines += [
-            f"\n`--algo {algo}`: {steps_of(algo):,} steps a run, with the task's own settings.\n",
+            f"\n## {algo.upper()}, {steps_of(algo):,} steps a run, with the task's own settings\n",
             *table(runs, names, algo, steps_of(algo)),
         ]
     print("\n".join(lines))
