@@ -79,6 +79,22 @@ def test_frozen_passes_the_gradient_through_to_the_input_alone(activation):
     torch.testing.assert_close(x.grad, through)
 
 
+@pytest.mark.parametrize("kernels", ["torch", "native"])
+@pytest.mark.parametrize("width", [7, 256])
+def test_the_first_of_them_can_be_computed_alone(kernels, width):
+    stack = StackedMLP(3, 5, (width,), "relu", out=1, init="uniform", kernels=kernels)
+    x, pull = torch.randn(256, 5, requires_grad=True), torch.randn(2, 256, 1)
+    some, every = stack.forward(x, count=2), stack.forward(x)
+    assert some.shape == (2, 256, 1)
+    torch.testing.assert_close(some, every[:2])
+    wanted = [x, *stack.parameters()]
+    of_some = torch.autograd.grad((some * pull).sum(), wanted)
+    of_every = torch.autograd.grad((every[:2] * pull).sum(), wanted)
+    for ours, reference in zip(of_some, of_every, strict=True):
+        torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-4)
+    assert not any(gradient[2].any() for gradient in of_some[1:])
+
+
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("out", [None, 1])

@@ -67,8 +67,9 @@ class DDPGUpdate(OffPolicyUpdate):
         return action
 
     def actor_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """-Q(s, mu(s)); its gradient does not reach the critic."""
+        """-Q(s, mu(s)) of the first critic; its gradient does not reach the critic."""
         assert self.nets.actor is not None
         action = self.nets.actor.forward(features)
-        value = self.nets.critic.forward(batch.features.detach(), action, frozen=True)[0]
+        features = batch.features.detach()
+        value = self.nets.critic.forward(features, action, frozen=True, count=1)[0]
         return -masked_mean(value, batch.mask), {}

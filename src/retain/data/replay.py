@@ -139,7 +139,7 @@ class Replay:
         self.random = np.random.Generator(np.random.PCG64(seed))
         self._env = np.arange(B)
         self._flat_obs = tree_map(lambda x: x.flatten(0, 1), as_tensors(self.obs, CPU))
-        self._flat_action = self.action.flatten(0, 1)
+        self._flat_action, self._action_array = self.action.flatten(0, 1), self.action.numpy()
         self._flat_reward = torch.from_numpy(self.reward).flatten()
         self._flat_flags = torch.from_numpy(self.flags).flatten()
 
@@ -195,7 +195,7 @@ class Replay:
         """Completes the current rows with the actions and their results, and opens the next rows
         with the true successors."""
         row = self.written % self.rows
-        self.action[torch.from_numpy(row), torch.from_numpy(self._env)] = action.to(CPU)
+        self._action_array[row, self._env] = action.to(CPU).numpy()
         self.reward[row, self._env] = reward
         bits = ACTED + TERMINATED * terminated + TRUNCATED * truncated
         self.flags[row, self._env] = (self.flags[row, self._env] & RESET) | bits.astype(np.uint8)
@@ -279,29 +279,31 @@ class Replay:
         slot = self._draw(count, before + 1, length)
         row, index = slot // self.num_envs * self.stride, slot % self.num_envs
         steps = np.arange(-before - 1, length + 1)[:, None]
-        flat = torch.from_numpy((row + steps) % self.rows * self.num_envs + index)
+        rows = (row + steps) % self.rows * self.num_envs + index
+        flat, flags = torch.from_numpy(rows), self.flags.ravel()[rows[1:]]
         S = before + length
 
         def take(column: Tensor, rows: Tensor) -> Tensor:
             picked = column.index_select(0, rows.reshape(-1))
             return picked.view(*rows.shape, *column.shape[1:])
 
-        flags = take(self._flat_flags, flat[1:])
+        def has(bit: int, among: NDArray[np.uint8]) -> Tensor:
+            return torch.from_numpy(among & bit > 0)  # NumPy starts such small operations sooner
+
         action = take(self._flat_action, flat[:-1])
         reward = take(self._flat_reward, flat[:-1])
-        done = flags[:-1]
         carry = None
         if self.carry is not None:
             at = torch.from_numpy(slot // self.num_envs), torch.from_numpy(index)
             carry = tree_map(lambda column: column[at], self.carry)
         return Sample(
             obs=tree_map(lambda column: take(column, flat[1:]), self._flat_obs),
-            reset=(flags & RESET).bool(),
+            reset=has(RESET, flags),
             action=action[1:],
             reward=reward[1:],
-            terminated=(done & TERMINATED).bool(),
-            truncated=(done & TRUNCATED).bool(),
-            acted=(done & ACTED).bool(),
+            terminated=has(TERMINATED, flags[:-1]),
+            truncated=has(TRUNCATED, flags[:-1]),
+            acted=has(ACTED, flags[:-1]),
             previous_action=action[: S + 1],
             previous_reward=reward[: S + 1],
             carry=carry,

@@ -68,7 +68,12 @@ class Critic(nn.Module):
         self.discrete = actions > 0
 
     def forward(
-        self, features: Tensor, action: Tensor | None = None, *, frozen: bool = False
+        self,
+        features: Tensor,
+        action: Tensor | None = None,
+        *,
+        frozen: bool = False,
+        count: int | None = None,
     ) -> Tensor:
         """Values `[K, ...]` of features `[..., F]` and Box actions `[..., A]`, or values `[K, ...,
         n]` of all Discrete actions. Quantiles add a dimension M: `[K, ..., M]`, or `[K, ..., M,
@@ -76,10 +81,11 @@ class Critic(nn.Module):
 
         Args:
             frozen: let the gradient pass through to the action, but reach no parameter.
+            count: compute only that many of the critics, the first ones.
         """
         beside = [] if self.discrete or action is None else [action]
         x = torch.cat([features, *beside], dim=-1) if beside else features
-        out = self.net.forward(x, frozen=frozen)
+        out = self.net.forward(x, frozen=frozen, count=count)
         if self.quantiles:
             out = out.view(*out.shape[:-1], self.quantiles, -1)
         if not self.discrete:

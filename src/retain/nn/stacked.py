@@ -83,7 +83,7 @@ class StackedMLP(nn.Module):
         return self.kernels == "native" and self.written_out and native.fits(x, in_graph=True)
 
     def stacked(self, x: Tensor, *, frozen: bool = False) -> Tensor:
-        """`[K, N, D]` to `[K, N, features]`.
+        """`[K, N, D]` to `[K, N, features]`; fewer than K inputs are for the first MLPs.
 
         Args:
             frozen: let the gradient pass through to `x`, but reach none of the parameters.
@@ -91,6 +91,8 @@ class StackedMLP(nn.Module):
         parameters: list[Tensor] = [*self._parameters.values()]  # type: ignore[list-item]
         if frozen:
             parameters = [parameter.detach() for parameter in parameters]
+        if len(x) < self.count:
+            parameters = [parameter[: len(x)] for parameter in parameters]
         if parameters and self._own_kernels(x):
             return native.mlp(x, self.activations, parameters)
         if self.written_out and parameters:
@@ -100,11 +102,15 @@ class StackedMLP(nn.Module):
             x = y if name == "none" else ACTIVATIONS[name](y)
         return x
 
-    def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
-        """`[..., D]`, the same input for all MLPs, to `[K, ..., features]`."""
-        lead, width = x.shape[:-1], x.shape[-1]
-        rows = x.reshape(1, -1, width).expand(self.count, -1, width)
-        return self.stacked(rows, frozen=frozen).view(self.count, *lead, -1)
+    def forward(self, x: Tensor, *, frozen: bool = False, count: int | None = None) -> Tensor:
+        """`[..., D]`, the same input for all MLPs, to `[K, ..., features]`.
+
+        Args:
+            count: compute only that many of the MLPs, the first ones.
+        """
+        lead, width, count = x.shape[:-1], x.shape[-1], count or self.count
+        rows = x.reshape(1, -1, width).expand(count, -1, width)
+        return self.stacked(rows, frozen=frozen).view(count, *lead, -1)
 
 
 class PairMLP(StackedMLP):

@@ -100,18 +100,31 @@ class _MLP(torch.autograd.Function):
         return of_x, None, *of_parameters
 
 
-@torch.library.custom_op("retain::mlp", mutates_args=())
+# Not torch.library.custom_op, whose checks of each call cost two thirds of what a small MLP does.
+# They are not needed: every result is a new tensor, and no argument changes.
+TAGS = torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order
+torch.library.define(
+    "retain::mlp", "(Tensor x, str activations, Tensor[] parameters) -> Tensor[]", tags=TAGS
+)
+torch.library.define(
+    "retain::mlp_backward",
+    "(Tensor gradient, Tensor x, str activations, Tensor[] parameters, Tensor[] outputs, "
+    "bool into_x, bool learns) -> Tensor[]",
+    tags=TAGS,
+)
+
+
+@torch.library.impl("retain::mlp", "CPU")
 def _traced(x: Tensor, activations: str, parameters: Sequence[Tensor]) -> list[Tensor]:
     """`_forward` as an operation of a graph; the activations are joined by spaces."""
     return _forward(_rows(x), tuple(activations.split()), parameters)
 
 
-@_traced.register_fake
-def _(x: Tensor, activations: str, parameters: Sequence[Tensor]) -> list[Tensor]:
+def _like(x: Tensor, activations: str, parameters: Sequence[Tensor]) -> list[Tensor]:
     return [x.new_empty(*x.shape[:2], weight.shape[-1]) for weight in parameters[::2]]
 
 
-@torch.library.custom_op("retain::mlp_backward", mutates_args=())
+@torch.library.impl("retain::mlp_backward", "CPU")
 def _traced_backward(
     gradient: Tensor,
     x: Tensor,
@@ -126,8 +139,7 @@ def _traced_backward(
     return _backward(gradient, _rows(x), names, parameters, outputs, into_x, learns)
 
 
-@_traced_backward.register_fake
-def _(*given: Any) -> list[Tensor]:
+def _backward_like(*given: Any) -> list[Tensor]:
     _, x, _, parameters, _, into_x, learns = given
     wanted = [*([x] if into_x else []), *(parameters if learns else [])]
     return [one.new_empty(one.shape) for one in wanted]
@@ -142,12 +154,16 @@ def _differentiate(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
     (x, *kept), depth = ctx.saved_tensors, len(gradients)
     parameters, outputs = kept[: 2 * depth], kept[2 * depth :]
     wanted = ctx.needs_input_grad[0], any(ctx.needs_input_grad[2])
-    found = _traced_backward(gradients[-1], x, ctx.activations, parameters, outputs, *wanted)
+    found = torch.ops.retain.mlp_backward.default(
+        gradients[-1], x, ctx.activations, parameters, outputs, *wanted
+    )
     of_x, of_parameters = _of_each(found, depth, *wanted)
     return of_x, None, of_parameters
 
 
-_traced.register_autograd(_differentiate, setup_context=_keep)
+torch.library.register_fake("retain::mlp", _like)
+torch.library.register_fake("retain::mlp_backward", _backward_like)
+torch.library.register_autograd("retain::mlp", _differentiate, setup_context=_keep)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -169,7 +185,7 @@ def mlp(x: Tensor, activations: Sequence[str], parameters: Sequence[Tensor]) -> 
     """
     parameters = [parameter.contiguous() for parameter in parameters]
     if torch.compiler.is_compiling():
-        traced: Tensor = _traced(x, " ".join(activations), parameters)[-1]
+        traced: Tensor = torch.ops.retain.mlp.default(x, " ".join(activations), parameters)[-1]
         return traced
     x = _rows(x)
     if torch.is_grad_enabled():
